@@ -1,0 +1,51 @@
+"""Virtual disk chains as files that do not exist: flattened images and deltas, computed when they are read.
+
+with vdifs.open("tuesday.qcow2", base="base.qcow2") as image:
+    shutil.copyfileobj(image.file(), target)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from vdifs.errors import (
+    ChainError,
+    FormatError,
+    InUseError,
+    PolicyError,
+    SourceChangedError,
+    StorageError,
+    UnsupportedError,
+    UsageError,
+    VdifsError,
+)
+
+if TYPE_CHECKING:
+    from vdifs.synthetic.image import Image
+    from vdifs.synthetic.library import open_path as open  # noqa: A004 - vdifs.open is the library's promised name
+
+__version__ = "0.1.0"
+__all__ = [
+    "ChainError",
+    "FormatError",
+    "Image",
+    "InUseError",
+    "PolicyError",
+    "SourceChangedError",
+    "StorageError",
+    "UnsupportedError",
+    "UsageError",
+    "VdifsError",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs numpy only when it is asked for: `vdifs --version` must not pay for it."""
+    if name == "open":
+        from vdifs.synthetic.library import open_path
+
+        return open_path
+    if name == "Image":
+        from vdifs.synthetic.image import Image
+
+        return Image
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

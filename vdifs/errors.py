@@ -1,0 +1,96 @@
+"""Every error that vdifs raises on purpose, with the errno a mount answers and the exit status a command ends with.
+
+A message is one lower-case line: the file, where in it (hexadecimal), what was found, what was expected, what to do.
+Two boundaries turn these into something else: the FUSE operations (errno) and the command line (one line, status).
+"""
+
+import errno as _errno
+import os
+
+__all__ = [
+    "ChainError",
+    "FormatError",
+    "InUseError",
+    "PolicyError",
+    "SourceChangedError",
+    "StorageError",
+    "UnsupportedError",
+    "UsageError",
+    "VdifsError",
+    "WouldBlock",
+    "printable",
+]
+
+
+def printable(name: str | bytes) -> str:
+    """Return a file name for a message: one line, control characters and undecodable bytes as escapes.
+
+    Names come from images and folders that somebody else wrote, so none of them may move a terminal's cursor or
+    forge a second log line.
+    """
+    text = os.fsdecode(name)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class VdifsError(Exception):
+    """Any failure of vdifs. errno: what a system call on the mount gives. exit_code: what the command ends with."""
+
+    errno: int = _errno.EIO
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        if errno is not None:
+            self.errno = errno
+
+
+class FormatError(VdifsError):
+    """The bytes of an image break a rule of the qcow2 specification."""
+
+
+class UnsupportedError(FormatError):
+    """A valid image uses a feature that vdifs does not read."""
+
+    errno = _errno.EOPNOTSUPP
+
+
+class ChainError(VdifsError):
+    """The files of a chain do not fit together: one is missing, twice in it, or no ancestor of the other."""
+
+
+class PolicyError(VdifsError):
+    """A name inside an image points where the policy does not allow vdifs to look."""
+
+    errno = _errno.EACCES
+
+
+class StorageError(VdifsError):
+    """The operating system could not open or read a source file."""
+
+    @classmethod
+    def from_os(cls, name: str, error: OSError, remedy: str) -> "StorageError":
+        """Wrap `error`, which happened on the file called `name`."""
+        return cls(f"{printable(name)}: {error.strerror or error}: {remedy}", errno=error.errno or _errno.EIO)
+
+
+class SourceChangedError(VdifsError):
+    """A source file changed after its image was opened."""
+
+    errno = _errno.ESTALE
+
+
+class InUseError(VdifsError):
+    """A source file is being written, or keeps changing."""
+
+    errno = _errno.EBUSY
+
+
+class UsageError(VdifsError):
+    """The caller asked for something that cannot be: a wrong option, value or combination."""
+
+    errno = _errno.EINVAL
+    exit_code = 2
+
+
+class WouldBlock(Exception):  # noqa: N818 - not a failure: the answer is there, but only a waiting read can give it
+    """A read with `wait=False` needs bytes that are not in the page cache. Ask again with `wait=True` in a thread."""

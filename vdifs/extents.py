@@ -1,0 +1,146 @@
+"""What a range of guest disk is made of, and how layers overlay.
+
+The one idea that the rest stands on: a range of a disk is a sorted array of runs, without gaps. Cluster sizes,
+subclusters, raw files and odd disk sizes all become runs here, so no other code has a case for them.
+
+    top      |==DATA==|--------UNALLOCATED-------|0000ZERO0000|
+    bottom   |-----|========DATA========|--------|====DATA====|
+    over     |==DATA==|=======DATA======|--------|0000ZERO0000|
+               top       bottom, host moved on        top
+
+Pure: numpy only.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NewType, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NO_LAYER", "Extents", "GuestOffset", "HostOffset", "Kind", "OutputOffset"]
+
+GuestOffset = NewType("GuestOffset", int)
+"""A byte of the virtual disk."""
+HostOffset = NewType("HostOffset", int)
+"""A byte of a source file."""
+OutputOffset = NewType("OutputOffset", int)
+"""A byte of a synthetic file."""
+
+NO_LAYER = -1
+
+
+class Kind(IntEnum):
+    """What a run of guest disk holds, as one layer or a whole chain says."""
+
+    UNALLOCATED = 0
+    ZERO = 1
+    DATA = 2
+    COMPRESSED = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extents:
+    """Runs that cover [start[0], end) without gaps, in four parallel arrays of one length >= 1.
+
+    start: int64, strictly increasing guest offsets in bytes. kind: uint8, `Kind`. layer: int16, index of the layer
+    that answers, `NO_LAYER` where none does. host: int64, DATA: the host offset of the run's first byte in that
+    layer's file; COMPRESSED: the cluster's L2 entry, the same for every part of that cluster; otherwise 0.
+    """
+
+    start: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    layer: NDArray[np.int16]
+    host: NDArray[np.int64]
+    end: int
+
+    @classmethod
+    def uniform(cls, start: int, end: int, kind: Kind, layer: int = NO_LAYER, host: int = 0) -> Self:
+        """Return one run."""
+        return cls(
+            np.array([start], np.int64),
+            np.array([kind], np.uint8),
+            np.array([layer], np.int16),
+            np.array([host], np.int64),
+            end,
+        )
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def stop(self) -> NDArray[np.int64]:
+        """Where each run ends: int64, the next run's start, `end` for the last."""
+        return np.append(self.start[1:], self.end)
+
+    @property
+    def length(self) -> NDArray[np.int64]:
+        """Bytes in each run: int64."""
+        return self.stop - self.start
+
+    def has(self, kind: Kind) -> bool:
+        """Tell whether any run is of `kind`."""
+        return bool((self.kind == kind).any())
+
+    def between(self, start: int, end: int) -> "Extents":
+        """Return the part [start, end), which must be within this range and not empty."""
+        first = int(self.start.searchsorted(start, "right")) - 1
+        last = int(self.start.searchsorted(end, "left"))
+        return self._take(np.arange(first, last), np.append(start, self.start[first + 1 : last]), end)
+
+    def cut(self, at: NDArray[np.int64]) -> "Extents":
+        """Return the same runs, cut also at the offsets `at`: int64, sorted, within [start[0], end)."""
+        starts = np.union1d(self.start, at)
+        return self._take(self.start.searchsorted(starts, "right") - 1, starts, self.end)
+
+    def over(self, below: "Extents") -> "Extents":
+        """Overlay this range on `below`, which covers the same range: what is UNALLOCATED here is what is there."""
+        holes = self.kind == Kind.UNALLOCATED
+        if not holes.any():
+            return self
+        if holes.all():
+            return below
+        starts = np.union1d(self.start, below.start)
+        mine, theirs = self.cut(starts), below.cut(starts)
+        bare = mine.kind == Kind.UNALLOCATED
+        return Extents(
+            starts,
+            np.where(bare, theirs.kind, mine.kind),
+            np.where(bare, theirs.layer, mine.layer),
+            np.where(bare, theirs.host, mine.host),
+            self.end,
+        ).merged()
+
+    def merged(self) -> "Extents":
+        """Return the fewest runs that say the same: neighbours that continue one another become one.
+
+        COMPRESSED runs merge only with parts of the same cluster (one L2 entry).
+        """
+        if len(self) == 1:
+            return self
+        same = (self.kind[1:] == self.kind[:-1]) & (self.layer[1:] == self.layer[:-1])
+        moved = np.where(self.kind[:-1] == Kind.DATA, self.start[1:] - self.start[:-1], 0)
+        same &= self.host[1:] == self.host[:-1] + moved
+        if not same.any():
+            return self
+        keep = np.append(True, ~same)
+        return Extents(self.start[keep], self.kind[keep], self.layer[keep], self.host[keep], self.end)
+
+    @staticmethod
+    def joined(parts: "list[Extents]") -> "Extents":
+        """Return neighbouring ranges, at least one, as a single range."""
+        if len(parts) == 1:
+            return parts[0]
+        return Extents(
+            np.concatenate([p.start for p in parts]),
+            np.concatenate([p.kind for p in parts]),
+            np.concatenate([p.layer for p in parts]),
+            np.concatenate([p.host for p in parts]),
+            parts[-1].end,
+        ).merged()
+
+    def _take(self, index: NDArray[np.intp], starts: NDArray[np.int64], end: int) -> "Extents":
+        """Return runs `index` with new starts, at or after their old ones; DATA moves on in its file as far."""
+        kind, host = self.kind[index], self.host[index]
+        moved = np.where(kind == Kind.DATA, starts - self.start[index], 0)
+        return Extents(starts, kind, self.layer[index], host + moved, end)

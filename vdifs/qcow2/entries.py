@@ -1,0 +1,170 @@
+"""L1 and L2 entries: the only module that knows their bits.
+
+Whole tables are decoded at a time with numpy. The result is a `Runs`: what neighbouring clusters hold, already
+merged, so that a terabyte of contiguous data is one run and not sixteen million.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdifs.errors import FormatError
+from vdifs.extents import Kind
+from vdifs.qcow2.geometry import SECTOR, SUBCLUSTERS, Geometry
+
+__all__ = [
+    "CompressedCluster",
+    "Runs",
+    "compressed_cluster",
+    "decode_extended_l2",
+    "decode_l1",
+    "decode_l2",
+    "encode_tables",
+]
+
+OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
+COPIED = 1 << 63
+COMPRESSED = 1 << 62
+ZERO = 1 << 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Merged runs of clusters or subclusters, in three parallel arrays.
+
+    first: int64, strictly increasing unit indices from 0. kind: uint8, `Kind`. host: int64, for DATA the host offset,
+    for COMPRESSED the L2 entry, otherwise 0.
+    """
+
+    first: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    host: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedCluster:
+    """Where the packed bytes of a compressed cluster lie: `offset`, of any alignment, and at most `length` bytes."""
+
+    offset: int
+    length: int
+
+
+def decode_l1(table: bytes, cluster_size: int) -> NDArray[np.int64]:
+    """Return the host offsets of the L2 tables, 0 for none: int64, one for each entry of `table`.
+
+    Raises FormatError for an offset that is no multiple of the cluster size, as QEMU's qcow2_get_host_offset.
+    """
+    offsets = (np.frombuffer(table, ">u8") & OFFSET_MASK).astype(np.int64)
+    wrong = offsets & (cluster_size - 1) != 0
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise FormatError(
+            f"L1 entry {index} points to {int(offsets[index]):#x}, no multiple of the cluster size {cluster_size:#x}"
+        )
+    return offsets
+
+
+def decode_l2(table: NDArray[np.uint64], geometry: Geometry, version: int, *, data_file: bool = False) -> Runs:
+    """Return what the clusters of `table`, native uint64 L2 entries, hold.
+
+    Follows qcow2_get_cluster_type: bit 0 means zeros in version 3 and is an error in version 2; reserved bits are
+    ignored; offset 0 is unallocated, but with an external data file a real place if COPIED is set.
+    Raises FormatError for an unaligned offset.
+    """
+    host = (table & np.uint64(OFFSET_MASK)).astype(np.int64)
+    packed = (table & np.uint64(COMPRESSED)) != 0
+    zero = ((table & np.uint64(ZERO)) != 0) & ~packed
+    if version < 3 and zero.any():
+        raise FormatError(f"L2 entry {int(zero.argmax())} of the range marks zeros, which version 2 does not have")
+    _check_alignment(host, packed, geometry)
+    data = host != 0
+    if data_file:
+        data |= (table & np.uint64(COPIED)) != 0
+    kind = np.where(data, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED))
+    kind[zero] = Kind.ZERO
+    host[kind != Kind.DATA] = 0
+    _put_compressed(kind, host, packed, table)
+    return _merge(kind, host, geometry.cluster_size)
+
+
+def decode_extended_l2(table: NDArray[np.uint64], geometry: Geometry, *, data_file: bool = False) -> Runs:
+    """Return what the subclusters of `table`, native uint64 pairs (entry, subcluster bitmap), hold.
+
+    Follows qcow2_get_subcluster_type. The unit of the result is the subcluster, 32 to a cluster; the bitmap of a
+    compressed cluster is ignored. Raises FormatError for a subcluster that is both allocated and zero, for one that
+    is allocated in a cluster without offset, and for an unaligned offset.
+    """
+    entries, bitmaps = table[0::2], table[1::2]
+    offset = (entries & np.uint64(OFFSET_MASK)).astype(np.int64)
+    packed = (entries & np.uint64(COMPRESSED)) != 0
+    _check_alignment(offset, packed, geometry)
+    present = offset != 0
+    if data_file:
+        present |= (entries & np.uint64(COPIED)) != 0
+    low, high = bitmaps & np.uint64(0xFFFF_FFFF), bitmaps >> np.uint64(32)
+    _check_bitmaps(low, high, present, packed)
+    bits = np.arange(SUBCLUSTERS, dtype=np.uint64)
+    allocated = ((low[:, None] >> bits) & np.uint64(1)) != 0
+    zero = ((high[:, None] >> bits) & np.uint64(1)) != 0
+    kind = np.where(zero, np.uint8(Kind.ZERO), np.where(allocated, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED)))
+    places = offset[:, None] + np.arange(SUBCLUSTERS, dtype=np.int64) * geometry.grain
+    host = np.where(kind == Kind.DATA, places, 0)
+    _put_compressed(kind, host, packed, entries)
+    return _merge(kind.reshape(-1), host.reshape(-1), geometry.grain)
+
+
+def compressed_cluster(entry: int, cluster_bits: int) -> CompressedCluster:
+    """Return where the packed bytes of the COMPRESSED L2 `entry` lie, as qcow2_parse_compressed_l2_entry."""
+    offset_bits = 62 - (cluster_bits - 8)
+    offset = entry & ((1 << offset_bits) - 1)
+    sectors = (entry >> offset_bits & ((1 << (cluster_bits - 8)) - 1)) + 1
+    return CompressedCluster(offset, sectors * SECTOR - offset % SECTOR)
+
+
+def encode_tables(offsets: NDArray[np.int64], zero: NDArray[np.bool_] | None = None) -> bytes:
+    """Return standard L1 or L2 entries: COPIED with the offset where it is not 0, the zero bit where `zero`, else 0."""
+    entries = offsets.astype(np.uint64)
+    entries[offsets != 0] |= np.uint64(COPIED)
+    if zero is not None:
+        entries[zero] |= np.uint64(ZERO)
+    return entries.astype(">u8").tobytes()
+
+
+def _check_alignment(host: NDArray[np.int64], packed: NDArray[np.bool_], geometry: Geometry) -> None:
+    wrong = (host & (geometry.cluster_size - 1) != 0) & ~packed
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise FormatError(
+            f"L2 entry {index} of the range points to {int(host[index]):#x}, "
+            f"no multiple of the cluster size {geometry.cluster_size:#x}"
+        )
+
+
+def _check_bitmaps(
+    low: NDArray[np.uint64], high: NDArray[np.uint64], present: NDArray[np.bool_], packed: NDArray[np.bool_]
+) -> None:
+    wrong = (((low & high) != 0) & present) | ((low != 0) & ~present)
+    wrong &= ~packed
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise FormatError(
+            f"extended L2 entry {index} of the range has the subcluster bitmap "
+            f"{int(high[index]):08x}:{int(low[index]):08x}, which contradicts itself"
+        )
+
+
+def _put_compressed(
+    kind: NDArray[np.uint8], host: NDArray[np.int64], packed: NDArray[np.bool_], entries: NDArray[np.uint64]
+) -> None:
+    if packed.any():
+        kind[packed] = Kind.COMPRESSED
+        values = (entries[packed] & np.uint64(COMPRESSED - 1)).astype(np.int64)
+        host[packed] = values if host.ndim == 1 else values[:, None]
+
+
+def _merge(kind: NDArray[np.uint8], host: NDArray[np.int64], unit: int) -> Runs:
+    step = np.where(kind[:-1] == Kind.DATA, unit, 0)
+    apart = (kind[1:] != kind[:-1]) | (host[1:] - host[:-1] != step)
+    first = np.append(0, np.flatnonzero(apart) + 1)
+    return Runs(first, kind[first], host[first])

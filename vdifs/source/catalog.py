@@ -1,0 +1,274 @@
+"""What a directory holds: its images, known from stat and the first bytes of each file. No image is resolved here.
+
+    scan   walk -> new and changed files are sniffed -> backing names are resolved -> entries, replaced as a whole
+
+Ancestors that the walk does not reach (hidden, excluded, beneath a trusted directory) are images too.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError, printable
+from vdifs.qcow2.geometry import SECTOR, round_up
+from vdifs.qcow2.header import Header
+from vdifs.source.access import Access, Permission, folders_above, intersection
+from vdifs.source.chain import MAX_DEPTH, RAW_SUFFIXES, read_header
+from vdifs.source.hostfile import Fingerprint
+from vdifs.source.policy import TRUST_PREFIX, Policy
+from vdifs.source.walk import Filter, Found, vdifs_mounts, walk
+
+__all__ = ["Catalog", "Entry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image. path: its PATH. problem: what is wrong with this file alone, whatever its chain."""
+
+    path: str
+    format: Literal["qcow2", "raw"]
+    fingerprint: Fingerprint
+    uid: int
+    gid: int
+    permissions: tuple[Permission, ...]
+    virtual_size: int | None = None
+    header: Header | None = None
+    backing_path: str | None = None
+    problem: VdifsError | None = None
+
+    @property
+    def backing_format(self) -> str | None:
+        """The format that the image states for its backing file."""
+        return self.header.backing_format if self.header else None
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The result of one scan."""
+
+    files: Mapping[str, tuple[Found, Entry | None]] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    missing: Mapping[str, VdifsError] = field(default_factory=dict)
+
+
+class Catalog:
+    """The images of a source: a directory, or a single image. A scan may run in one thread while others ask."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        trusted: Sequence[str] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        skip: Sequence[str] = (),
+    ) -> None:
+        """Open `source`; nothing is searched before `scan`. skip: absolute directories not to enter.
+
+        Raises StorageError if `source` or a trusted directory cannot be opened.
+        """
+        try:
+            is_folder = stat.S_ISDIR(os.stat(source).st_mode)
+        except OSError as error:
+            raise StorageError.from_os(source, error, "name an existing directory or image") from error
+        self._only: str | None = None
+        if is_folder:
+            self.policy = Policy(source, trusted)
+        else:
+            self.policy, self._only = Policy.for_image(source, trusted)
+        self._filter = Filter(include, exclude)
+        self._skip = frozenset(skip)
+        self._state = _State()
+        self._overlays: tuple[_State, Mapping[str, tuple[str, ...]]] | None = None
+        self._above: dict[str, tuple[Permission, ...]] = {}
+
+    def close(self) -> None:
+        """Close the directories."""
+        self.policy.close()
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """PATH to Entry, as the last scan found them, in no order."""
+        return MappingProxyType(self._state.entries)
+
+    def scan(self) -> bool:
+        """Search the source; return whether anything is different from before. Unchanged files are not read again."""
+        old = self._state
+        files: dict[str, tuple[Found, Entry | None]] = {}
+        for found in self._find():
+            known = old.files.get(found.path)
+            files[found.path] = known if known and known[0] == found else (found, self._sniff(found))
+        entries = {path: entry for path, (_, entry) in files.items() if entry}
+        missing = self._add_ancestors(entries)
+        self._above.clear()
+        new = _State(files, entries, missing)
+        changed = new.entries != old.entries or missing.keys() != old.missing.keys()
+        self._state = new if changed else replace(old, files=files)
+        return changed
+
+    def chain(self, path: str) -> tuple[Entry, ...]:
+        """Return the entries of the chain of PATH, top first.
+
+        Raises what opening would, as far as headers tell: StorageError for an unknown PATH, the problem of a member,
+        ChainError for a missing one, a loop, or more than 256.
+        """
+        state = self._state
+        entry = state.entries.get(path)
+        if entry is None:
+            raise StorageError(f"{printable(path)}: no such image", errno=errno.ENOENT)
+        members: list[Entry] = []
+        seen: set[tuple[int, int]] = set()
+        while True:
+            if entry.problem:
+                raise entry.problem
+            if entry.fingerprint[:2] in seen or len(members) == MAX_DEPTH:
+                where = printable(self.policy.display(entry.path))
+                what = "the chain above it is too long" if len(members) == MAX_DEPTH else "it is in its own chain"
+                raise ChainError(f"{where}: {what}: rebase one of the images above it", errno=errno.ELOOP)
+            seen.add(entry.fingerprint[:2])
+            members.append(entry)
+            if entry.backing_path is None:
+                return tuple(members)
+            entry = self._backing(state, entry)
+
+    def overlays(self, path: str) -> tuple[str, ...]:
+        """Return the PATHs of the images that have PATH as an ancestor in its own format, sorted."""
+        state = self._state
+        if self._overlays is None or self._overlays[0] is not state:
+            self._overlays = state, self._find_overlays(state)
+        return self._overlays[1].get(path, ())
+
+    def access(self, path: str) -> Access:
+        """Return mode, owner and group for the synthetic files of PATH (SPEC.md 5.6). Raises what `chain` does."""
+        chain = self.chain(path)
+        items: list[Permission] = []
+        for entry in chain:
+            items += entry.permissions
+            items += self._folders_above(entry.path)
+        return intersection(items, chain[0].uid, chain[0].gid)
+
+    def generation(self, path: str) -> bytes:
+        """Return a digest of what determines the contents of PATH: the fingerprints of its chain, or its problem."""
+        try:
+            known = repr([(entry.path, entry.format, *entry.fingerprint) for entry in self.chain(path)])
+        except VdifsError as error:
+            known = str(error)
+        return hashlib.sha256(known.encode("utf-8", "surrogateescape")).digest()
+
+    def _find(self) -> Iterator[Found]:
+        if self._only is None:
+            return walk(self.policy.root, self._filter, self._skip | vdifs_mounts())
+        try:
+            return iter([self._found(self._only)])
+        except VdifsError:
+            return iter(())
+
+    def _found(self, path: str) -> Found:
+        """Return a file that the walk does not reach."""
+        file = self.policy.open(path)
+        file.close()
+        st = file.status
+        return Found(path, file.fingerprint, st.st_uid, st.st_gid, (Permission.of(st),))
+
+    def _sniff(self, found: Found, *, stated: str | None = None) -> Entry | None:
+        """Return the entry of a file, None if it is no image. stated: the format that an overlay states for it."""
+        entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
+        if stated == "raw":
+            return _as_raw(entry)
+        try:
+            file = self.policy.open(found.path)
+        except VdifsError as error:
+            return replace(entry, problem=error) if _is_candidate(found.path) else None
+        try:
+            header = read_header(file)
+        except VdifsError as error:
+            return replace(entry, problem=error)
+        finally:
+            file.close()
+        if header is None:
+            return _as_raw(entry) if found.path.endswith(RAW_SUFFIXES) else None
+        return self._with_backing(replace(entry, virtual_size=header.virtual_size, header=header))
+
+    def _with_backing(self, entry: Entry) -> Entry:
+        if entry.header is None or entry.header.backing_file is None:
+            return entry
+        try:
+            return replace(entry, backing_path=self.policy.resolve(entry.path, entry.header.backing_file))
+        except PolicyError as error:
+            return replace(entry, problem=error)
+
+    def _add_ancestors(self, entries: dict[str, Entry]) -> dict[str, VdifsError]:
+        """Add the backing files that the walk did not find; return those that cannot be had."""
+        missing: dict[str, VdifsError] = {}
+        waiting = list(entries.values())
+        while waiting:
+            overlay = waiting.pop()
+            path = overlay.backing_path
+            if path is None or path in entries or path in missing:
+                continue
+            try:
+                found = self._found(path)
+                entry = self._sniff(found, stated=overlay.backing_format)
+            except VdifsError as error:
+                missing[path] = error
+                continue
+            if entry is None:
+                where = printable(self.policy.display(path))
+                missing[path] = FormatError(f"{where}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
+            else:
+                entries[path] = entry
+                waiting.append(entry)
+        return missing
+
+    def _backing(self, state: _State, overlay: Entry) -> Entry:
+        path, stated = overlay.backing_path, overlay.backing_format
+        assert path is not None, "asked only for images with a backing file"
+        where = printable(self.policy.display(overlay.path))
+        entry = state.entries.get(path)
+        if entry is None:
+            reason = state.missing.get(path) or "it is not there"
+            raise ChainError(f"{where}: its backing file cannot be opened: {reason}")
+        if stated == "raw":
+            return _as_raw(entry)
+        if stated not in (None, "qcow2"):
+            raise UnsupportedError(f"{where}: it states the format {stated!r} for its backing file: not supported")
+        if entry.format == "raw":
+            raise PolicyError(
+                f"{where}: its backing file {printable(path)} is no qcow2 image and not stated to be raw: "
+                "state it with 'qemu-img rebase -u -F raw'"
+            )
+        return entry
+
+    def _find_overlays(self, state: _State) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for path in sorted(state.entries):
+            try:
+                chain = self.chain(path)
+            except VdifsError:
+                continue
+            for ancestor in chain[1:]:
+                if state.entries[ancestor.path].format == ancestor.format:
+                    found.setdefault(ancestor.path, []).append(path)
+        return {path: tuple(overlays) for path, overlays in found.items()}
+
+    def _folders_above(self, path: str) -> tuple[Permission, ...]:
+        """Return the permissions of the folders above the source root, or above a file beneath a trusted directory."""
+        folder = os.path.dirname(self.policy.display(path)) if path.startswith(TRUST_PREFIX) else self.policy.root
+        if folder not in self._above:
+            self._above[folder] = folders_above(folder)
+        return self._above[folder]
+
+
+def _is_candidate(path: str) -> bool:
+    """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
+    return path.endswith((".qcow2", ".qcow", *RAW_SUFFIXES))
+
+
+def _as_raw(entry: Entry) -> Entry:
+    size = round_up(entry.fingerprint.size, SECTOR)
+    return replace(entry, format="raw", virtual_size=size, header=None, backing_path=None, problem=None)

@@ -1,0 +1,173 @@
+"""One open source file: positional reads, its fingerprint, its size, its holes. No cursor, no mmap, no lock taken.
+
+A file is opened once and never again by path: renaming or removing it changes nothing for who has it open.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock, printable
+
+__all__ = ["MAX_DATA_RUNS", "Fingerprint", "HostFile"]
+
+MAX_DATA_RUNS = 65_536
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+class Fingerprint(NamedTuple):
+    """What tells one state of a file from another."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, st: os.stat_result) -> Self:
+        """Return the fingerprint of a stat result."""
+        return cls(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+
+
+class HostFile:
+    """An open regular file. `name` is its path for messages. Safe to use from several threads."""
+
+    __slots__ = ("_links", "_nowait", "fd", "fingerprint", "name", "size", "status")
+
+    def __init__(self, fd: int, name: str) -> None:
+        """Take over `fd`. Raises StorageError, with `fd` closed, where it is no regular file."""
+        self.fd = fd
+        self.name = printable(name)
+        self.status = os.fstat(fd)
+        if not stat.S_ISREG(self.status.st_mode):
+            os.close(fd)
+            raise StorageError(f"{self.name}: not a regular file: only regular files can be images", errno=errno.EINVAL)
+        self.fingerprint = Fingerprint.of(self.status)
+        self.size = self.status.st_size
+        self._links = self.status.st_nlink
+        self._nowait = True
+
+    @classmethod
+    def open(cls, name: str, opener: Callable[[int], int]) -> Self:
+        """Open through `opener`, which takes open(2) flags and returns a descriptor; `name` is for messages."""
+        try:
+            return cls(opener(_OPEN_FLAGS), name)
+        except OSError as error:
+            raise StorageError.from_os(name, error, _REMEDIES.get(error.errno or 0, "cannot be opened")) from error
+
+    def close(self) -> None:
+        """Close the file; more than once is harmless."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError if the file is another than when it was opened.
+
+        A ctime that moved together with the link count, size and mtime unmoved, is a rename, link or unlink: no change.
+        """
+        st = os.fstat(self.fd)
+        now = Fingerprint.of(st)
+        if now == self.fingerprint:
+            return
+        if st.st_nlink != self._links and now._replace(ctime_ns=0) == self.fingerprint._replace(ctime_ns=0):
+            self.fingerprint, self._links = now, st.st_nlink
+            return
+        raise SourceChangedError(f"{self.name}: changed since it was opened: open it again for its new contents")
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`; what lies beyond the end of the file reads as zeros."""
+        data = self._pread(offset, length)
+        while len(data) < length:
+            more = self._pread(offset + len(data), length - len(data))
+            if not more:
+                return data.ljust(length, b"\0")
+            data += more
+        return data
+
+    def readinto_at(self, offset: int, buffer: memoryview, *, wait: bool = True) -> None:
+        """Fill `buffer` from `offset`; beyond the end of the file it keeps what it holds.
+
+        wait=False: read only what is in the page cache, raise WouldBlock for the rest.
+        """
+        done = 0 if wait or not self._nowait else self._read_cached(offset, buffer)
+        if not wait and done < min(len(buffer), self.size - offset):
+            raise WouldBlock
+        while done < len(buffer):
+            try:
+                count = os.preadv(self.fd, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise self._read_error(offset + done, error) from error
+            if not count:
+                return
+            done += count
+
+    def read_table(self, what: str, offset: int, length: int, cluster_size: int) -> bytes:
+        """Return the `length` bytes of the table `what` at `offset`.
+
+        Only the file's last cluster may end early; a table beyond the end raises FormatError, where QEMU reads zeros.
+        """
+        if offset >= self.size or offset + length > -(-self.size // cluster_size) * cluster_size:
+            raise FormatError(
+                f"{self.name}: the {what} at {offset:#x} lies beyond the end of the file at {self.size:#x}: "
+                "the file was cut short; restore it from a copy"
+            )
+        return self.read_at(offset, length)
+
+    def data_edges(self) -> NDArray[np.int64]:
+        """Return where data start and end, in turns: int64, increasing, an even count; all else are holes.
+
+        SEEK_DATA says it. A file in more than MAX_DATA_RUNS pieces, or on a file system that cannot tell, is one run.
+        """
+        edges: list[int] = []
+        at = 0
+        try:
+            while at < self.size and len(edges) < 2 * MAX_DATA_RUNS:
+                start = os.lseek(self.fd, at, os.SEEK_DATA)
+                at = min(os.lseek(self.fd, start, os.SEEK_HOLE), self.size)
+                if start < at:
+                    edges += [start, at]
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                edges, at = [0, self.size], self.size
+        else:
+            if at < self.size:
+                edges = [0, self.size]
+        return np.array(edges, np.int64)
+
+    def _pread(self, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self.fd, length, offset)
+        except OSError as error:
+            raise self._read_error(offset, error) from error
+
+    def _read_cached(self, offset: int, buffer: memoryview) -> int:
+        try:
+            return os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise self._read_error(offset, error) from error
+            self._nowait = False
+            return 0
+
+    def _read_error(self, offset: int, error: OSError) -> StorageError:
+        return StorageError(
+            f"{self.name}: reading at {offset:#x} failed: {error.strerror}: check the disk below", errno=errno.EIO
+        )
+
+
+_REMEDIES = {
+    errno.ENOENT: "restore it, or correct the name",
+    errno.EACCES: "make it readable for this user",
+    errno.ELOOP: "symbolic links are not followed; name the file itself",
+    errno.ENXIO: "only regular files can be images",
+    errno.EXDEV: "the name leads out of the trusted directories",
+}

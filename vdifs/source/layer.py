@@ -1,0 +1,83 @@
+"""What one file of a chain holds: the `Layer` protocol, and raw files, the simplest of them.
+
+A layer answers for its own virtual size only; what lies beyond, or below it, is the chain's business.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdifs.extents import Extents, Kind
+from vdifs.qcow2.geometry import SECTOR, round_up
+from vdifs.source.hostfile import HostFile
+
+__all__ = ["UNLIMITED", "Layer", "RawLayer", "without_holes"]
+
+UNLIMITED = 1 << 62
+
+
+class Layer(Protocol):
+    """One image of a chain."""
+
+    @property
+    def virtual_size(self) -> int:
+        """Bytes of guest disk, a multiple of 512."""
+
+    @property
+    def max_range(self) -> int:
+        """The most bytes, a power of two, that one call of `extents` should ask for, so that its memory stays small."""
+
+    def extents(self, start: int, end: int) -> Extents:
+        """Return what this layer alone holds of [start, end), not empty and within the virtual size.
+
+        The `layer` column is 0 where the layer holds something. Raises FormatError, StorageError.
+        """
+
+    def populated(self) -> NDArray[np.int64]:
+        """Return the ranges outside of which everything is UNALLOCATED: int64, shape (n, 2), sorted, apart."""
+
+
+class RawLayer:
+    """A raw file: data where SEEK_DATA says so, zeros elsewhere; never unallocated."""
+
+    max_range = UNLIMITED
+
+    def __init__(self, file: HostFile) -> None:
+        """Look up the holes of `file`."""
+        self.virtual_size = round_up(file.size, SECTOR)
+        self._edges = file.data_edges()
+
+    def extents(self, start: int, end: int) -> Extents:
+        """Return DATA and ZERO runs; see Layer."""
+        return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges)
+
+    def populated(self) -> NDArray[np.int64]:
+        """Return the whole disk; see Layer."""
+        return np.array([[0, self.virtual_size]] if self.virtual_size else np.empty((0, 2)), np.int64)
+
+
+def without_holes(extents: Extents, edges: NDArray[np.int64]) -> Extents:
+    """Return `extents` with the DATA that lie in holes of their file as ZERO.
+
+    edges: where the file's data start and end, in turns (HostFile.data_edges).
+
+        host      ....edge|=======data=======|edge......hole......|edge==
+        extent         |========================DATA===============|
+        result         |==========DATA=======|0000000ZERO0000000000|
+    """
+    low = edges.searchsorted(extents.host, "right")
+    high = edges.searchsorted(extents.host + extents.length, "left")
+    data = extents.kind == Kind.DATA
+    crossing = data & (low < high)
+    if crossing.any():
+        cuts = [edges[low[i] : high[i]] - extents.host[i] + extents.start[i] for i in np.flatnonzero(crossing).tolist()]
+        extents = extents.cut(np.concatenate(cuts))
+        low = edges.searchsorted(extents.host, "right")
+        data = extents.kind == Kind.DATA
+    hole = data & (low % 2 == 0)
+    if not hole.any():
+        return extents
+    kind, host = extents.kind.copy(), extents.host.copy()
+    kind[hole], host[hole] = Kind.ZERO, 0
+    return Extents(extents.start, kind, extents.layer, host, extents.end).merged()

@@ -1,0 +1,154 @@
+"""May this file, named by that image, be opened? The only module that resolves names.
+
+Names inside an image are an attack until shown otherwise. A file is opened only beneath the source root or a trusted
+directory, through no symbolic link, by no protocol. Inside vdifs a file is called by its PATH (SPEC.md 2.1): relative
+to the source root, or `@trust/` and the absolute path without its leading slash.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from vdifs.errors import PolicyError, StorageError, printable
+from vdifs.source.beneath import open_beneath
+from vdifs.source.hostfile import HostFile
+
+__all__ = ["TRUST_PREFIX", "Policy"]
+
+TRUST_PREFIX = "@trust/"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """A trusted directory: its descriptor, its absolute path as typed and with links resolved."""
+
+    fd: int
+    typed: str
+    resolved: str
+
+    @classmethod
+    def open(cls, directory: str) -> Self:
+        try:
+            fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageError.from_os(directory, error, "name an existing directory") from error
+        return cls(fd, os.path.abspath(directory), os.path.realpath(directory))
+
+    def below(self, absolute: str) -> str | None:
+        """Return the part of `absolute` beneath this directory, None if it is not beneath it."""
+        for root in (self.typed, self.resolved):
+            prefix = root.rstrip("/") + "/"
+            if absolute.startswith(prefix) and absolute != prefix:
+                return absolute[len(prefix) :].lstrip("/")
+        return None
+
+
+class Policy:
+    """The source root and the trusted directories, held open. A context manager."""
+
+    def __init__(self, root: str, trusted: Sequence[str] = (), *, typed_links: Iterable[str] = ()) -> None:
+        """Open the directories; `typed_links` are names in `root` that the user typed and that may be links.
+
+        Raises StorageError for a directory that cannot be opened.
+        """
+        self._typed_links = frozenset(typed_links)
+        with ExitStack() as stack:
+            self._root = self._opened(root, stack)
+            self._trusted = tuple(self._opened(directory, stack) for directory in trusted)
+            self._stack = stack.pop_all()
+        self.root = self._root.typed
+
+    @classmethod
+    def for_image(cls, path: str, trusted: Sequence[str] = ()) -> tuple[Self, str]:
+        """Return the policy for an image the user typed, its folder being the root, and the image's PATH.
+
+        The image itself may be a symbolic link; names inside it resolve against the folder it was typed in, as in QEMU.
+        """
+        folder, name = os.path.split(os.path.abspath(path))
+        if not name:
+            raise StorageError(f"{printable(path)}: is a directory: name an image")
+        links = [name] if os.path.islink(path) else []
+        return cls(folder, trusted, typed_links=links), name
+
+    @staticmethod
+    def _opened(directory: str, stack: ExitStack) -> _Root:
+        root = _Root.open(directory)
+        stack.callback(os.close, root.fd)
+        return root
+
+    def close(self) -> None:
+        """Close the directories."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def display(self, path: str) -> str:
+        """Return the host path of PATH, for messages."""
+        if path.startswith(TRUST_PREFIX):
+            return path[len(TRUST_PREFIX) - 1 :]
+        return posixpath.join(self.root, path)
+
+    def open(self, path: str) -> HostFile:
+        """Open the file called PATH. Raises PolicyError, StorageError."""
+        if path in self._typed_links:
+            return HostFile.open(self.display(path), lambda flags: os.open(self.display(path), flags))
+        root, below = self._find(path)
+        return HostFile.open(self.display(path), lambda flags: open_beneath(root.fd, below, flags))
+
+    def resolve(self, overlay: str, name: str) -> str:
+        """Return the PATH of the file that the image with PATH `overlay` calls `name`.
+
+        A relative name resolves against the overlay's own folder. Raises PolicyError for a protocol, for control
+        characters, and for what is not beneath a trusted directory.
+        """
+        self._check_name(overlay, name)
+        if not name.startswith("/"):
+            inner = _normal(posixpath.join(posixpath.dirname(overlay), name))
+            if not overlay.startswith(TRUST_PREFIX):
+                if inner is not None:
+                    return inner
+                name = posixpath.join(self._root.resolved, posixpath.dirname(overlay), name)
+            else:
+                name = posixpath.join("/", posixpath.dirname(overlay)[len(TRUST_PREFIX) :], name)
+        absolute = posixpath.normpath("/" + name.lstrip("/"))
+        if (below := self._root.below(absolute)) is not None:
+            return below
+        for root in self._trusted:
+            if (below := root.below(absolute)) is not None:
+                return TRUST_PREFIX + posixpath.join(root.typed, below).lstrip("/")
+        raise PolicyError(
+            f"{printable(self.display(overlay))}: it names {printable(absolute)!r}, which is not beneath a trusted "
+            f"directory: allow it with --trust {printable(posixpath.dirname(absolute))}"
+        )
+
+    def _check_name(self, overlay: str, name: str) -> None:
+        where = f"{printable(self.display(overlay))}: it names {printable(name)!r}"
+        if _CONTROL.search(name):
+            raise PolicyError(f"{where}, with a control character in it: rename the file and rebase the image")
+        if ":" in name.split("/", 1)[0]:
+            raise PolicyError(f"{where}, a protocol: only files are followed; rebase the image on a file")
+
+    def _find(self, path: str) -> tuple[_Root, str]:
+        if not path.startswith(TRUST_PREFIX):
+            return self._root, path
+        absolute = path[len(TRUST_PREFIX) - 1 :]
+        for root in self._trusted:
+            if (below := root.below(absolute)) is not None:
+                return root, below
+        raise PolicyError(f"{printable(absolute)}: not beneath a trusted directory")
+
+
+def _normal(path: str) -> str | None:
+    """Return the relative `path` without `.` and `..`, None where it leads above its start."""
+    normal = posixpath.normpath(path)
+    return None if normal == ".." or normal.startswith("../") else normal

@@ -1,0 +1,154 @@
+"""One qcow2 file of a chain: its L1 table in memory, its L2 tables read when asked."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdifs.errors import FormatError
+from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.qcow2.entries import decode_extended_l2, decode_l1, decode_l2
+from vdifs.qcow2.geometry import L1_MAX_BYTES
+from vdifs.qcow2.header import Header
+from vdifs.source.hostfile import HostFile
+from vdifs.source.layer import UNLIMITED, without_holes
+
+__all__ = ["Qcow2Layer"]
+
+_L1_STEP = 1 << 20
+_ENTRIES_AT_ONCE = 1 << 17
+"""So many L2 entries are decoded together: 1 MiB, and some more for what is made of them."""
+_SPARSE_ENTRIES = 1 << 18
+"""A layer with no more entries than that may be asked for any range."""
+
+
+class Qcow2Layer:
+    """A qcow2 image without its backing file; what it does not hold is UNALLOCATED.
+
+    Of the L1 table only the entries in use are kept, so memory follows what is on disk, not what the header claims.
+    """
+
+    def __init__(self, file: HostFile, header: Header) -> None:
+        """Load the L1 table. Raises FormatError where it breaks a rule, StorageError where it cannot be read."""
+        self._file = file
+        self._header = header
+        self._geometry = header.geometry
+        self.virtual_size = header.virtual_size
+        self._edges = file.data_edges()
+        self._l1_index, self._l2_offset = self._load_l1(header.l1_table_offset, self._geometry.l1_size)
+        dense = len(self._l1_index) * self._geometry.units_per_l2 > _SPARSE_ENTRIES
+        self.max_range = self._geometry.grain * _ENTRIES_AT_ONCE if dense else UNLIMITED
+
+    def extents(self, start: int, end: int) -> Extents:
+        """Return the merged runs of [start, end); see Layer. Reads the L2 tables of the range."""
+        parts: list[Extents] = []
+        at = start
+        for low, high in self._groups(start, end):
+            if at < low:
+                parts.append(Extents.uniform(at, low, Kind.UNALLOCATED))
+            parts.append(self._decoded(low, high))
+            at = high
+        if at < end:
+            parts.append(Extents.uniform(at, end, Kind.UNALLOCATED))
+        return Extents.joined(parts)
+
+    def populated(self) -> NDArray[np.int64]:
+        """Return the ranges that have an L2 table, neighbours joined; see Layer."""
+        if not len(self._l1_index):
+            return np.empty((0, 2), np.int64)
+        breaks = np.flatnonzero(np.diff(self._l1_index) > 1)
+        first = self._l1_index[np.append(0, breaks + 1)]
+        last = self._l1_index[np.append(breaks, len(self._l1_index) - 1)] + 1
+        coverage = self._geometry.l2_coverage
+        ranges: NDArray[np.int64] = np.minimum(np.stack([first, last], 1) * coverage, self.virtual_size)
+        return ranges
+
+    def _load_l1(self, offset: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the indices and host offsets of the L1 entries in use, of the first `count`; the rest is VM state."""
+        length = count * 8
+        if length > L1_MAX_BYTES:
+            raise FormatError(f"{self._file.name}: the L1 table would be {length} bytes long, at most {L1_MAX_BYTES}")
+        indices, offsets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for at in range(0, length, _L1_STEP):
+            size = min(_L1_STEP, length - at)
+            part = self._decode_l1(offset + at, size)
+            used = np.flatnonzero(part)
+            indices.append(used + at // 8)
+            offsets.append(part[used])
+        index, offset_of = np.concatenate(indices), np.concatenate(offsets)
+        self._check_shared(offset_of)
+        return index, offset_of
+
+    def _decode_l1(self, offset: int, size: int) -> NDArray[np.int64]:
+        table = self._file.read_table("L1 table", offset, size, self._geometry.cluster_size)
+        try:
+            return decode_l1(table, self._geometry.cluster_size)
+        except FormatError as error:
+            raise FormatError(f"{self._file.name}: in the L1 table at {offset:#x}: {error}") from error
+
+    def _check_shared(self, offsets: NDArray[np.int64]) -> None:
+        """Refuse two entries with one L2 table: with them a small file claims exabytes of work."""
+        ordered = np.sort(offsets)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise FormatError(
+                f"{self._file.name}: two L1 entries share the L2 table at {int(twice[0]):#x}: "
+                "repair the image with 'qemu-img check -r all'"
+            )
+
+    def _groups(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts of [start, end) that neighbouring L2 tables map, each of a bounded number of entries."""
+        g = self._geometry
+        low, high = self._l1_index.searchsorted((start // g.l2_coverage, -(-end // g.l2_coverage)))
+        indices = self._l1_index[low:high]
+        if not len(indices):
+            return
+        at_once = max(1, _ENTRIES_AT_ONCE // g.units_per_l2)
+        breaks = np.flatnonzero(np.diff(indices) > 1) + 1
+        for group in np.split(indices, breaks):
+            for at in range(0, len(group), at_once):
+                part = group[at : at + at_once]
+                first, last = int(part[0]) * g.l2_coverage, (int(part[-1]) + 1) * g.l2_coverage
+                yield max(start, first), min(end, last)
+
+    def _decoded(self, start: int, end: int) -> Extents:
+        """Return the runs of [start, end), which neighbouring L2 tables map."""
+        g = self._geometry
+        first, last = start >> g.cluster_bits, g.clusters_for(end)
+        table = self._read_entries(first, last)
+        try:
+            runs = decode_extended_l2(table, g) if g.extended_l2 else decode_l2(table, g, self._header.version)
+        except FormatError as error:
+            raise FormatError(f"{self._file.name}: at guest offset {start:#x}: {error}") from error
+        layer = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_LAYER), np.int16(0))
+        starts = (first << g.cluster_bits) + runs.first * g.grain
+        extents = Extents(starts, runs.kind, layer, runs.host, last << g.cluster_bits).between(start, end)
+        if not extents.has(Kind.DATA):
+            return extents
+        self._check_within_file(extents)
+        return without_holes(extents, self._edges)
+
+    def _read_entries(self, first: int, last: int) -> NDArray[np.uint64]:
+        """Return the native entries of clusters [first, last), all of which have an L2 table."""
+        g = self._geometry
+        parts: list[bytes] = []
+        low = int(self._l1_index.searchsorted(first // g.l2_entries))
+        high = int(self._l1_index.searchsorted(-(-last // g.l2_entries)))
+        for l1_index, offset in zip(self._l1_index[low:high].tolist(), self._l2_offset[low:high].tolist(), strict=True):
+            start = max(first - l1_index * g.l2_entries, 0)
+            stop = min(last - l1_index * g.l2_entries, g.l2_entries)
+            skip, size = start * g.l2_entry_size, (stop - start) * g.l2_entry_size
+            parts.append(self._file.read_table("L2 table", offset + skip, size, g.cluster_size))
+        return np.frombuffer(b"".join(parts), ">u8").astype(np.uint64)
+
+    def _check_within_file(self, extents: Extents) -> None:
+        """Refuse data that start beyond the end of the file, where QEMU shows zeros; a last cluster may end early."""
+        size = self._geometry.clusters_for(self._file.size) * self._geometry.cluster_size
+        beyond = (extents.kind == Kind.DATA) & (extents.host + extents.length > size)
+        if beyond.any():
+            index = int(beyond.argmax())
+            raise FormatError(
+                f"{self._file.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
+                f"{int(extents.host[index]):#x}, beyond the end of the file at {self._file.size:#x}: "
+                "the file was cut short; restore it from a copy"
+            )

@@ -1,0 +1,133 @@
+"""Which output clusters hold data, zeros or nothing: a summary of the whole disk, a detail for each window.
+
+The disk is cut into windows. At open every window in which some layer has an L2 table is resolved once and only
+counted; on reading it is resolved again and kept in a bounded cache. So memory does not grow with the disk.
+"""
+
+import itertools
+from collections.abc import Callable, Hashable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdifs.errors import WouldBlock
+from vdifs.extents import Extents
+from vdifs.qcow2.geometry import Geometry, ceil_div
+from vdifs.source.chain import Chain, union
+from vdifs.synthetic.cache import ByteBoundedCache
+from vdifs.synthetic.summary import Summary
+from vdifs.synthetic.window import Pieces, State, Window, cluster_states, data_pieces, hold_only_zeros
+
+__all__ = ["Allocation", "window_cache"]
+
+_WINDOW_CLUSTERS = 8192
+window_cache: ByteBoundedCache[Window] = ByteBoundedCache(12 << 20, lambda window: window.nbytes)
+"""The windows of all images that were read last."""
+_serial = itertools.count()
+
+
+class Allocation:
+    """The allocation of one output. base: None for a full image, else the index in the chain of the delta's base."""
+
+    def __init__(self, chain: Chain, base: int | None, cluster_bits: int) -> None:
+        """Resolve nothing yet."""
+        self._chain = chain
+        self._delta = base is not None
+        self._held, self._below = slice(0, base), slice(base, None)
+        self.geometry = Geometry(cluster_bits, chain.virtual_size)
+        self.window_size = min(_WINDOW_CLUSTERS << cluster_bits, max(chain.max_range, 1 << cluster_bits))
+        self._key = next(_serial)
+
+    def summarize(self) -> Summary:
+        """Resolve every window that holds something once and return what the layout needs to know.
+
+        Raises FormatError for damage in the tables, StorageError.
+        """
+        summary = Summary(self.geometry.l1_size)
+        windows = self._populated_windows()
+        for first, last in windows.tolist():
+            for window in range(first, last):
+                self._summarize_window(summary, window)
+        if self._delta:
+            self._summarize_zeros(summary, windows)
+        return summary
+
+    def window(self, index: int, *, wait: bool = True) -> Window:
+        """Return the detail of a window. wait=False: raises WouldBlock if it has to be resolved first."""
+        return self._kept((self._key, index), wait, lambda: self._resolve(index))
+
+    def raw_pieces(self, index: int, *, wait: bool = True) -> Pieces:
+        """Return where the guest contents of a window come from, its start being 0. wait: as for `window`."""
+        return self._kept((self._key, index, "raw"), wait, lambda: self._resolve_raw(index)).pieces
+
+    def states(self, index: int) -> NDArray[np.uint8]:
+        """Return the `State` of each output cluster of a window: uint8."""
+        return self._states(self._held_extents(index), index)
+
+    def _populated_windows(self) -> NDArray[np.int64]:
+        """Return the windows to resolve as ranges of indices: int64, shape (n, 2), sorted, apart."""
+        ranges = self._chain.populated(self._held)
+        zero_from = self._chain.zero_from(self._held)
+        if self._delta and zero_from < self._chain.virtual_size:
+            ranges = np.concatenate([ranges, np.array([[zero_from, zero_from + 1]], np.int64)])
+        size = self.window_size
+        return union(np.stack([ranges[:, 0] // size, -(-ranges[:, 1] // size)], 1))
+
+    def _summarize_window(self, summary: Summary, window: int) -> None:
+        states = self.states(window)
+        summary.add_data(window, int(np.count_nonzero(states == State.DATA)))
+        entries = self.geometry.l2_entries
+        tables = ceil_div(len(states), entries)
+        needed = np.logical_or.reduceat(states != State.UNALLOCATED, np.arange(tables) * entries)
+        summary.need_l2(window * self.window_size // self.geometry.l2_coverage, needed)
+
+    def _summarize_zeros(self, summary: Summary, windows: NDArray[np.int64]) -> None:
+        """Count the windows beyond the end of a backing file that no layer touches: zeros, without resolving them."""
+        end = ceil_div(self._chain.virtual_size, self.window_size)
+        at = ceil_div(self._chain.zero_from(self._held), self.window_size)
+        for first, last in [*windows.tolist(), (end, end)]:
+            if at < first:
+                start, stop = at * self.window_size, min(first * self.window_size, self._chain.virtual_size)
+                low, high = start // self.geometry.l2_coverage, ceil_div(stop, self.geometry.l2_coverage)
+                summary.need_l2(low, np.ones(high - low, np.bool_))
+            at = max(at, last)
+
+    def _range(self, index: int) -> tuple[int, int]:
+        start = index * self.window_size
+        return start, min(start + self.window_size, self._chain.virtual_size)
+
+    def _held_extents(self, index: int) -> Extents:
+        return self._chain.extents(*self._range(index), self._held)
+
+    def _whole_extents(self, held: Extents, index: int) -> Extents:
+        """Return what the whole chain says, given what the layers above the base say."""
+        return held.over(self._chain.extents(*self._range(index), self._below)) if self._delta else held
+
+    def _states(self, held: Extents, index: int) -> NDArray[np.uint8]:
+        bits = self.geometry.cluster_bits
+        states = cluster_states(held, bits, delta=self._delta)
+        if self._delta:
+            zeros = (states == State.DATA) & hold_only_zeros(held, bits, len(states))
+            if zeros.any():
+                states[zeros & hold_only_zeros(self._whole_extents(held, index), bits, len(states))] = State.ZERO
+        return states
+
+    @staticmethod
+    def _kept(key: Hashable, wait: bool, resolve: Callable[[], Window]) -> Window:
+        window = window_cache.get(key)
+        if window is None:
+            if not wait:
+                raise WouldBlock
+            window = resolve()
+            window_cache.put(key, window)
+        return window
+
+    def _resolve_raw(self, index: int) -> Window:
+        whole = self._chain.extents(*self._range(index))
+        return Window(np.empty(0, np.uint8), Pieces.from_extents(whole, whole.start - whole.start[0]))
+
+    def _resolve(self, index: int) -> Window:
+        held = self._held_extents(index)
+        states = self._states(held, index)
+        whole = self._whole_extents(held, index) if (states == State.DATA).any() else held
+        return Window(states, data_pieces(whole, states, self.geometry.cluster_bits))

@@ -1,0 +1,69 @@
+"""The two kinds of synthetic file: a qcow2, and the raw guest contents. Both fill a buffer from any offset."""
+
+from typing import Protocol
+
+from vdifs.qcow2.geometry import ceil_div
+from vdifs.synthetic.allocation import Allocation
+from vdifs.synthetic.gather import Gatherer
+from vdifs.synthetic.layout import Layout
+from vdifs.synthetic.render import Renderer
+from vdifs.synthetic.summary import Summary
+
+__all__ = ["Body", "Qcow2Body", "RawBody"]
+
+
+class Body(Protocol):
+    """The bytes of a synthetic file."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """Fill `buffer`, which holds zeros, from `offset` on, all within `size`. wait=False: may raise WouldBlock."""
+
+
+class Qcow2Body:
+    """A synthetic qcow2: tables, then the data clusters in guest order."""
+
+    def __init__(self, layout: Layout, summary: Summary, allocation: Allocation, gatherer: Gatherer) -> None:
+        """Read nothing yet."""
+        self.size = layout.size
+        self._data, self._bits = layout.data, layout.geometry.cluster_bits
+        self._summary, self._allocation, self._gatherer = summary, allocation, gatherer
+        self._renderer = Renderer(layout, summary, allocation)
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """See Body."""
+        tables = min(len(buffer), max(0, self._data - offset))
+        if tables:
+            self._renderer.readinto(offset, buffer[:tables], wait=wait)
+        done = tables
+        while done < len(buffer):
+            done += self._read_window(offset + done - self._data, buffer[done:], wait)
+
+    def _read_window(self, at: int, buffer: memoryview, wait: bool) -> int:
+        """Fill `buffer` from byte `at` of the data region on, as far as one window goes; return how far that is."""
+        index, before = self._summary.find_data(at >> self._bits)
+        pieces = self._allocation.window(index, wait=wait).pieces
+        count = min(len(buffer), (self._summary.data_before(index + 1) << self._bits) - at)
+        self._gatherer.readinto(pieces, at - (before << self._bits), buffer[:count], wait=wait)
+        return count
+
+
+class RawBody:
+    """The guest contents: every window is its own region."""
+
+    def __init__(self, allocation: Allocation, gatherer: Gatherer) -> None:
+        """Read nothing yet."""
+        self.size = allocation.geometry.virtual_size
+        self._allocation, self._gatherer = allocation, gatherer
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """See Body."""
+        size = self._allocation.window_size
+        for index in range(offset // size, ceil_div(offset + len(buffer), size)):
+            start = index * size
+            low, high = max(offset, start), min(offset + len(buffer), start + size)
+            pieces = self._allocation.raw_pieces(index, wait=wait)
+            self._gatherer.readinto(pieces, low - start, buffer[low - offset : high - offset], wait=wait)

@@ -1,0 +1,122 @@
+"""An image to a file or to standard output, without a mount.
+
+A file is written under a temporary name beside its target and renamed when complete: whoever sees the target sees all
+of it. Runs of zeros become holes.
+"""
+
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from vdifs.errors import StorageError, UsageError, printable
+from vdifs.synthetic.image import Image
+
+__all__ = ["Progress", "export", "export_to_descriptor"]
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all."""
+
+_CHUNK = 1 << 20
+_HOLE = 1 << 16
+_ZEROS = bytes(_HOLE)
+
+
+def export(image: Image, output: str, *, overwrite: bool = False, progress: Progress | None = None) -> None:
+    """Write `image` to the file `output`, or to standard output for "-".
+
+    Raises UsageError if `output` exists and `overwrite` is not set, or is a file of the chain; StorageError if it
+    cannot be written: then no file is left.
+    """
+    if output == "-":
+        export_to_descriptor(image, sys.stdout.fileno(), progress)
+        return
+    _check_output(image, output, overwrite)
+    with _renamed_when_complete(output) as fd:
+        _write_sparse(image, fd, progress)
+
+
+def export_to_descriptor(image: Image, fd: int, progress: Progress | None = None) -> None:
+    """Write `image` to `fd` in order: a pipe, a socket, a file."""
+    for offset in range(0, image.size, _CHUNK):
+        data = memoryview(image.read_at(offset, _CHUNK))
+        while data:
+            data = data[os.write(fd, data) :]
+        if progress:
+            progress(min(offset + _CHUNK, image.size), image.size)
+
+
+def _check_output(image: Image, output: str, overwrite: bool) -> None:
+    try:
+        st = os.stat(output)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError.from_os(output, error, "name a file that can be written") from error
+    for member in image.chain.members:
+        if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
+            raise UsageError(f"{printable(output)}: it is a file of the chain that is read: choose another name")
+    if not overwrite:
+        raise UsageError(f"{printable(output)}: exists already: choose another name, or give --force")
+
+
+@contextmanager
+def _renamed_when_complete(output: str) -> Iterator[int]:
+    folder, name = os.path.split(os.path.abspath(output))
+    try:
+        fd, temporary = tempfile.mkstemp(prefix=f".{name[:200]}.", suffix=".part", dir=folder)
+    except OSError as error:
+        raise StorageError.from_os(output, error, "name a file in a folder that can be written") from error
+    try:
+        try:
+            yield fd
+            os.fchmod(fd, 0o666 & ~_umask())
+        finally:
+            os.close(fd)
+        os.rename(temporary, output)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise StorageError.from_os(output, error, _REMEDIES.get(error.errno or 0, "it was not written")) from error
+        raise
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it; mkstemp's files are 0600 whatever it is."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)
+
+
+def _write_sparse(image: Image, fd: int, progress: Progress | None) -> None:
+    for offset in range(0, image.size, _CHUNK):
+        _write_data(fd, offset, memoryview(image.read_at(offset, _CHUNK)))
+        if progress:
+            progress(min(offset + _CHUNK, image.size), image.size)
+    os.ftruncate(fd, image.size)
+
+
+def _write_data(fd: int, offset: int, chunk: memoryview) -> None:
+    """Write the parts of `chunk` that are not zeros, joined where they touch."""
+    start: int | None = None
+    for at in range(0, len(chunk) + _HOLE, _HOLE):
+        part = chunk[at : at + _HOLE]
+        if len(part) and part != _ZEROS[: len(part)]:
+            start = at if start is None else start
+        elif start is not None:
+            _write_all(fd, offset + start, chunk[start:at])
+            start = None
+
+
+def _write_all(fd: int, offset: int, data: memoryview) -> None:
+    while data:
+        count = os.pwrite(fd, data, offset)
+        offset, data = offset + count, data[count:]
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room, or export to another file system",
+    errno.EFBIG: "the file system does not hold files that large",
+}

@@ -1,0 +1,210 @@
+"""A synthetic file, open: its size, its bytes from any offset, and what else is known about it."""
+
+import hashlib
+import io
+import posixpath
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+from vdifs.errors import InUseError, SourceChangedError, UsageError
+from vdifs.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, Geometry
+from vdifs.source.chain import Chain
+from vdifs.source.policy import Policy
+from vdifs.synthetic.allocation import Allocation
+from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody
+from vdifs.synthetic.gather import Gatherer
+from vdifs.synthetic.layout import Backing, Layout, check_geometry
+
+__all__ = ["Image", "View", "open_image", "safe_backing_name"]
+
+View = Literal["qcow2", "raw"]
+DEFAULT_CLUSTER_BITS = 16
+_LOAD_TRIES = 3
+_ETAG_VERSION = 1
+
+
+class Image:
+    """A synthetic file over an open chain. A context manager; safe to use from several threads."""
+
+    def __init__(self, chain: Chain, body: Body, allocated: int, etag: str) -> None:
+        """Take over `chain`."""
+        self.chain = chain
+        self._body = body
+        self.size = body.size
+        """Exact length in bytes."""
+        self.virtual_size = chain.virtual_size
+        """Length of the guest disk in bytes."""
+        self.allocated = allocated
+        """Bytes of guest data held, in whole clusters."""
+        self.depth = len(chain.members)
+        """Images in the chain."""
+        self.etag = etag
+        """64 hexadecimal digits: a hash of what determines the bytes."""
+        self.mtime_ns = max(member.file.fingerprint.mtime_ns for member in chain.members)
+        """The newest modification time in the chain, in nanoseconds."""
+
+    def close(self) -> None:
+        """Close the chain; more than once is harmless."""
+        self.chain.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError if a file of the chain is another than when the image was opened."""
+        self.chain.check_unchanged()
+
+    def read_at(self, offset: int, length: int, *, wait: bool = True) -> bytes:
+        """Return `length` bytes from `offset` >= 0, fewer only at the end of the file.
+
+        wait=False: raises WouldBlock unless all of them are at hand without waiting for a disk. Raises
+        SourceChangedError once a file of the chain has changed, FormatError for damaged data, StorageError.
+        """
+        if offset < 0 or length < 0:
+            raise UsageError(f"cannot read {length} bytes at offset {offset}: neither may be negative")
+        buffer = bytearray(max(0, min(length, self.size - offset)))
+        self._fill(offset, memoryview(buffer), wait)
+        return bytes(buffer)
+
+    def readinto_at(self, offset: int, buffer: "bytearray | memoryview") -> int:
+        """Fill `buffer`, any writable one of bytes, from `offset` on; return how many bytes, fewer only at the end."""
+        if offset < 0:
+            raise UsageError(f"cannot read at offset {offset}: it may not be negative")
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self.size - offset))
+        view[:count] = bytes(count)
+        self._fill(offset, view[:count], True)
+        return count
+
+    def stream(self, chunk_size: int = 1 << 20) -> Iterator[bytes]:
+        """Yield the whole file in order, `chunk_size` bytes at a time."""
+        for offset in range(0, self.size, chunk_size):
+            yield self.read_at(offset, chunk_size)
+
+    def file(self) -> io.BufferedReader:
+        """Return a seekable binary file object; closing it leaves the image open."""
+        return io.BufferedReader(_ImageFile(self), 1 << 20)
+
+    def _fill(self, offset: int, view: memoryview, wait: bool) -> None:
+        if view:
+            self._body.readinto(offset, view, wait=wait)
+            self.chain.check_unchanged()
+
+
+class _ImageFile(io.RawIOBase):
+    """The cursor that a file object needs, over an image that has none."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._image.size}[whence]
+        if origin + offset < 0:
+            raise ValueError(f"negative seek position {origin + offset}")
+        self._at = origin + offset
+        return self._at
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override] # any writable buffer
+        count = self._image.readinto_at(self._at, buffer)
+        self._at += count
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What open_image was asked for."""
+
+    base: str | None
+    view: View
+    cluster_size: int | None
+    backing_name: str | None
+
+
+def open_image(
+    policy: Policy,
+    path: str,
+    *,
+    base: str | None = None,
+    view: View = "qcow2",
+    cluster_size: int | None = None,
+    backing_name: str | None = None,
+) -> Image:
+    """Open the image PATH as a synthetic file.
+
+    base: the PATH of an ancestor, or of the image itself, for a delta; None for all guest data. view: "raw" for the
+    guest contents. cluster_size: of the output, 512 to 2 MiB, by default the image's own. backing_name: what a delta
+    records, by default the base's file name. Blocks; everything is resolved afterwards.
+
+    Raises UsageError for wrong arguments, InUseError for sources that do not stop changing, and what Chain.open does.
+    """
+    if view == "raw" and base is not None:
+        raise UsageError("a raw view has no base: leave out the base, or ask for a qcow2")
+    if cluster_size is not None and cluster_size not in [1 << b for b in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)]:
+        raise UsageError(f"cluster size {cluster_size}: give a power of two from 512 to 2097152")
+    wish = _Wish(base, view, cluster_size, backing_name)
+    for _ in range(_LOAD_TRIES - 1):
+        with suppress(SourceChangedError):
+            return _open_once(policy, path, wish)
+    try:
+        return _open_once(policy, path, wish)
+    except SourceChangedError as error:
+        raise InUseError(f"{error}; it kept changing while it was opened: wait until its writer is done") from error
+
+
+def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
+    with ExitStack() as stack:
+        chain = stack.enter_context(Chain.open(policy, path))
+        index = None if wish.base is None else chain.index_of(wish.base)
+        bits = _cluster_bits(chain, wish.cluster_size)
+        check_geometry(Geometry(bits, chain.virtual_size))
+        allocation = Allocation(chain, index, bits)
+        summary = allocation.summarize()
+        gatherer = Gatherer(chain)
+        backing = None if index is None else _backing(chain, index, wish.backing_name)
+        body: Body
+        if wish.view == "raw":
+            body = RawBody(allocation, gatherer)
+        else:
+            body = Qcow2Body(Layout.plan(allocation.geometry, summary, backing), summary, allocation, gatherer)
+        chain.check_unchanged()
+        stack.pop_all()
+    etag = _etag(chain, wish.view, index, bits, backing)
+    return Image(chain, body, summary.data_clusters << bits, etag)
+
+
+def _cluster_bits(chain: Chain, cluster_size: int | None) -> int:
+    if cluster_size is not None:
+        return cluster_size.bit_length() - 1
+    header = chain.members[0].header
+    return DEFAULT_CLUSTER_BITS if header is None else header.cluster_bits
+
+
+def _backing(chain: Chain, index: int, name: str | None) -> Backing:
+    member = chain.members[index]
+    return Backing(safe_backing_name(posixpath.basename(member.path)) if name is None else name, member.format)
+
+
+def safe_backing_name(name: str) -> str:
+    """Return `name` so that QEMU takes it for a file: one with a colon before its first slash gets `./` in front."""
+    return "./" + name if ":" in name.split("/", 1)[0] else name
+
+
+def _etag(chain: Chain, view: View, base: int | None, cluster_bits: int, backing: Backing | None) -> str:
+    parts = (_ETAG_VERSION, view, base, cluster_bits, backing and (backing.name, backing.format), *chain.fingerprints)
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()

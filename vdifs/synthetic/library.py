@@ -1,0 +1,44 @@
+"""Opening a synthetic file from file names, as the library and the command line do."""
+
+import os
+from collections.abc import Sequence
+
+from vdifs.errors import UnsupportedError, printable
+from vdifs.source.policy import Policy
+from vdifs.synthetic.image import Image, View, open_image
+
+__all__ = ["open_path"]
+
+
+def open_path(
+    path: "str | os.PathLike[str]",
+    *,
+    base: "str | os.PathLike[str] | None" = None,
+    view: View = "qcow2",
+    cluster_size: int | None = None,
+    backing_name: str | None = None,
+    trusted: Sequence["str | os.PathLike[str]"] = (),
+    snapshot: str | None = None,
+) -> Image:
+    """Open an image file as if it had been flattened, or as a delta against `base`, one of its ancestors or itself.
+
+    path, base: file names, relative to the working directory. view: "qcow2", or "raw" for the guest contents.
+    cluster_size: of the output, 512 to 2 MiB. backing_name: what a delta records as its backing file. trusted:
+    directories beneath which backing files may lie, besides the image's own folder.
+
+    Raises VdifsError with an errno and a message that names the file, the offset and the remedy.
+    """
+    if snapshot is not None:
+        raise UnsupportedError(f"{printable(os.fspath(path))}: internal snapshots are not supported yet")
+    policy, name = Policy.for_image(os.fspath(path), [os.fspath(directory) for directory in trusted])
+    with policy:
+        base_path = None if base is None else _path_of(policy, name, os.fspath(base), os.fspath(path))
+        return open_image(policy, name, base=base_path, view=view, cluster_size=cluster_size, backing_name=backing_name)
+
+
+def _path_of(policy: Policy, name: str, base: str, image: str) -> str:
+    """Return the PATH of the file that the user calls `base`."""
+    absolute = os.path.abspath(base)
+    if absolute == os.path.abspath(image):
+        return name
+    return policy.resolve(name, absolute)

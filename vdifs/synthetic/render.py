@@ -1,0 +1,104 @@
+"""The bytes of header, refcounts, L1 and L2 of a synthetic qcow2, any range of them: a pure function of the layout.
+
+L2 tables are rendered window by window:
+
+    L2 region      [table of L1 index 3][of 4][of 9]...        only the needed ones, found by select
+    one table      |window|window|window|...                   or many tables in one window
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vdifs.qcow2.entries import encode_tables
+from vdifs.qcow2.geometry import ceil_div
+from vdifs.qcow2.refcounts import REFCOUNT_BITS, pack_block, pack_table
+from vdifs.synthetic.allocation import Allocation
+from vdifs.synthetic.layout import Layout
+from vdifs.synthetic.summary import Summary
+from vdifs.synthetic.window import State
+
+__all__ = ["Renderer"]
+
+_ENTRY = 8
+
+
+class Renderer:
+    """Everything before the data region."""
+
+    def __init__(self, layout: Layout, summary: Summary, allocation: Allocation) -> None:
+        """Render nothing yet but the header."""
+        self._layout = layout
+        self._summary = summary
+        self._allocation = allocation
+        self._header = layout.header.pack().ljust(layout.refcount_table, b"\0")
+        self._regions: tuple[tuple[int, int, int, Callable[[int, int, bool], bytes]], ...] = (
+            (0, layout.refcount_table, 1, self._header_bytes),
+            (layout.refcount_table, layout.refcount_blocks, _ENTRY, self._refcount_table),
+            (layout.refcount_blocks, layout.l1_table, REFCOUNT_BITS // 8, self._refcount_blocks),
+            (layout.l1_table, layout.l2_tables, _ENTRY, self._l1_table),
+            (layout.l2_tables, layout.data, _ENTRY, self._l2_tables),
+        )
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """Fill `buffer` with the bytes from `offset` on, which all lie before the data region.
+
+        wait=False: raises WouldBlock where a window has to be resolved first.
+        """
+        end = offset + len(buffer)
+        for start, stop, unit, render in self._regions:
+            low, high = max(offset, start), min(end, stop)
+            if low < high:
+                first, last = (low - start) // unit, ceil_div(high - start, unit)
+                skip = low - start - first * unit
+                buffer[low - offset : high - offset] = render(first, last, wait)[skip : skip + high - low]
+
+    def _header_bytes(self, first: int, last: int, _wait: bool) -> bytes:
+        return self._header[first:last]
+
+    def _refcount_table(self, first: int, last: int, _wait: bool) -> bytes:
+        layout = self._layout
+        blocks, size = layout.refcounts.blocks, layout.geometry.cluster_size
+        return pack_table(first, last - first, blocks, layout.refcount_blocks, size)
+
+    def _refcount_blocks(self, first: int, last: int, _wait: bool) -> bytes:
+        return pack_block(first, last - first, self._layout.refcounts.total)
+
+    def _l1_table(self, first: int, last: int, _wait: bool) -> bytes:
+        tables = self._summary.l2_tables
+        used = tables.between(first, last)
+        place = tables.rank(min(first, self._layout.geometry.l1_size)) + np.cumsum(used) - 1
+        offsets = np.where(used, self._layout.l2_tables + (place << self._layout.geometry.cluster_bits), 0)
+        return encode_tables(offsets).ljust((last - first) * _ENTRY, b"\0")
+
+    def _l2_tables(self, first: int, last: int, wait: bool) -> bytes:
+        per_table = self._layout.geometry.l2_entries
+        parts: list[bytes] = []
+        while first < last:
+            table, entry = divmod(first, per_table)
+            stop = min(last, (table + 1) * per_table)
+            cluster = self._summary.l2_tables.select(table) * per_table + entry
+            parts.append(self._l2_entries(cluster, cluster + stop - first, wait))
+            first = stop
+        return b"".join(parts)
+
+    def _l2_entries(self, first: int, last: int, wait: bool) -> bytes:
+        """Return the entries of guest clusters [first, last), of one table; 0 beyond the end of the disk."""
+        per_window = self._allocation.window_size >> self._layout.geometry.cluster_bits
+        disk = self._layout.geometry.clusters
+        parts: list[bytes] = []
+        at = first
+        while at < min(last, disk):
+            window = at // per_window
+            stop = min(last, (window + 1) * per_window, disk)
+            parts.append(self._window_entries(window, at - window * per_window, stop - window * per_window, wait))
+            at = stop
+        return b"".join(parts).ljust((last - first) * _ENTRY, b"\0")
+
+    def _window_entries(self, window: int, first: int, last: int, wait: bool) -> bytes:
+        states = self._allocation.window(window, wait=wait).states
+        data = states[first:last] == State.DATA
+        before = self._summary.data_before(window) + int(np.count_nonzero(states[:first] == State.DATA))
+        place = before + np.cumsum(data) - 1
+        offsets = np.where(data, self._layout.data + (place << self._layout.geometry.cluster_bits), 0)
+        return encode_tables(offsets, states[first:last] == State.ZERO)

@@ -1,0 +1,121 @@
+"""One window of the disk in detail: the state of every output cluster, and where its data come from.
+
+guest clusters     0    1    2    3    4    5    6    7
+states             D    D    -    Z    D    -    -    D
+data region       [0   ][1   ]        [2   ]        [3   ]      the n-th data cluster, in guest order
+pieces            |a...|b|000|         |c..|         |d...|     sorted by output offset; gaps are zeros
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdifs.extents import Extents, Kind
+
+__all__ = ["Pieces", "State", "Window", "cluster_states", "data_pieces", "hold_only_zeros"]
+
+
+class State(IntEnum):
+    """What an output cluster is."""
+
+    UNALLOCATED = 0
+    ZERO = 1
+    DATA = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """Where the bytes of a region come from: parallel arrays, sorted, apart; what lies between is zeros.
+
+    out, stop: int64, byte range in the region. guest: int64, the guest offset of `out`. kind: uint8, DATA or
+    COMPRESSED. layer: int16. host: int64, as in Extents.
+    """
+
+    out: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    guest: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    layer: NDArray[np.int16]
+    host: NDArray[np.int64]
+
+    @classmethod
+    def from_extents(cls, extents: Extents, out: NDArray[np.int64]) -> "Pieces":
+        """Return the runs of `extents` that hold bytes; out: int64, where each of its runs begins in the region."""
+        real = extents.kind >= Kind.DATA
+        out = out[real]
+        return cls(
+            out,
+            out + extents.length[real],
+            extents.start[real],
+            extents.kind[real],
+            extents.layer[real],
+            extents.host[real],
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return 35 * len(self.out)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """states: uint8, `State` of each output cluster. pieces: of the window's data clusters, one after the other."""
+
+    states: NDArray[np.uint8]
+    pieces: Pieces
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, with what Python adds."""
+        return 1024 + self.states.nbytes + self.pieces.nbytes
+
+
+def cluster_states(extents: Extents, cluster_bits: int, *, delta: bool) -> NDArray[np.uint8]:
+    """Return the state of each output cluster that `extents` touch, from its first on: uint8.
+
+    A full image needs the clusters that touch data, and nothing else. Of a delta, a cluster wholly covered by zeros is
+    ZERO, an untouched one UNALLOCATED, any other DATA. extents.start[0] must be a multiple of the cluster size.
+    """
+    origin = int(extents.start[0])
+    count = -(-(extents.end - origin) >> cluster_bits)
+    states = np.zeros(count, np.uint8)
+    if not delta:
+        states[_touched(extents, extents.kind >= Kind.DATA, cluster_bits, count)] = State.DATA
+        return states
+    held = _touched(extents, extents.kind != Kind.UNALLOCATED, cluster_bits, count)
+    other = _touched(extents, extents.kind != Kind.ZERO, cluster_bits, count)
+    states[held & other] = State.DATA
+    states[held & ~other] = State.ZERO
+    return states
+
+
+def hold_only_zeros(extents: Extents, cluster_bits: int, count: int) -> NDArray[np.bool_]:
+    """Return which of the `count` output clusters from extents.start[0] on touch no data: bool."""
+    return ~_touched(extents, extents.kind >= Kind.DATA, cluster_bits, count)
+
+
+def data_pieces(extents: Extents, states: NDArray[np.uint8], cluster_bits: int) -> Pieces:
+    """Return the pieces of the DATA clusters among `states`; extents: of the whole chain, from the same start on."""
+    is_data = states == State.DATA
+    origin = int(extents.start[0])
+    edges = np.flatnonzero(np.diff(is_data)) + 1
+    cuts = (edges << cluster_bits) + origin
+    extents = extents.cut(cuts[cuts < extents.end])
+    cluster = (extents.start - origin) >> cluster_bits
+    rank = np.cumsum(is_data) - is_data
+    out = (rank[cluster] << cluster_bits) + ((extents.start - origin) & ((1 << cluster_bits) - 1))
+    inside = is_data[cluster]
+    kind = np.where(inside, extents.kind, np.uint8(Kind.UNALLOCATED))
+    return Pieces.from_extents(Extents(extents.start, kind, extents.layer, extents.host, extents.end), out)
+
+
+def _touched(extents: Extents, mask: NDArray[np.bool_], cluster_bits: int, count: int) -> NDArray[np.bool_]:
+    """Return which of `count` clusters the masked runs touch: bool. A run adds 1 where it begins, -1 after its end."""
+    origin = extents.start[0]
+    first = (extents.start[mask] - origin) >> cluster_bits
+    last = ((extents.stop[mask] - origin - 1) >> cluster_bits) + 1
+    change = np.bincount(first, minlength=count + 1) - np.bincount(last, minlength=count + 1)
+    return np.cumsum(change[:count]) > 0
