@@ -28,7 +28,7 @@ def inflate(packed: bytes, cluster_size: int, compression: CompressionType) -> b
             data = _inflate_zstd(packed, cluster_size)
         else:
             data = isal_zlib.decompressobj(wbits=-_WINDOW).decompress(packed, cluster_size)
-    except (IsalError, zstandard.ZstdError) as error:
+    except (IsalError, zstandard.ZstdError) as error:  # type: ignore[misc] # isal declares its class as an instance
         raise FormatError(f"the compressed data are damaged: {error}") from error
     if len(data) != cluster_size:
         raise FormatError(f"the compressed data hold {len(data)} bytes, expected {cluster_size}, a whole cluster")

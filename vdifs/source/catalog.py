@@ -18,8 +18,8 @@ from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, Uns
 from vdifs.qcow2.geometry import SECTOR, round_up
 from vdifs.qcow2.header import Header
 from vdifs.source.access import Access, Permission, folders_above, intersection
-from vdifs.source.chain import MAX_DEPTH, RAW_SUFFIXES, read_header
 from vdifs.source.hostfile import Fingerprint
+from vdifs.source.members import MAX_DEPTH, RAW_SUFFIXES, read_header
 from vdifs.source.policy import TRUST_PREFIX, Policy
 from vdifs.source.walk import Filter, Found, vdifs_mounts, walk
 

@@ -1,19 +1,20 @@
 """One qcow2 file of a chain: its L1 table in memory, its L2 tables read when asked."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import FormatError
 from vdifs.extents import NO_LAYER, Extents, Kind
-from vdifs.qcow2.entries import decode_extended_l2, decode_l1, decode_l2
-from vdifs.qcow2.geometry import L1_MAX_BYTES
+from vdifs.qcow2.entries import Runs, decode_extended_l2, decode_l1, decode_l2
+from vdifs.qcow2.geometry import L1_MAX_BYTES, SECTOR, Geometry, round_down
 from vdifs.qcow2.header import Header
 from vdifs.source.hostfile import HostFile
 from vdifs.source.layer import UNLIMITED, without_holes
 
-__all__ = ["Qcow2Layer"]
+__all__ = ["L1Place", "Qcow2Layer"]
 
 _L1_STEP = 1 << 20
 _ENTRIES_AT_ONCE = 1 << 17
@@ -22,20 +23,33 @@ _SPARSE_ENTRIES = 1 << 18
 """A layer with no more entries than that may be asked for any range."""
 
 
+@dataclass(frozen=True, slots=True)
+class L1Place:
+    """Where an L1 table is, how many entries it has, and the bytes of disk that it maps."""
+
+    offset: int
+    entries: int
+    virtual_size: int
+
+
 class Qcow2Layer:
     """A qcow2 image without its backing file; what it does not hold is UNALLOCATED.
 
     Of the L1 table only the entries in use are kept, so memory follows what is on disk, not what the header claims.
     """
 
-    def __init__(self, file: HostFile, header: Header) -> None:
-        """Load the L1 table. Raises FormatError where it breaks a rule, StorageError where it cannot be read."""
+    def __init__(self, file: HostFile, data: HostFile, header: Header, place: L1Place) -> None:
+        """Load the L1 table at `place`; data: the file that holds the guest data, `file` or another.
+
+        Raises FormatError where it breaks a rule, StorageError where it cannot be read.
+        """
         self._file = file
+        self._data = data
         self._header = header
-        self._geometry = header.geometry
-        self.virtual_size = header.virtual_size
-        self._edges = file.data_edges()
-        self._l1_index, self._l2_offset = self._load_l1(header.l1_table_offset, self._geometry.l1_size)
+        self.virtual_size = round_down(place.virtual_size, SECTOR)
+        self._geometry = Geometry(header.cluster_bits, self.virtual_size, header.extended_l2)
+        self._edges = self._data.data_edges()
+        self._l1_index, self._l2_offset = self._load_l1(place.offset, min(place.entries, self._geometry.l1_size))
         dense = len(self._l1_index) * self._geometry.units_per_l2 > _SPARSE_ENTRIES
         self.max_range = self._geometry.grain * _ENTRIES_AT_ONCE if dense else UNLIMITED
 
@@ -66,8 +80,10 @@ class Qcow2Layer:
     def _load_l1(self, offset: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the indices and host offsets of the L1 entries in use, of the first `count`; the rest is VM state."""
         length = count * 8
-        if length > L1_MAX_BYTES:
-            raise FormatError(f"{self._file.name}: the L1 table would be {length} bytes long, at most {L1_MAX_BYTES}")
+        if max(length, self._geometry.l1_size * 8) > L1_MAX_BYTES:
+            raise FormatError(f"{self._file.name}: the L1 table would be longer than {L1_MAX_BYTES} bytes")
+        if offset % self._geometry.cluster_size:
+            raise FormatError(f"{self._file.name}: the L1 table is at {offset:#x}, no multiple of the cluster size")
         indices, offsets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for at in range(0, length, _L1_STEP):
             size = min(_L1_STEP, length - at)
@@ -117,7 +133,7 @@ class Qcow2Layer:
         first, last = start >> g.cluster_bits, g.clusters_for(end)
         table = self._read_entries(first, last)
         try:
-            runs = decode_extended_l2(table, g) if g.extended_l2 else decode_l2(table, g, self._header.version)
+            runs = self._decode_l2(table)
         except FormatError as error:
             raise FormatError(f"{self._file.name}: at guest offset {start:#x}: {error}") from error
         layer = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_LAYER), np.int16(0))
@@ -127,6 +143,16 @@ class Qcow2Layer:
             return extents
         self._check_within_file(extents)
         return without_holes(extents, self._edges)
+
+    def _decode_l2(self, table: NDArray[np.uint64]) -> Runs:
+        g, external = self._geometry, self._data is not self._file
+        if g.extended_l2:
+            runs = decode_extended_l2(table, g, data_file=external)
+        else:
+            runs = decode_l2(table, g, self._header.version, data_file=external)
+        if external and (runs.kind == Kind.COMPRESSED).any():
+            raise FormatError("a compressed cluster, which an image with an external data file cannot have")
+        return runs
 
     def _read_entries(self, first: int, last: int) -> NDArray[np.uint64]:
         """Return the native entries of clusters [first, last), all of which have an L2 table."""
@@ -143,12 +169,12 @@ class Qcow2Layer:
 
     def _check_within_file(self, extents: Extents) -> None:
         """Refuse data that start beyond the end of the file, where QEMU shows zeros; a last cluster may end early."""
-        size = self._geometry.clusters_for(self._file.size) * self._geometry.cluster_size
+        size = self._geometry.clusters_for(self._data.size) * self._geometry.cluster_size
         beyond = (extents.kind == Kind.DATA) & (extents.host + extents.length > size)
         if beyond.any():
             index = int(beyond.argmax())
             raise FormatError(
-                f"{self._file.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
-                f"{int(extents.host[index]):#x}, beyond the end of the file at {self._file.size:#x}: "
+                f"{self._data.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
+                f"{int(extents.host[index]):#x}, beyond the end of the file at {self._data.size:#x}: "
                 "the file was cut short; restore it from a copy"
             )

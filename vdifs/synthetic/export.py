@@ -55,8 +55,8 @@ def _check_output(image: Image, output: str, overwrite: bool) -> None:
         return
     except OSError as error:
         raise StorageError.from_os(output, error, "name a file that can be written") from error
-    for member in image.chain.members:
-        if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
+    for file in image.chain.files:
+        if (st.st_dev, st.st_ino) == file.fingerprint[:2]:
             raise UsageError(f"{printable(output)}: it is a file of the chain that is read: choose another name")
     if not overwrite:
         raise UsageError(f"{printable(output)}: exists already: choose another name, or give --force")

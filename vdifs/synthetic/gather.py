@@ -22,7 +22,7 @@ class Gatherer:
     def __init__(self, chain: Chain) -> None:
         """Read nothing yet."""
         self._members = chain.members
-        self._files = [member.file for member in chain.members]
+        self._files = [member.data for member in chain.members]
         self._key = next(_serial)
 
     def readinto(self, pieces: Pieces, at: int, buffer: memoryview, *, wait: bool) -> None:

@@ -43,7 +43,7 @@ class Image:
         """Images in the chain."""
         self.etag = etag
         """64 hexadecimal digits: a hash of what determines the bytes."""
-        self.mtime_ns = max(member.file.fingerprint.mtime_ns for member in chain.members)
+        self.mtime_ns = max(file.fingerprint.mtime_ns for file in chain.files)
         """The newest modification time in the chain, in nanoseconds."""
 
     def close(self) -> None:
@@ -134,6 +134,7 @@ class _Wish:
     view: View
     cluster_size: int | None
     backing_name: str | None
+    snapshot: str | None
 
 
 def open_image(
@@ -144,12 +145,14 @@ def open_image(
     view: View = "qcow2",
     cluster_size: int | None = None,
     backing_name: str | None = None,
+    snapshot: str | None = None,
 ) -> Image:
     """Open the image PATH as a synthetic file.
 
     base: the PATH of an ancestor, or of the image itself, for a delta; None for all guest data. view: "raw" for the
     guest contents. cluster_size: of the output, 512 to 2 MiB, by default the image's own. backing_name: what a delta
-    records, by default the base's file name. Blocks; everything is resolved afterwards.
+    records, by default the base's file name. snapshot: the label, name or ID of an
+    internal snapshot, whose PATH is then `path@label`. Blocks; everything is resolved afterwards.
 
     Raises UsageError for wrong arguments, InUseError for sources that do not stop changing, and what Chain.open does.
     """
@@ -157,7 +160,7 @@ def open_image(
         raise UsageError("a raw view has no base: leave out the base, or ask for a qcow2")
     if cluster_size is not None and cluster_size not in [1 << b for b in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)]:
         raise UsageError(f"cluster size {cluster_size}: give a power of two from 512 to 2097152")
-    wish = _Wish(base, view, cluster_size, backing_name)
+    wish = _Wish(base, view, cluster_size, backing_name, snapshot)
     for _ in range(_LOAD_TRIES - 1):
         with suppress(SourceChangedError):
             return _open_once(policy, path, wish)
@@ -169,7 +172,7 @@ def open_image(
 
 def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
     with ExitStack() as stack:
-        chain = stack.enter_context(Chain.open(policy, path))
+        chain = stack.enter_context(Chain.open(policy, path, wish.snapshot))
         index = None if wish.base is None else chain.index_of(wish.base)
         bits = _cluster_bits(chain, wish.cluster_size)
         check_geometry(Geometry(bits, chain.virtual_size))

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 
-from vdifs.errors import UnsupportedError, printable
 from vdifs.source.policy import Policy
 from vdifs.synthetic.image import Image, View, open_image
 
@@ -24,16 +23,23 @@ def open_path(
 
     path, base: file names, relative to the working directory. view: "qcow2", or "raw" for the guest contents.
     cluster_size: of the output, 512 to 2 MiB. backing_name: what a delta records as its backing file. trusted:
-    directories beneath which backing files may lie, besides the image's own folder.
+    directories beneath which backing files may lie, besides the image's own folder. snapshot: the name of an
+    internal snapshot of the image, to open that instead of the active state.
 
     Raises VdifsError with an errno and a message that names the file, the offset and the remedy.
     """
-    if snapshot is not None:
-        raise UnsupportedError(f"{printable(os.fspath(path))}: internal snapshots are not supported yet")
     policy, name = Policy.for_image(os.fspath(path), [os.fspath(directory) for directory in trusted])
     with policy:
         base_path = None if base is None else _path_of(policy, name, os.fspath(base), os.fspath(path))
-        return open_image(policy, name, base=base_path, view=view, cluster_size=cluster_size, backing_name=backing_name)
+        return open_image(
+            policy,
+            name,
+            base=base_path,
+            view=view,
+            cluster_size=cluster_size,
+            backing_name=backing_name,
+            snapshot=snapshot,
+        )
 
 
 def _path_of(policy: Policy, name: str, base: str, image: str) -> str:

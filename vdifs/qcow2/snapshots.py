@@ -1,0 +1,85 @@
+"""The table of internal snapshots, and the names under which vdifs shows them."""
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vdifs.errors import FormatError
+from vdifs.qcow2.extensions import decode_name
+from vdifs.qcow2.geometry import round_up
+from vdifs.qcow2.header import Header
+
+__all__ = ["Snapshot", "parse_snapshots", "snapshot_labels"]
+
+_FIXED = struct.Struct(">QIHHIIQII")
+_EXTRA = struct.Struct(">QQQ")
+_MAX_EXTRA = 1024
+_MAX_TABLE = 64 << 20
+"""QEMU's QCOW_MAX_SNAPSHOTS_SIZE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One entry, the fields in spec order. disk_size: None where a version 2 image does not record it."""
+
+    l1_table_offset: int
+    l1_size: int
+    id: str
+    name: str
+    date_sec: int
+    date_nsec: int
+    vm_clock_nsec: int
+    vm_state_size: int
+    disk_size: int | None = None
+    icount: int | None = None
+
+
+def parse_snapshots(header: Header, read: Callable[[int, int], bytes]) -> tuple[Snapshot, ...]:
+    """Return the snapshots of an image; read(offset, length) gives bytes of its file, zeros beyond the end.
+
+    Follows qcow2_read_snapshots. Raises FormatError for an entry, or a table, that is too large.
+    """
+    found: list[Snapshot] = []
+    at = header.snapshots_offset
+    for index in range(header.nb_snapshots):
+        snapshot, size = _parse_entry(index, at, read)
+        found.append(snapshot)
+        at += round_up(size, 8)
+        if at - header.snapshots_offset > _MAX_TABLE:
+            raise FormatError(f"the snapshot table is longer than {_MAX_TABLE} bytes")
+    return tuple(found)
+
+
+def snapshot_labels(snapshots: Sequence[Snapshot]) -> tuple[str, ...]:
+    """Return what stands behind the `@` of each snapshot's image name: its name, or NAME~ID where names are shared."""
+    uses = Counter(snapshot.name for snapshot in snapshots)
+    return tuple(_escaped(s.name) if uses[s.name] == 1 else f"{_escaped(s.name)}~{_escaped(s.id)}" for s in snapshots)
+
+
+def _parse_entry(index: int, at: int, read: Callable[[int, int], bytes]) -> tuple[Snapshot, int]:
+    fixed = read(at, _FIXED.size)
+    l1_offset, l1_size, id_size, name_size, sec, nsec, clock, state_size, extra_size = _FIXED.unpack(fixed)
+    if extra_size > _MAX_EXTRA:
+        raise FormatError(f"snapshot {index} at {at:#x} has {extra_size} bytes of extra data, at most {_MAX_EXTRA}")
+    rest = read(at + _FIXED.size, extra_size + id_size + name_size)
+    extra, id_end = rest[:extra_size], extra_size + id_size
+    large_state, disk_size, icount = _EXTRA.unpack(extra[: _EXTRA.size].ljust(_EXTRA.size, b"\0"))
+    snapshot = Snapshot(
+        l1_table_offset=l1_offset,
+        l1_size=l1_size,
+        id=decode_name(rest[extra_size:id_end]),
+        name=decode_name(rest[id_end:]),
+        date_sec=sec,
+        date_nsec=nsec,
+        vm_clock_nsec=clock,
+        vm_state_size=large_state if extra_size >= 8 else state_size,
+        disk_size=disk_size if extra_size >= 16 else None,
+        icount=icount if extra_size >= 24 else None,
+    )
+    return snapshot, _FIXED.size + len(rest)
+
+
+def _escaped(name: str) -> str:
+    """Return `name` as part of a file name: `/`, `%` and control characters percent-encoded."""
+    return "".join(f"%{ord(c):02X}" if c in "/%" or c < " " or c == "\x7f" else c for c in name)

@@ -1,0 +1,171 @@
+"""Opening the files of a chain under a policy, top first, with their data files and snapshots."""
+
+import errno
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, printable
+from vdifs.qcow2.extensions import has_end_mark
+from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
+from vdifs.qcow2.header import MAGIC, Header, Incompatible
+from vdifs.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
+from vdifs.source.hostfile import HostFile
+from vdifs.source.layer import Layer, RawLayer
+from vdifs.source.policy import Policy
+from vdifs.source.qcow2_layer import L1Place, Qcow2Layer
+
+__all__ = ["MAX_DEPTH", "RAW_SUFFIXES", "Member", "open_members", "read_header", "read_snapshots"]
+
+MAX_DEPTH = 256
+RAW_SUFFIXES = (".raw", ".img")
+_HEAD = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One image of a chain. header: None for a raw file. data: the file that holds the guest data."""
+
+    path: str
+    file: HostFile
+    data: HostFile
+    header: Header | None
+    layer: Layer
+
+    @property
+    def format(self) -> str:
+        """The format's name as QEMU writes it."""
+        return "raw" if self.header is None else "qcow2"
+
+
+def open_members(policy: Policy, path: str, snapshot: str | None, opened: ExitStack) -> tuple[Member, ...]:
+    """Open the image PATH, or its internal `snapshot`, and its backing files; `opened` gets what closes them.
+
+    Raises FormatError, UnsupportedError, PolicyError, StorageError, and ChainError for a chain with a missing
+    member, one that contains a file twice, or one of more than 256 files.
+    """
+    members: list[Member] = []
+    seen: set[tuple[int, int]] = set()
+    stated: str | None = None
+    while True:
+        file = _open(policy, path, members[-1].file if members else None, "backing file", opened)
+        if file.fingerprint[:2] in seen:
+            raise ChainError(
+                f"{file.name}: it is in its own chain: rebase one of the images that name it", errno=errno.ELOOP
+            )
+        if len(members) == MAX_DEPTH:
+            raise ChainError(
+                f"{file.name}: the chain above it has {MAX_DEPTH} images already: commit some", errno=errno.ELOOP
+            )
+        seen.add(file.fingerprint[:2])
+        header = _header(path, file, stated, top=not members)
+        if header is None:
+            if snapshot is not None and not members:
+                raise ChainError(f"{file.name}: a raw image has no snapshots", errno=errno.ENOENT)
+            members.append(Member(path, file, file, None, RawLayer(file)))
+            return tuple(members)
+        members.append(_member(policy, path, file, header, None if members else snapshot, opened))
+        if header.backing_file is None:
+            return tuple(members)
+        path, stated = policy.resolve(path, header.backing_file), header.backing_format
+
+
+def read_header(file: HostFile) -> Header | None:
+    """Return the header of `file`, None if it does not start with the qcow2 magic.
+
+    Raises FormatError, UnsupportedError, with the file's name in front.
+    """
+    head = file.read_at(0, min(_HEAD, file.size))
+    if head[:4] != MAGIC:
+        return None
+    try:
+        bits = int.from_bytes(head[20:24], "big")
+        if len(head) == _HEAD and 12 < bits <= MAX_CLUSTER_BITS and _reaches_beyond(head):
+            head = file.read_at(0, min(1 << bits, file.size))
+        return Header.parse(head)
+    except FormatError as error:
+        raise type(error)(f"{file.name}: {error}") from error
+
+
+def _reaches_beyond(head: bytes) -> bool:
+    """Tell whether header extensions or the backing file name may lie beyond the first 4 KiB."""
+    name_end = int.from_bytes(head[8:16], "big") + int.from_bytes(head[16:20], "big")
+    length = int.from_bytes(head[100:104], "big") if head[7] >= 3 else 72
+    return name_end > len(head) or not has_end_mark(head[length:])
+
+
+def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
+    """Return the internal snapshots of `file`. Raises FormatError with the file's name in front."""
+    try:
+        return parse_snapshots(header, file.read_at)
+    except FormatError as error:
+        raise FormatError(f"{file.name}: {error}") from error
+
+
+def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: ExitStack) -> HostFile:
+    """Open a file of the chain; namer: the image that names it, None for the image that was asked for."""
+    try:
+        file = policy.open(path)
+    except VdifsError as error:
+        if namer is None:
+            raise
+        kind = PolicyError if isinstance(error, PolicyError) else ChainError
+        code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
+        raise kind(f"{namer.name}: its {role} cannot be opened: {error}", errno=code) from error
+    opened.callback(file.close)
+    return file
+
+
+def _header(path: str, file: HostFile, stated: str | None, *, top: bool) -> Header | None:
+    """Return the header of a qcow2, None for a file to be read as raw."""
+    if stated == "raw":
+        return None
+    if stated not in (None, "qcow2"):
+        raise UnsupportedError(
+            f"{file.name}: its overlay states the format {printable(stated)!r}: only qcow2 and raw are read"
+        )
+    header = read_header(file)
+    if header is not None or (top and path.endswith(RAW_SUFFIXES)):
+        return header
+    if top or stated == "qcow2":
+        raise FormatError(f"{file.name}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
+    raise PolicyError(
+        f"{file.name}: its overlay states no format and it is no qcow2 image: it is not taken for raw unless stated; "
+        "state it with 'qemu-img rebase -u -F raw'"
+    )
+
+
+def _member(
+    policy: Policy, path: str, file: HostFile, header: Header, snapshot: str | None, opened: ExitStack
+) -> Member:
+    """Return the member for the active state or, if asked for, for a snapshot, whose name its path gets."""
+    snapshots = read_snapshots(file, header)
+    data = _data_file(policy, path, file, header, opened)
+    place = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
+    if snapshot is not None:
+        label, chosen = _find_snapshot(file, snapshots, snapshot)
+        path = f"{path}@{label}"
+        size = header.virtual_size if chosen.disk_size is None else chosen.disk_size
+        place = L1Place(chosen.l1_table_offset, chosen.l1_size, size)
+    return Member(path, file, data, header, Qcow2Layer(file, data, header, place))
+
+
+def _data_file(policy: Policy, path: str, file: HostFile, header: Header, opened: ExitStack) -> HostFile:
+    if not header.incompatible_features & Incompatible.DATA_FILE:
+        return file
+    if not header.data_file:
+        raise FormatError(f"{file.name}: it keeps its data in an external data file, but does not name one")
+    return _open(policy, policy.resolve(path, header.data_file), file, "data file", opened)
+
+
+def _find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) -> tuple[str, Snapshot]:
+    """Return label and entry of the snapshot whose label, else name, else ID, is `wanted`."""
+    labels = snapshot_labels(snapshots)
+    for names in (labels, [s.name for s in snapshots], [s.id for s in snapshots]):
+        if wanted in names:
+            index = list(names).index(wanted)
+            return labels[index], snapshots[index]
+    listed = ", ".join(printable(label) for label in labels) or "none"
+    raise ChainError(
+        f"{file.name}: it has no snapshot {printable(wanted)!r}: choose one of its snapshots ({listed})",
+        errno=errno.ENOENT,
+    )
