@@ -12,48 +12,26 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal
 
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError, printable
-from vdifs.qcow2.geometry import SECTOR, round_up
-from vdifs.qcow2.header import Header
 from vdifs.source.access import Access, Permission, folders_above, intersection
-from vdifs.source.hostfile import Fingerprint
-from vdifs.source.members import MAX_DEPTH, RAW_SUFFIXES, read_header
+from vdifs.source.entry import Entry, as_raw
+from vdifs.source.members import MAX_DEPTH
 from vdifs.source.policy import TRUST_PREFIX, Policy
+from vdifs.source.sniff import find, has_same_links, sniff
 from vdifs.source.walk import Filter, Found, vdifs_mounts, walk
 
 __all__ = ["Catalog", "Entry"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One image. path: its PATH. problem: what is wrong with this file alone, whatever its chain."""
-
-    path: str
-    format: Literal["qcow2", "raw"]
-    fingerprint: Fingerprint
-    uid: int
-    gid: int
-    permissions: tuple[Permission, ...]
-    virtual_size: int | None = None
-    header: Header | None = None
-    backing_path: str | None = None
-    problem: VdifsError | None = None
-
-    @property
-    def backing_format(self) -> str | None:
-        """The format that the image states for its backing file."""
-        return self.header.backing_format if self.header else None
-
-
-@dataclass(frozen=True, slots=True)
 class _State:
     """The result of one scan."""
 
-    files: Mapping[str, tuple[Found, Entry | None]] = field(default_factory=dict)
+    files: Mapping[str, tuple[Found, tuple[Entry, ...]]] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
+    problems: tuple[VdifsError, ...] = ()
 
 
 class Catalog:
@@ -96,17 +74,25 @@ class Catalog:
         """PATH to Entry, as the last scan found them, in no order."""
         return MappingProxyType(self._state.entries)
 
+    @property
+    def problems(self) -> tuple[VdifsError, ...]:
+        """Why snapshots are not offered, as the last scan found it."""
+        return self._state.problems
+
     def scan(self) -> bool:
         """Search the source; return whether anything is different from before. Unchanged files are not read again."""
         old = self._state
-        files: dict[str, tuple[Found, Entry | None]] = {}
+        files: dict[str, tuple[Found, tuple[Entry, ...]]] = {}
         for found in self._find():
             known = old.files.get(found.path)
-            files[found.path] = known if known and known[0] == found else (found, self._sniff(found))
-        entries = {path: entry for path, (_, entry) in files.items() if entry}
-        missing = self._add_ancestors(entries)
+            if known is None or known[0] != found or not all(has_same_links(self.policy, e) for e in known[1][:1]):
+                known = found, sniff(self.policy, found)
+            files[found.path] = known
+        active = {path: entries[0] for path, (_, entries) in files.items() if entries}
+        missing = self._add_ancestors(active)
+        entries, problems = self._with_snapshots(active, files)
         self._above.clear()
-        new = _State(files, entries, missing)
+        new = _State(files, entries, missing, problems)
         changed = new.entries != old.entries or missing.keys() != old.missing.keys()
         self._state = new if changed else replace(old, files=files)
         return changed
@@ -149,13 +135,14 @@ class Catalog:
         items: list[Permission] = []
         for entry in chain:
             items += entry.permissions
+            items += entry.data.permissions if entry.data else ()
             items += self._folders_above(entry.path)
         return intersection(items, chain[0].uid, chain[0].gid)
 
     def generation(self, path: str) -> bytes:
         """Return a digest of what determines the contents of PATH: the fingerprints of its chain, or its problem."""
         try:
-            known = repr([(entry.path, entry.format, *entry.fingerprint) for entry in self.chain(path)])
+            known = repr([(entry.path, entry.format, *entry.fingerprints) for entry in self.chain(path)])
         except VdifsError as error:
             known = str(error)
         return hashlib.sha256(known.encode("utf-8", "surrogateescape")).digest()
@@ -164,43 +151,22 @@ class Catalog:
         if self._only is None:
             return walk(self.policy.root, self._filter, self._skip | vdifs_mounts())
         try:
-            return iter([self._found(self._only)])
+            return iter([find(self.policy, self._only)])
         except VdifsError:
             return iter(())
 
-    def _found(self, path: str) -> Found:
-        """Return a file that the walk does not reach."""
-        file = self.policy.open(path)
-        file.close()
-        st = file.status
-        return Found(path, file.fingerprint, st.st_uid, st.st_gid, (Permission.of(st),))
-
-    def _sniff(self, found: Found, *, stated: str | None = None) -> Entry | None:
-        """Return the entry of a file, None if it is no image. stated: the format that an overlay states for it."""
-        entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
-        if stated == "raw":
-            return _as_raw(entry)
-        try:
-            file = self.policy.open(found.path)
-        except VdifsError as error:
-            return replace(entry, problem=error) if _is_candidate(found.path) else None
-        try:
-            header = read_header(file)
-        except VdifsError as error:
-            return replace(entry, problem=error)
-        finally:
-            file.close()
-        if header is None:
-            return _as_raw(entry) if found.path.endswith(RAW_SUFFIXES) else None
-        return self._with_backing(replace(entry, virtual_size=header.virtual_size, header=header))
-
-    def _with_backing(self, entry: Entry) -> Entry:
-        if entry.header is None or entry.header.backing_file is None:
-            return entry
-        try:
-            return replace(entry, backing_path=self.policy.resolve(entry.path, entry.header.backing_file))
-        except PolicyError as error:
-            return replace(entry, problem=error)
+    def _with_snapshots(
+        self, active: dict[str, Entry], files: Mapping[str, tuple[Found, tuple[Entry, ...]]]
+    ) -> tuple[dict[str, Entry], tuple[VdifsError, ...]]:
+        """Return the images and their snapshots, whose names give way to files, and why a snapshot is not offered."""
+        entries, problems = dict(active), list[VdifsError]()
+        for _, (_, *snapshots) in files.values():
+            for snapshot in snapshots:
+                if entries.setdefault(snapshot.path, snapshot) is not snapshot:
+                    where = printable(self.policy.display(snapshot.file_path))
+                    what = f"its snapshot would be called {printable(snapshot.path)}, which is taken"
+                    problems.append(ChainError(f"{where}: {what}: rename the file or the snapshot"))
+        return entries, tuple(problems)
 
     def _add_ancestors(self, entries: dict[str, Entry]) -> dict[str, VdifsError]:
         """Add the backing files that the walk did not find; return those that cannot be had."""
@@ -212,17 +178,17 @@ class Catalog:
             if path is None or path in entries or path in missing:
                 continue
             try:
-                found = self._found(path)
-                entry = self._sniff(found, stated=overlay.backing_format)
+                found = find(self.policy, path)
+                sniffed = sniff(self.policy, found, stated=overlay.backing_format)
             except VdifsError as error:
                 missing[path] = error
                 continue
-            if entry is None:
+            if not sniffed:
                 where = printable(self.policy.display(path))
                 missing[path] = FormatError(f"{where}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
             else:
-                entries[path] = entry
-                waiting.append(entry)
+                entries[path] = sniffed[0]
+                waiting.append(sniffed[0])
         return missing
 
     def _backing(self, state: _State, overlay: Entry) -> Entry:
@@ -234,7 +200,7 @@ class Catalog:
             reason = state.missing.get(path) or "it is not there"
             raise ChainError(f"{where}: its backing file cannot be opened: {reason}")
         if stated == "raw":
-            return _as_raw(entry)
+            return as_raw(entry)
         if stated not in (None, "qcow2"):
             raise UnsupportedError(f"{where}: it states the format {stated!r} for its backing file: not supported")
         if entry.format == "raw":
@@ -262,13 +228,3 @@ class Catalog:
         if folder not in self._above:
             self._above[folder] = folders_above(folder)
         return self._above[folder]
-
-
-def _is_candidate(path: str) -> bool:
-    """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
-    return path.endswith((".qcow2", ".qcow", *RAW_SUFFIXES))
-
-
-def _as_raw(entry: Entry) -> Entry:
-    size = round_up(entry.fingerprint.size, SECTOR)
-    return replace(entry, format="raw", virtual_size=size, header=None, backing_path=None, problem=None)

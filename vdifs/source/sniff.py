@@ -1,0 +1,89 @@
+"""From a file to the images in it: itself, if it is one, and its internal snapshots."""
+
+import os
+from dataclasses import replace
+
+from vdifs.errors import StorageError, VdifsError
+from vdifs.qcow2.geometry import SECTOR, round_down
+from vdifs.qcow2.header import Header, Incompatible
+from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
+from vdifs.source.access import Permission
+from vdifs.source.entry import Entry, as_raw
+from vdifs.source.members import RAW_SUFFIXES, read_header, read_snapshots
+from vdifs.source.policy import TRUST_PREFIX, Policy
+from vdifs.source.walk import Found
+
+__all__ = ["find", "has_same_links", "sniff"]
+
+
+def find(policy: Policy, path: str) -> Found:
+    """Return a file that the walk does not reach. Raises PolicyError, StorageError."""
+    file = policy.open(path)
+    file.close()
+    st = file.status
+    return Found(path, file.fingerprint, st.st_uid, st.st_gid, (Permission.of(st), *_folders(policy, path)))
+
+
+def _folders(policy: Policy, path: str) -> list[Permission]:
+    """Return the permissions of the folders between the source root and a file in it."""
+    folders = [] if path.startswith(TRUST_PREFIX) else path.split("/")[:-1]
+    try:
+        hosts = [os.path.join(policy.root, *folders[: depth + 1]) for depth in range(len(folders))]
+        return [Permission.of(os.stat(folder, follow_symlinks=False)) for folder in hosts]
+    except OSError as error:
+        raise StorageError.from_os(policy.display(path), error, "restore it, or correct the name") from error
+
+
+def has_same_links(policy: Policy, entry: Entry) -> bool:
+    """Tell whether the files that an image names are as they were; one with a problem is worth another look."""
+    if entry.data is None:
+        return entry.problem is None
+    try:
+        return find(policy, entry.data.path) == entry.data
+    except VdifsError:
+        return False
+
+
+def sniff(policy: Policy, found: Found, *, stated: str | None = None) -> tuple[Entry, ...]:
+    """Return the entries of a file, the active state first, none if it is no image.
+
+    stated: the format that an overlay states for it.
+    """
+    entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
+    if stated == "raw":
+        return (as_raw(entry),)
+    try:
+        file = policy.open(found.path)
+    except VdifsError as error:
+        return (replace(entry, problem=error),) if _is_candidate(found.path) else ()
+    try:
+        header = read_header(file)
+        if header is None:
+            return (as_raw(entry),) if found.path.endswith(RAW_SUFFIXES) else ()
+        snapshots = read_snapshots(file, header)
+        entry = _with_links(policy, replace(entry, virtual_size=header.virtual_size, header=header), header)
+    except VdifsError as error:
+        return (replace(entry, problem=error),)
+    finally:
+        file.close()
+    labels = snapshot_labels(snapshots)
+    return entry, *(_snapshot_entry(entry, s, label) for s, label in zip(snapshots, labels, strict=True))
+
+
+def _with_links(policy: Policy, entry: Entry, header: Header) -> Entry:
+    """Return the entry with the files that its header names."""
+    if header.incompatible_features & Incompatible.DATA_FILE and header.data_file:
+        entry = replace(entry, data=find(policy, policy.resolve(entry.path, header.data_file)))
+    if header.backing_file is None:
+        return entry
+    return replace(entry, backing_path=policy.resolve(entry.path, header.backing_file))
+
+
+def _is_candidate(path: str) -> bool:
+    """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
+    return path.endswith((".qcow2", ".qcow", *RAW_SUFFIXES))
+
+
+def _snapshot_entry(active: Entry, snapshot: Snapshot, label: str) -> Entry:
+    size = active.virtual_size if snapshot.disk_size is None else round_down(snapshot.disk_size, SECTOR)
+    return replace(active, path=f"{active.path}@{label}", snapshot=label, virtual_size=size)
