@@ -31,12 +31,27 @@ NO_LAYER = -1
 
 
 class Kind(IntEnum):
-    """What a run of guest disk holds, as one layer or a whole chain says."""
+    """What a run of guest disk holds, as one layer or a whole chain says.
+
+    Only the first four decide what is read. The others tell more for a map (`Layer.details`): UNALLOCATED and ZERO
+    with a host offset, DATA in a hole of their file, and what no layer of the chain holds.
+    """
 
     UNALLOCATED = 0
     ZERO = 1
     DATA = 2
     COMPRESSED = 3
+    UNALLOCATED_ALLOC = 4
+    ZERO_ALLOC = 5
+    DATA_HOLE = 6
+    ABSENT = 7
+    ABSENT_ALLOC = 8
+
+
+_HAS_OFFSET = np.array(
+    [k in {Kind.DATA, Kind.UNALLOCATED_ALLOC, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT_ALLOC} for k in Kind]
+)
+"""By kind: whether `host` is an offset that goes on with the guest offset."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +60,7 @@ class Extents:
 
     start: int64, strictly increasing guest offsets in bytes. kind: uint8, `Kind`. layer: int16, index of the layer
     that answers, `NO_LAYER` where none does. host: int64, DATA: the host offset of the run's first byte in that
-    layer's file; COMPRESSED: the cluster's L2 entry, the same for every part of that cluster; otherwise 0.
+    layer's data file; COMPRESSED: the cluster's L2 entry, the same for every part of that cluster; otherwise 0.
     """
 
     start: NDArray[np.int64]
@@ -77,6 +92,11 @@ class Extents:
     def length(self) -> NDArray[np.int64]:
         """Bytes in each run: int64."""
         return self.stop - self.start
+
+    @property
+    def has_offset(self) -> NDArray[np.bool_]:
+        """Tell of each run whether `host` is the offset of its first byte: bool."""
+        return _HAS_OFFSET[self.kind]
 
     def has(self, kind: Kind) -> bool:
         """Tell whether any run is of `kind`."""
@@ -119,7 +139,7 @@ class Extents:
         if len(self) == 1:
             return self
         same = (self.kind[1:] == self.kind[:-1]) & (self.layer[1:] == self.layer[:-1])
-        moved = np.where(self.kind[:-1] == Kind.DATA, self.start[1:] - self.start[:-1], 0)
+        moved = np.where(self.has_offset[:-1], self.start[1:] - self.start[:-1], 0)
         same &= self.host[1:] == self.host[:-1] + moved
         if not same.any():
             return self
@@ -142,5 +162,5 @@ class Extents:
     def _take(self, index: NDArray[np.intp], starts: NDArray[np.int64], end: int) -> "Extents":
         """Return runs `index` with new starts, at or after their old ones; DATA moves on in its file as far."""
         kind, host = self.kind[index], self.host[index]
-        moved = np.where(kind == Kind.DATA, starts - self.start[index], 0)
+        moved = np.where(_HAS_OFFSET[kind], starts - self.start[index], 0)
         return Extents(starts, kind, self.layer[index], host + moved, end)

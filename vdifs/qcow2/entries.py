@@ -65,11 +65,14 @@ def decode_l1(table: bytes, cluster_size: int) -> NDArray[np.int64]:
     return offsets
 
 
-def decode_l2(table: NDArray[np.uint64], geometry: Geometry, version: int, *, data_file: bool = False) -> Runs:
+def decode_l2(
+    table: NDArray[np.uint64], geometry: Geometry, version: int, *, data_file: bool = False, detailed: bool = False
+) -> Runs:
     """Return what the clusters of `table`, native uint64 L2 entries, hold.
 
     Follows qcow2_get_cluster_type: bit 0 means zeros in version 3 and is an error in version 2; reserved bits are
-    ignored; offset 0 is unallocated, but with an external data file a real place if COPIED is set.
+    ignored; offset 0 is unallocated, but with an external data file a real place if COPIED is set. detailed: tell
+    ZERO_ALLOC from ZERO.
     Raises FormatError for an unaligned offset.
     """
     host = (table & np.uint64(OFFSET_MASK)).astype(np.int64)
@@ -82,18 +85,21 @@ def decode_l2(table: NDArray[np.uint64], geometry: Geometry, version: int, *, da
     if data_file:
         data |= (table & np.uint64(COPIED)) != 0
     kind = np.where(data, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED))
-    kind[zero] = Kind.ZERO
-    host[kind != Kind.DATA] = 0
+    kind[zero] = np.where(data[zero] & detailed, Kind.ZERO_ALLOC, Kind.ZERO)
+    host[(kind != Kind.DATA) & (kind != Kind.ZERO_ALLOC)] = 0
     _put_compressed(kind, host, packed, table)
     return _merge(kind, host, geometry.cluster_size)
 
 
-def decode_extended_l2(table: NDArray[np.uint64], geometry: Geometry, *, data_file: bool = False) -> Runs:
+def decode_extended_l2(
+    table: NDArray[np.uint64], geometry: Geometry, *, data_file: bool = False, detailed: bool = False
+) -> Runs:
     """Return what the subclusters of `table`, native uint64 pairs (entry, subcluster bitmap), hold.
 
     Follows qcow2_get_subcluster_type. The unit of the result is the subcluster, 32 to a cluster; the bitmap of a
     compressed cluster is ignored. Raises FormatError for a subcluster that is both allocated and zero, for one that
-    is allocated in a cluster without offset, and for an unaligned offset.
+    is allocated in a cluster without offset, and for an unaligned offset. detailed: tell ZERO_ALLOC from ZERO and
+    UNALLOCATED_ALLOC from UNALLOCATED.
     """
     entries, bitmaps = table[0::2], table[1::2]
     offset = (entries & np.uint64(OFFSET_MASK)).astype(np.int64)
@@ -108,8 +114,11 @@ def decode_extended_l2(table: NDArray[np.uint64], geometry: Geometry, *, data_fi
     allocated = ((low[:, None] >> bits) & np.uint64(1)) != 0
     zero = ((high[:, None] >> bits) & np.uint64(1)) != 0
     kind = np.where(zero, np.uint8(Kind.ZERO), np.where(allocated, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED)))
+    if detailed:
+        kind[present[:, None] & (kind == Kind.ZERO)] = Kind.ZERO_ALLOC
+        kind[present[:, None] & (kind == Kind.UNALLOCATED)] = Kind.UNALLOCATED_ALLOC
     places = offset[:, None] + np.arange(SUBCLUSTERS, dtype=np.int64) * geometry.grain
-    host = np.where(kind == Kind.DATA, places, 0)
+    host = np.where((kind != Kind.UNALLOCATED) & (kind != Kind.ZERO), places, 0)
     _put_compressed(kind, host, packed, entries)
     return _merge(kind.reshape(-1), host.reshape(-1), geometry.grain)
 
@@ -164,7 +173,7 @@ def _put_compressed(
 
 
 def _merge(kind: NDArray[np.uint8], host: NDArray[np.int64], unit: int) -> Runs:
-    step = np.where(kind[:-1] == Kind.DATA, unit, 0)
+    step = np.where((host[:-1] != 0) & (kind[:-1] != Kind.COMPRESSED) | (kind[:-1] == Kind.DATA), unit, 0)
     apart = (kind[1:] != kind[:-1]) | (host[1:] - host[:-1] != step)
     first = np.append(0, np.flatnonzero(apart) + 1)
     return Runs(first, kind[first], host[first])

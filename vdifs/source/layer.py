@@ -34,6 +34,9 @@ class Layer(Protocol):
         The `layer` column is 0 where the layer holds something. Raises FormatError, StorageError.
         """
 
+    def details(self, start: int, end: int) -> Extents:
+        """Return the same with all kinds, as a map shows it: DATA_HOLE, ZERO_ALLOC and UNALLOCATED_ALLOC too."""
+
     def populated(self) -> NDArray[np.int64]:
         """Return the ranges outside of which everything is UNALLOCATED: int64, shape (n, 2), sorted, apart."""
 
@@ -52,13 +55,17 @@ class RawLayer:
         """Return DATA and ZERO runs; see Layer."""
         return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges)
 
+    def details(self, start: int, end: int) -> Extents:
+        """Return DATA and, for holes, ZERO_ALLOC runs; see Layer."""
+        return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges, Kind.ZERO_ALLOC)
+
     def populated(self) -> NDArray[np.int64]:
         """Return the whole disk; see Layer."""
         return np.array([[0, self.virtual_size]] if self.virtual_size else np.empty((0, 2)), np.int64)
 
 
-def without_holes(extents: Extents, edges: NDArray[np.int64]) -> Extents:
-    """Return `extents` with the DATA that lie in holes of their file as ZERO.
+def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind = Kind.ZERO) -> Extents:
+    """Return `extents` with the DATA that lie in holes of their file as `hole_kind`.
 
     edges: where the file's data start and end, in turns (HostFile.data_edges).
 
@@ -79,5 +86,7 @@ def without_holes(extents: Extents, edges: NDArray[np.int64]) -> Extents:
     if not hole.any():
         return extents
     kind, host = extents.kind.copy(), extents.host.copy()
-    kind[hole], host[hole] = Kind.ZERO, 0
+    kind[hole] = hole_kind
+    if hole_kind is Kind.ZERO:
+        host[hole] = 0
     return Extents(extents.start, kind, extents.layer, host, extents.end).merged()

@@ -55,12 +55,19 @@ class Qcow2Layer:
 
     def extents(self, start: int, end: int) -> Extents:
         """Return the merged runs of [start, end); see Layer. Reads the L2 tables of the range."""
+        return self._extents(start, end, detailed=False)
+
+    def details(self, start: int, end: int) -> Extents:
+        """Return the runs of [start, end) with all kinds; see Layer."""
+        return self._extents(start, end, detailed=True)
+
+    def _extents(self, start: int, end: int, *, detailed: bool) -> Extents:
         parts: list[Extents] = []
         at = start
         for low, high in self._groups(start, end):
             if at < low:
                 parts.append(Extents.uniform(at, low, Kind.UNALLOCATED))
-            parts.append(self._decoded(low, high))
+            parts.append(self._decoded(low, high, detailed))
             at = high
         if at < end:
             parts.append(Extents.uniform(at, end, Kind.UNALLOCATED))
@@ -127,13 +134,13 @@ class Qcow2Layer:
                 first, last = int(part[0]) * g.l2_coverage, (int(part[-1]) + 1) * g.l2_coverage
                 yield max(start, first), min(end, last)
 
-    def _decoded(self, start: int, end: int) -> Extents:
+    def _decoded(self, start: int, end: int, detailed: bool) -> Extents:
         """Return the runs of [start, end), which neighbouring L2 tables map."""
         g = self._geometry
         first, last = start >> g.cluster_bits, g.clusters_for(end)
         table = self._read_entries(first, last)
         try:
-            runs = self._decode_l2(table)
+            runs = self._decode_l2(table, detailed)
         except FormatError as error:
             raise FormatError(f"{self._file.name}: at guest offset {start:#x}: {error}") from error
         layer = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_LAYER), np.int16(0))
@@ -142,14 +149,14 @@ class Qcow2Layer:
         if not extents.has(Kind.DATA):
             return extents
         self._check_within_file(extents)
-        return without_holes(extents, self._edges)
+        return without_holes(extents, self._edges, Kind.DATA_HOLE if detailed else Kind.ZERO)
 
-    def _decode_l2(self, table: NDArray[np.uint64]) -> Runs:
+    def _decode_l2(self, table: NDArray[np.uint64], detailed: bool) -> Runs:
         g, external = self._geometry, self._data is not self._file
         if g.extended_l2:
-            runs = decode_extended_l2(table, g, data_file=external)
+            runs = decode_extended_l2(table, g, data_file=external, detailed=detailed)
         else:
-            runs = decode_l2(table, g, self._header.version, data_file=external)
+            runs = decode_l2(table, g, self._header.version, data_file=external, detailed=detailed)
         if external and (runs.kind == Kind.COMPRESSED).any():
             raise FormatError("a compressed cluster, which an image with an external data file cannot have")
         return runs

@@ -1,0 +1,124 @@
+"""Which part of a disk comes from which file, as `qemu-img map` tells it.
+
+A part that no layer holds belongs to the lowest one that was asked: the bottom, or the last before a backing file that
+ends earlier. It is not present and reads as zeros.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from vdifs.extents import Extents, Kind
+from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
+from vdifs.source.chain import Chain
+
+__all__ = ["MapRun", "map_runs"]
+
+_STEP = 1 << 34
+_ZERO = {Kind.ZERO, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT, Kind.ABSENT_ALLOC}
+_DATA = {Kind.DATA, Kind.DATA_HOLE, Kind.COMPRESSED}
+_NOT_PRESENT = {Kind.UNALLOCATED, Kind.ABSENT, Kind.ABSENT_ALLOC}
+
+
+class MapRun(NamedTuple):
+    """One run. depth: index in the chain of the layer it belongs to. offset: in that layer's data file, or None."""
+
+    start: int
+    length: int
+    depth: int
+    present: bool
+    zero: bool
+    data: bool
+    compressed: bool
+    offset: int | None
+
+
+def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
+    """Yield the maximal runs of the disk of `chain`, in order.
+
+    down_to: do not look into the layers from that index on; what they would decide has that depth, is not present and
+    neither zero nor data. Follows get_block_status of qemu-img.c. Raises FormatError, StorageError.
+    """
+    pending: MapRun | None = None
+    for start, end in _steps(chain):
+        for run in _runs(_details(chain, start, end, down_to)):
+            if pending is not None and _continues(pending, run):
+                pending = pending._replace(length=pending.length + run.length)
+            else:
+                if pending is not None:
+                    yield pending
+                pending = run
+    if pending is not None:
+        yield pending
+
+
+def _steps(chain: Chain) -> Iterator[tuple[int, int]]:
+    """Yield the disk in parts: small ones where some layer has an L2 table, each range between those as a whole."""
+    step = max(min(_STEP, chain.max_range), 1 << MAX_CLUSTER_BITS)
+    at = 0
+    for first, last in [*chain.populated().tolist(), (chain.virtual_size, chain.virtual_size)]:
+        if at < first:
+            yield at, first
+        for start in range(first, last, step):
+            yield start, min(start + step, last)
+        at = last
+
+
+def _details(chain: Chain, start: int, end: int, down_to: int | None) -> Extents:
+    found = Extents.uniform(start, end, Kind.UNALLOCATED)
+    layers = [member.layer for member in chain.members]
+    sizes = [*(layer.virtual_size for layer in layers), 0]
+    for depth, layer in enumerate(layers[:down_to]):
+        size, below = sizes[depth : depth + 2]
+        parts = [_closed(layer.details(start, min(end, size)), depth, below)] if start < size else []
+        if end > size:
+            parts.append(Extents.uniform(max(start, size), end, Kind.UNALLOCATED))
+        found = found.over(Extents.joined(parts))
+        if not found.has(Kind.UNALLOCATED):
+            break
+    if down_to is not None:
+        found.layer[found.kind == Kind.UNALLOCATED] = down_to
+    return found
+
+
+def _closed(own: Extents, depth: int, below: int) -> Extents:
+    """Return what the layer at `depth` holds, and what nobody holds because the layer below it ends at `below`."""
+    if own.start[0] < below < own.end:
+        own = own.cut(np.array([below], np.int64))
+    kind = own.kind.copy()
+    lost = own.start >= below
+    kind[lost & (kind == Kind.UNALLOCATED)] = Kind.ABSENT
+    kind[lost & (kind == Kind.UNALLOCATED_ALLOC)] = Kind.ABSENT_ALLOC
+    kind[kind == Kind.UNALLOCATED_ALLOC] = Kind.UNALLOCATED
+    host = np.where(kind == Kind.UNALLOCATED, 0, own.host)
+    return Extents(own.start, kind, np.full(len(kind), depth, np.int16), host, own.end)
+
+
+def _runs(extents: Extents) -> Iterator[MapRun]:
+    rows = zip(
+        extents.start.tolist(),
+        extents.length.tolist(),
+        extents.kind.tolist(),
+        extents.layer.tolist(),
+        extents.host.tolist(),
+        extents.has_offset.tolist(),
+        strict=True,
+    )
+    for start, length, kind, depth, host, has_offset in rows:
+        yield MapRun(
+            start,
+            length,
+            depth,
+            kind not in _NOT_PRESENT,
+            kind in _ZERO,
+            kind in _DATA,
+            kind == Kind.COMPRESSED,
+            host if has_offset else None,
+        )
+
+
+def _continues(run: MapRun, following: MapRun) -> bool:
+    """Tell whether `following` says the same as `run`, its offset going on."""
+    expected = None if run.offset is None else run.offset + run.length
+    return run[2:7] == following[2:7] and following.offset == expected
