@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock, printable
+from vdifs.source.holes import data_edges
 
-__all__ = ["MAX_DATA_RUNS", "Fingerprint", "HostFile"]
+__all__ = ["Fingerprint", "HostFile"]
 
-MAX_DATA_RUNS = 65_536
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -121,25 +121,8 @@ class HostFile:
         return self.read_at(offset, length)
 
     def data_edges(self) -> NDArray[np.int64]:
-        """Return where data start and end, in turns: int64, increasing, an even count; all else are holes.
-
-        SEEK_DATA says it. A file in more than MAX_DATA_RUNS pieces, or on a file system that cannot tell, is one run.
-        """
-        edges: list[int] = []
-        at = 0
-        try:
-            while at < self.size and len(edges) < 2 * MAX_DATA_RUNS:
-                start = os.lseek(self.fd, at, os.SEEK_DATA)
-                at = min(os.lseek(self.fd, start, os.SEEK_HOLE), self.size)
-                if start < at:
-                    edges += [start, at]
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                edges, at = [0, self.size], self.size
-        else:
-            if at < self.size:
-                edges = [0, self.size]
-        return np.array(edges, np.int64)
+        """Return where data start and end, in turns; all else are holes. See `vdifs.source.holes`."""
+        return data_edges(self.fd, self.size)
 
     def _pread(self, offset: int, length: int) -> bytes:
         try:

@@ -1,0 +1,92 @@
+"""`vdifs export`: a synthetic file into a real one, or into a pipe."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import click
+
+import vdifs
+from vdifs.cli.arguments import ClusterSize, trust_option
+from vdifs.cli.progress import progress_reports
+from vdifs.errors import UsageError, printable
+from vdifs.synthetic.export import export as export_image
+
+__all__ = ["export"]
+
+
+@click.command(short_help="Write a full image, a delta or raw contents to a file or pipe.")
+@click.argument("image")
+@click.argument("output")
+@click.option("--base", metavar="B", help="Write only what IMAGE holds that B, an ancestor or IMAGE itself, does not.")
+@click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
+@click.option("--cluster-size", type=ClusterSize(), help="Of the output; by default the image's own.")
+@click.option("--backing-name", metavar="NAME", help="What a delta calls its base; by default the base's file name.")
+@click.option("--force", is_flag=True, help="Overwrite an existing OUTPUT.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="On standard error; auto: a bar on a terminal.",
+)
+@trust_option
+def export(
+    image: str,
+    output: str,
+    base: str | None,
+    view: Literal["qcow2", "raw"],
+    cluster_size: int | None,
+    backing_name: str | None,
+    force: bool,
+    progress: Literal["auto", "bar", "json", "none"],
+    trusted: tuple[str, ...],
+) -> None:
+    """Write IMAGE, flattened or as a delta against --base, to OUTPUT; `-` is standard output.
+
+    OUTPUT appears only when it is complete. No mount is needed.
+    """
+    if view == "raw" and (base is not None or cluster_size is not None):
+        raise click.UsageError("--format raw goes with neither --base nor --cluster-size")
+    if backing_name is not None and base is None:
+        raise click.UsageError("--backing-name needs --base: a full image has no backing file")
+    with (
+        _signals_like_ctrl_c(),
+        vdifs.open(
+            image, base=base, view=view, cluster_size=cluster_size, backing_name=backing_name, trusted=trusted
+        ) as opened,
+    ):
+        if output != "-" and base is not None:
+            _refuse_own_backing(output, backing_name or os.path.basename(base))
+        with progress_reports(progress) as report:
+            export_image(opened, output, overwrite=force, progress=report)
+
+
+@contextmanager
+def _signals_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end an export as Ctrl-C does: with no partly written file left."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _refuse_own_backing(output: str, backing_name: str) -> None:
+    """Refuse an OUTPUT that would be its own backing file: the name in it resolves against OUTPUT's folder."""
+    written = _without_links_above(output)
+    backing = os.path.join(os.path.dirname(written), backing_name)
+    if written in (_without_links_above(backing), os.path.realpath(backing)):
+        raise UsageError(
+            f"{printable(output)}: the name of its backing file, {printable(backing_name)!r}, would lead back to it: "
+            "choose another output, or give --backing-name"
+        )
+
+
+def _without_links_above(path: str) -> str:
+    """Return the absolute path with the links in its folder resolved: a rename to `path` replaces a link itself."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(folder), name)

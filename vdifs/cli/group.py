@@ -1,0 +1,59 @@
+"""A click group that imports a command's module only when that command is called."""
+
+import importlib
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import click
+
+__all__ = ["LazyGroup", "Place"]
+
+
+class Place(NamedTuple):
+    """Where a command is, and the line that `--help` shows for it without importing it."""
+
+    module: str
+    name: str
+    summary: str
+
+
+class LazyGroup(click.Group):
+    """Commands by name, each in its place. The group and every command take --debug."""
+
+    def __init__(self, *args: Any, places: Mapping[str, Place], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.places = places
+        self.params.append(_debug_option())
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.places:
+            return None
+        place = self.places[cmd_name]
+        command: click.Command = getattr(importlib.import_module(place.module), place.name)
+        if not any(param.name == "debug" for param in command.params):
+            command.params.append(_debug_option())
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in self.places.items()])
+
+
+def _debug_option() -> click.Option:
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_log_everything,
+        help="Log more, and show where in the code a failure came from.",
+    )
+
+
+def _log_everything(_ctx: click.Context, _param: click.Parameter, debug: bool) -> None:
+    if debug:
+        logging.getLogger("vdifs").setLevel(logging.DEBUG)

@@ -1,0 +1,103 @@
+"""What `vdifs list` knows of each image of a source: sizes, its place among the others, what is wrong with it."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vdifs.errors import VdifsError
+from vdifs.extents import Kind
+from vdifs.source.catalog import Catalog
+from vdifs.source.chain import Chain, Member
+
+__all__ = ["ListedImage", "roots_and_overlays", "survey"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """One image. own_data: bytes of guest data in this file alone, None if it cannot be opened."""
+
+    path: str
+    format: str
+    virtual_size: int | None
+    backing_path: str | None
+    own_data: int | None
+    problem: VdifsError | None
+
+
+def survey(catalog: Catalog) -> dict[str, ListedImage]:
+    """Return the images of a scanned catalog by PATH, sorted; opens each chain once, from its top."""
+    own_data: dict[tuple[str, str], int] = {}
+    problems: dict[str, VdifsError] = {}
+    for path in _deepest_first(catalog):
+        if (path, catalog.entries[path].format) in own_data:
+            continue
+        try:
+            with Chain.open(catalog.policy, path) as chain:
+                for member in reversed(chain.members):
+                    if (member.path, member.format) not in own_data:
+                        own_data[member.path, member.format] = _data_held(member)
+        except VdifsError as error:
+            problems[path] = error
+    return {
+        path: ListedImage(
+            path,
+            entry.format,
+            entry.virtual_size,
+            entry.backing_path,
+            own_data.get((path, entry.format)),
+            entry.problem or problems.get(path),
+        )
+        for path, entry in sorted(catalog.entries.items())
+    }
+
+
+def roots_and_overlays(images: Mapping[str, ListedImage]) -> tuple[list[str], Mapping[str, list[str]]]:
+    """Return the PATHs that no other image is below, and for each PATH those of the images directly on top of it.
+
+    Every image is reached once from the roots: of a loop, the first by name becomes a root.
+    """
+    overlays: dict[str, list[str]] = defaultdict(list)
+    roots = []
+    for path, image in images.items():
+        if image.backing_path is not None and image.backing_path in images:
+            overlays[image.backing_path].append(path)
+        else:
+            roots.append(path)
+    reached: set[str] = set()
+    for root in roots:
+        _reach(root, overlays, reached)
+    for path in images:
+        if path not in reached:  # only images of a loop, and what stands on them, are left
+            overlays[images[path].backing_path or ""].remove(path)
+            roots.append(path)
+            _reach(path, overlays, reached)
+    return sorted(roots), overlays
+
+
+def _reach(root: str, overlays: Mapping[str, list[str]], reached: set[str]) -> None:
+    waiting = [root]
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        waiting += overlays[path]
+
+
+def _deepest_first(catalog: Catalog) -> list[str]:
+    depths: dict[str, int] = {}
+    for path in catalog.entries:
+        try:
+            depths[path] = len(catalog.chain(path))
+        except VdifsError:
+            depths[path] = 0  # opening it gives the full reason
+    return sorted(depths, key=lambda path: (-depths[path], path))
+
+
+def _data_held(member: Member) -> int:
+    """Return the bytes of guest data in one file."""
+    layer, held = member.layer, 0
+    for first, end in layer.populated().tolist():
+        for start in range(first, end, layer.max_range):
+            extents = layer.extents(start, min(start + layer.max_range, end))
+            data = (extents.kind == Kind.DATA) | (extents.kind == Kind.COMPRESSED)
+            held += int(extents.length[data].sum())
+    return held

@@ -1,0 +1,155 @@
+"""`vdifs info`: what the header of an image says, and what it means.
+
+Reads headers only, and opens nothing but the file asked for, unless --backing-chain asks for its backing files too.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from vdifs.cli.arguments import Output, output_option, trust_option
+from vdifs.cli.header_text import header_fields, header_json, qemu_format_specific
+from vdifs.cli.text import echo_fields, echo_json, json_name, size_text, size_with_bytes
+from vdifs.errors import ChainError, FormatError, PolicyError, VdifsError
+from vdifs.qcow2.geometry import SECTOR, round_up
+from vdifs.qcow2.header import Header, Incompatible
+from vdifs.source.members import RAW_SUFFIXES, read_header
+from vdifs.source.policy import Policy
+
+__all__ = ["info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One image file. name: as its user or its overlay names it. header: None for a raw file."""
+
+    name: str
+    header: Header | None
+    file_length: int
+    disk_size: int
+    identity: tuple[int, int]
+    backing_path: str | None
+    backing_problem: VdifsError | None
+
+    @property
+    def virtual_size(self) -> int:
+        """Bytes of guest disk."""
+        return round_up(self.file_length, SECTOR) if self.header is None else self.header.virtual_size
+
+    @property
+    def full_backing_name(self) -> str | None:
+        """The backing file's name as seen from the working directory, if this one's is."""
+        if self.header is None or self.header.backing_file is None:
+            return None
+        return os.path.join(os.path.dirname(self.name), self.header.backing_file)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its user should know."""
+        found = []
+        if self.header is not None:
+            if self.header.incompatible_features & Incompatible.DIRTY:
+                found.append("marked dirty: not closed properly; its refcounts may be wrong, its data are served")
+            if self.header.backing_file is not None and self.header.backing_format is None:
+                found.append("no backing file format stated: the backing file is followed only if it is a qcow2")
+            if self.header.data_file is not None:
+                found.append("its data are in an external data file, which is not supported yet")
+            if self.header.nb_snapshots:
+                found.append("its internal snapshots are not offered yet")
+        if self.backing_problem is not None:
+            found.append(str(self.backing_problem))
+        return found
+
+
+@click.command(short_help="Show the header of an image and what it means.")
+@click.argument("image")
+@click.option("--backing-chain", is_flag=True, help="Also describe every backing file, top first.")
+@trust_option
+@output_option
+def info(image: str, backing_chain: bool, trusted: tuple[str, ...], output: Output) -> None:
+    """Show every field of the header of IMAGE, and what it means."""
+    policy, path = Policy.for_image(image, trusted)
+    with policy:
+        described = list(_chain(policy, path, image)) if backing_chain else [_describe(policy, path, image, None)]
+    if output == "json":
+        values = [_as_json(each) for each in described]
+        echo_json(values if backing_chain else values[0])
+        return
+    for number, each in enumerate(described):
+        if number:
+            click.echo()
+        echo_fields(_as_fields(each))
+
+
+def _chain(policy: Policy, path: str, name: str) -> Iterator[Described]:
+    seen: set[tuple[int, int]] = set()
+    stated: str | None = None
+    while True:
+        described = _describe(policy, path, name, stated)
+        if described.identity in seen:
+            raise ChainError(f"{name}: it is in its own chain: rebase one of the images that name it")
+        seen.add(described.identity)
+        yield described
+        if described.header is None or described.header.backing_file is None:
+            return
+        if described.backing_path is None:
+            raise described.backing_problem or ChainError(f"{name}: its backing file cannot be found")
+        path, name = described.backing_path, described.full_backing_name or described.backing_path
+        stated = described.header.backing_format
+
+
+def _describe(policy: Policy, path: str, name: str, stated: str | None) -> Described:
+    file = policy.open(path)
+    try:
+        header = None if stated == "raw" else read_header(file)
+        if header is None and stated != "raw" and (stated is not None or not path.endswith(RAW_SUFFIXES)):
+            raise FormatError(f"{file.name}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
+        status = file.status
+    finally:
+        file.close()
+    backing_path, problem = None, None
+    if header is not None and header.backing_file is not None:
+        try:
+            backing_path = policy.resolve(path, header.backing_file)
+        except PolicyError as error:
+            problem = error
+    disk_size, identity = status.st_blocks * 512, (status.st_dev, status.st_ino)
+    return Described(name, header, status.st_size, disk_size, identity, backing_path, problem)
+
+
+def _as_fields(image: Described) -> dict[str, object]:
+    fields: dict[str, object] = {"image": image.name, "file format": "raw" if image.header is None else "qcow2"}
+    fields["virtual size"] = size_with_bytes(image.virtual_size)
+    fields["file length"] = size_with_bytes(image.file_length)
+    fields["disk size"] = size_text(image.disk_size)
+    if image.header is not None:
+        fields |= header_fields(image.header, image.full_backing_name)
+    for number, warning in enumerate(image.warnings, 1):
+        fields["warning" if len(image.warnings) == 1 else f"warning {number}"] = warning
+    return fields
+
+
+def _as_json(image: Described) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "virtual-size": image.virtual_size,
+        **json_name("filename", image.name),
+        "format": "raw" if image.header is None else "qcow2",
+        "actual-size": image.disk_size,
+        "dirty-flag": False,
+    }
+    if (header := image.header) is not None:
+        value["cluster-size"] = header.cluster_size
+        value["dirty-flag"] = bool(header.incompatible_features & Incompatible.DIRTY)
+        value["format-specific"] = {"type": "qcow2", "data": qemu_format_specific(header)}
+        if header.backing_file is not None:
+            value |= json_name("backing-filename", header.backing_file)
+            value |= json_name("full-backing-filename", image.full_backing_name or header.backing_file)
+        if header.backing_format is not None:
+            value |= json_name("backing-filename-format", header.backing_format)
+        value["header"] = header_json(header)
+    value["file-length"] = image.file_length
+    value["warnings"] = image.warnings
+    return value

@@ -1,0 +1,99 @@
+"""The entry point, and one of the two boundaries that turn exceptions into something else: one line and a status.
+
+Exit status: 0 done, 1 failed, 2 wrong usage. A failure is `vdifs: PATH: what is wrong: what to do` on standard error.
+"""
+
+import errno
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import vdifs
+from vdifs.cli.group import LazyGroup, Place
+from vdifs.errors import VdifsError, printable
+
+__all__ = ["main"]
+
+# One thread is enough for what numpy does here, and it starts in a third of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+logger = logging.getLogger(__name__)
+
+COMMANDS = {
+    "mount": Place("vdifs.cli.mount_command", "mount", "Mount the images of a directory."),
+    "umount": Place("vdifs.cli.umount_command", "umount", "Unmount, and wait until the daemon has gone."),
+    "list": Place("vdifs.cli.list", "list_images", "Show the chains of a directory as a tree."),
+    "info": Place("vdifs.cli.info", "info", "Show the header of an image and what it means."),
+    "export": Place("vdifs.cli.export", "export", "Write a full image, a delta or raw contents to a file or pipe."),
+}
+
+
+@click.command(
+    cls=LazyGroup, places=COMMANDS, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(vdifs.__version__, prog_name="vdifs", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Show qcow2 chains as files that are computed when they are read: flattened, as deltas, or as raw disks."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line in `args`, by default that of the process, and return the exit status."""
+    logging.basicConfig(format="vdifs: %(message)s")
+    logging.getLogger("vdifs").setLevel(logging.WARNING)
+    _show_any_name()
+    try:
+        status = cli.main(args, prog_name="vdifs", standalone_mode=False)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        logger.debug("where it failed:", exc_info=True)
+        message, status = _verdict(error)
+        if message:
+            click.echo(f"vdifs: {message}", err=True)
+    return status or 0
+
+
+def _verdict(error: BaseException) -> tuple[str, int]:
+    """Return the line to show, empty for none, and the exit status."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return "", 2
+        case click.UsageError():
+            return _usage_message(error), 2
+        case click.Abort() | KeyboardInterrupt():
+            return "interrupted", 1
+        case BrokenPipeError() | VdifsError(errno=errno.EPIPE):
+            _silence_stdout()
+            return "", 1
+        case VdifsError():
+            return str(error), error.exit_code
+        case OSError():
+            name = "standard output" if error.filename is None else printable(error.filename)
+            return f"{name}: {error.strerror or error}", 1
+        case _:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            return f"internal error: {text}: run the command again with --debug and report what it says", 1
+
+
+def _usage_message(error: click.UsageError) -> str:
+    text = " ".join(error.format_message().split()).rstrip(".")
+    path = error.ctx.command_path if error.ctx else "vdifs"
+    command = path.removeprefix("vdifs").strip()
+    where = f"{command}: " if command else ""
+    return f"{where}{text[:1].lower()}{text[1:]}: see '{path} --help'"
+
+
+def _show_any_name() -> None:
+    """Let a terminal that cannot show a character show its code instead of ending the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _silence_stdout() -> None:
+    """Whoever read our output has gone: let the interpreter's last flush find a place for the rest."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)

@@ -1,0 +1,1 @@
+"""The mount: the tree of names, the FUSE operations, the life of the daemon. The only async code."""

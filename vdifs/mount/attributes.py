@@ -1,0 +1,79 @@
+"""What stat(2) says of a node: plain values, before they become FUSE's."""
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from vdifs.mount.options import MountOptions
+from vdifs.source.access import Access
+from vdifs.synthetic.image import Image, View
+
+__all__ = ["TIMEOUT_S", "Attributes", "Facts", "Ownership", "folder_access"]
+
+TIMEOUT_S = 0.3
+"""How long the kernel may keep names and attributes: with the age that the scanner allows, less than a second."""
+
+_SECTOR = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What only an open image knows: its exact size and how much of it is there, in 512-byte blocks."""
+
+    size: int
+    blocks: int
+
+    @classmethod
+    def of(cls, image: Image, view: View) -> Self:
+        """Return the facts. A qcow2 has no holes; a raw view has one wherever the guest has no data."""
+        held = image.size if view == "qcow2" else min(image.allocated, image.size)
+        return cls(image.size, -(-held // _SECTOR))
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The fields of stat(2). mode: with the file type. lasting: the kernel may keep them for a while.
+
+    Attributes of a file that nobody has looked into are a placeholder of size 0 and must not be kept.
+    """
+
+    inode: int
+    mode: int
+    uid: int
+    gid: int
+    links: int = 1
+    size: int = 0
+    blocks: int = 0
+    mtime_ns: int = 0
+    lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who owns what: as the sources say, unless the user of the mount says otherwise. folder: of all folders."""
+
+    options: MountOptions
+    folder: Access
+
+    def of_file(self, access: Access) -> Access:
+        """Return mode, owner and group of a file whose sources give `access`."""
+        return self._overridden(access, 0o444)
+
+    def of_folder(self) -> Access:
+        """Return mode, owner and group of a folder."""
+        return self._overridden(self.folder, 0o555)
+
+    def of_broken(self, access: Access) -> Access:
+        """Return the same for a file that cannot be opened: nobody may read it."""
+        return self.of_file(access)._replace(mode=0)
+
+    def _overridden(self, access: Access, everything: int) -> Access:
+        mode = access.mode if self.options.umask is None else everything & ~self.options.umask
+        uid = access.uid if self.options.uid is None else self.options.uid
+        gid = access.gid if self.options.gid is None else self.options.gid
+        return Access(mode, uid, gid)
+
+
+def folder_access(status: os.stat_result) -> Access:
+    """Return the access to all folders, given the stat of SOURCE: who may not list that shall not list the mount."""
+    return Access(status.st_mode & 0o555, status.st_uid, status.st_gid)

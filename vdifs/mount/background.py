@@ -1,0 +1,78 @@
+"""Going to the background: the caller returns once the mount answers, or gets the daemon's own error.
+
+caller  --fork-->  daemon: new session, standard files to /dev/null
+   |  <--pipe--       one line of JSON: {} the mount answers; or an error; nothing: it died
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TextIO
+
+from vdifs.errors import UsageError, VdifsError
+
+__all__ = ["Ready", "in_background"]
+
+Ready = Callable[[], None]
+
+
+def in_background(daemon: Callable[[Ready], None]) -> None:
+    """Run `daemon` in its own process and return when it calls its argument. Raises the VdifsError it fails with."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _become(daemon, os.fdopen(writing, "w"))
+    os.close(writing)
+    with open(reading) as pipe:
+        said = pipe.readline()
+    if said.strip() == "{}":
+        return
+    os.waitpid(pid, 0)
+    raise _error(said)
+
+
+def _become(daemon: Callable[[Ready], None], report: TextIO) -> NoReturn:
+    """Be the daemon. Never returns to the caller's code, whose `finally` clauses are not the daemon's to run."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        _close_standard_files()
+        daemon(lambda: _say(report, {}))
+        status = 0
+    except VdifsError as error:
+        status = error.exit_code
+        _say(report, {"message": str(error), "errno": error.errno, "exit_code": error.exit_code})
+    except BaseException as error:  # noqa: BLE001 - the last thing this process does: the caller shall hear of it
+        _say(report, {"message": f"the daemon failed: {type(error).__name__}: {error}"})
+    finally:
+        os._exit(status)
+
+
+def _close_standard_files() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+
+
+def _say(report: TextIO, what: dict[str, object]) -> None:
+    if report.closed:
+        return
+    try:
+        with report:
+            report.write(json.dumps(what) + "\n")
+    except BrokenPipeError:
+        pass  # the caller did not wait
+
+
+def _error(said: str) -> VdifsError:
+    if not said:
+        return VdifsError("the daemon ended before the mount answered: try it with -f to see why")
+    what = json.loads(said)
+    kind = UsageError if what.get("exit_code") == UsageError.exit_code else VdifsError
+    return kind(what["message"], errno=what.get("errno"))

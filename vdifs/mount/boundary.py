@@ -1,0 +1,56 @@
+"""The errno boundary: what an exception in a FUSE handler becomes. The one place for that.
+
+pyfuse3 ends the whole mount on any exception that is not FUSEError, so nothing else may leave a handler.
+"""
+
+import errno
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pyfuse3
+
+from vdifs.errors import VdifsError
+from vdifs.mount.complaints import Complaints
+
+__all__ = ["answering_errno"]
+
+C = TypeVar("C", bound=type)
+_ORDINARY = frozenset({errno.ENOENT, errno.ESTALE, errno.ENODATA, errno.ENOTDIR, errno.EISDIR})
+"""What programs meet every day, and the kernel partly deals with by itself: no line in the log."""
+
+_UNANSWERED = frozenset({"forget"})
+"""Handlers whose request gets no answer, so that not even FUSEError may leave them."""
+
+log = logging.getLogger("vdifs.mount")
+
+
+def answering_errno(operations: C) -> C:
+    """Decorate a class so that each of its handlers (its own public async methods) lets out nothing but FUSEError."""
+    complaints = Complaints()
+    for name, member in list(vars(operations).items()):
+        if inspect.iscoroutinefunction(member) and not name.startswith("_"):
+            setattr(operations, name, _guarded(member, complaints))
+    return operations
+
+
+def _guarded(handler: Callable[..., Awaitable[Any]], complaints: Complaints) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(handler)
+    async def guarded(*args: Any) -> Any:
+        try:
+            return await handler(*args)
+        except pyfuse3.FUSEError:
+            raise
+        except VdifsError as error:
+            if error.errno not in _ORDINARY:
+                complaints.say(str(error))
+            raise pyfuse3.FUSEError(error.errno) from None
+        except Exception as error:
+            log.exception("%s failed", handler.__name__)
+            if handler.__name__ in _UNANSWERED:
+                return None
+            raise pyfuse3.FUSEError(errno.EIO) from error
+
+    return guarded

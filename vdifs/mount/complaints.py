@@ -1,0 +1,26 @@
+"""Warnings about sources, each once in a while: a thousand failing reads of one disk are one line in the log."""
+
+import logging
+import time
+
+from cachetools import TTLCache
+
+__all__ = ["Complaints"]
+
+REPEAT_S = 60.0
+_REMEMBERED = 1024
+
+log = logging.getLogger("vdifs.mount")
+
+
+class Complaints:
+    """Logs a message at WARNING unless the same was logged within REPEAT_S seconds."""
+
+    def __init__(self) -> None:
+        self._recent: TTLCache[str, None] = TTLCache(_REMEMBERED, REPEAT_S, time.monotonic)
+
+    def say(self, message: str) -> None:
+        """Log `message`, which must be one line, or leave it."""
+        if message not in self._recent:
+            self._recent[message] = None
+            log.warning("%s", message)

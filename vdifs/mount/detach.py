@@ -1,0 +1,54 @@
+"""Taking a mount away: umount2 where the kernel lets us, else fusermount3, which may for its own user's mounts."""
+
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+
+from vdifs.errors import InUseError, VdifsError, printable
+
+__all__ = ["FUSERMOUNT", "detach", "find_fusermount"]
+
+FUSERMOUNT = "fusermount3"
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def find_fusermount() -> str | None:
+    """Return where fusermount3 is, None if it is not installed."""
+    return shutil.which(FUSERMOUNT) or shutil.which(FUSERMOUNT, path="/usr/local/bin:/usr/bin:/bin")
+
+
+def detach(mountpoint: str, *, lazy: bool) -> None:
+    """Unmount the topmost mount at `mountpoint`. lazy: even if files on it are open.
+
+    Raises InUseError if it is busy, VdifsError for anything else.
+    """
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    if _libc.umount2(os.fsencode(mountpoint), flags) == 0:
+        return
+    match ctypes.get_errno():
+        case errno.EBUSY:
+            raise InUseError(f"{printable(mountpoint)}: busy")
+        case errno.EPERM:
+            _detach_as_user(mountpoint, lazy=lazy)
+        case code:
+            raise VdifsError(f"{printable(mountpoint)}: cannot unmount: {os.strerror(code)}", errno=code)
+
+
+def _detach_as_user(mountpoint: str, *, lazy: bool) -> None:
+    program = find_fusermount()
+    if program is None:
+        raise VdifsError(f"{FUSERMOUNT}: not found: install the package fuse3")
+    command = [program, "-u", *(["-z"] if lazy else []), "--", mountpoint]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
+    if done.returncode == 0:
+        return
+    said = printable(done.stderr.decode(errors="replace").strip())
+    if "busy" in said:
+        raise InUseError(f"{printable(mountpoint)}: busy")
+    raise VdifsError(f"{printable(mountpoint)}: cannot unmount: {said}", errno=errno.EPERM)

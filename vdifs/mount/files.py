@@ -1,0 +1,191 @@
+"""Open files: reading them, and what becomes of them when their sources change. Knows trio, not FUSE.
+
+removed, renamed over    goes on: the files of the chain are held open
+changed in place         every reader gets ESTALE from then on, and the kernel forgets the pages it kept
+"""
+
+import errno
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import trio
+
+from vdifs.errors import SourceChangedError, VdifsError, WouldBlock
+from vdifs.mount.attributes import Attributes
+from vdifs.mount.handles import Handle, Handles, Snapshot
+from vdifs.mount.namespace import MovedError, Namespace
+from vdifs.mount.nodes import ImageFile, StatusFile
+from vdifs.mount.open_images import OpenImages
+from vdifs.mount.options import MountOptions
+from vdifs.mount.slot import Slot
+from vdifs.mount.status import Status, status_json
+from vdifs.mount.tasks import Tasks
+from vdifs.mount.xattrs import xattr_names, xattr_value
+
+__all__ = ["Files"]
+
+WATCH_S = 0.4
+DropPages = Callable[[int], Awaitable[None]]
+"""Has the kernel forget the cached pages of an inode."""
+
+
+class Files:
+    """The open files of one mount."""
+
+    def __init__(
+        self, namespace: Namespace, images: OpenImages, tasks: Tasks, options: MountOptions, drop_pages: DropPages
+    ) -> None:
+        self._namespace = namespace
+        self._images = images
+        self._options = options
+        self._drop_pages = drop_pages
+        self._tasks = tasks
+        self._handles = Handles()
+        self._watched = False
+        self._checking: set[Slot] = set()
+        self._started = time.time()
+        self._counters = namespace.counters
+
+    async def open(self, inode: int) -> tuple[int, bool]:
+        """Open a file; return the number to read it by, and whether it may be cached."""
+        self._counters.opens += 1
+        if isinstance(self._namespace.node(inode), StatusFile):
+            return self._handles.add(Snapshot(await self._status())), False
+        file, slot = await self._namespace.acquire(inode)
+        try:
+            await self._check(slot)
+            attributes = self._namespace.peek(file)
+        except SourceChangedError as error:
+            self._images.release(slot)
+            self._moved(slot, error)
+            raise MovedError(str(error)) from error
+        except BaseException:
+            self._images.release(slot)
+            raise
+        self._watch()
+        path = next(iter(self._namespace.tree.paths(file)), file.path)
+        return self._handles.add(Handle(path, slot, attributes)), True
+
+    async def read(self, number: int, offset: int, length: int) -> bytes:
+        """Return what an open file holds, fewer bytes only at its end. Raises SourceChangedError, VdifsError."""
+        handle = self._handles[number]
+        if isinstance(handle, Snapshot):
+            return handle.contents[offset : offset + length]
+        self._counters.reads += 1
+        try:
+            data = await self._read(handle.slot, offset, length)
+        except SourceChangedError as error:
+            self._moved(handle.slot, error)
+            raise
+        handle.position = offset + len(data)
+        handle.bytes_read += len(data)
+        self._counters.bytes_read += len(data)
+        return data
+
+    def release(self, number: int) -> None:
+        """Close an open file."""
+        handle = self._handles.remove(number)
+        if isinstance(handle, Handle):
+            self._images.release(handle.slot)
+
+    async def stat(self, inode: int) -> Attributes:
+        """Return the attributes of a node; of an open file also when its sources were removed."""
+        if isinstance(self._namespace.node(inode), StatusFile):
+            return replace(await self._namespace.stat(inode), size=len(await self._status()))
+        try:
+            return await self._namespace.stat(inode)
+        except MovedError:
+            handle = next((each for each in self._handles.images() if each.attributes.inode == inode), None)
+            if handle is None:
+                raise
+            await self._check(handle.slot)
+            return handle.attributes
+
+    def xattr_names(self, inode: int) -> list[bytes]:
+        """Return the names of a node's extended attributes."""
+        node = self._namespace.node(inode)
+        return xattr_names(node) if isinstance(node, ImageFile) else []
+
+    async def xattr(self, inode: int, name: bytes) -> bytes:
+        """Return an extended attribute. Raises VdifsError, ENODATA."""
+        if name not in self.xattr_names(inode):
+            raise VdifsError("no such extended attribute", errno=errno.ENODATA)
+        file, slot = await self._namespace.acquire(inode)
+        try:
+            return xattr_value(file, slot.image, name)
+        finally:
+            self._images.release(slot)
+
+    async def _read(self, slot: Slot, offset: int, length: int) -> bytes:
+        if slot.stale is not None:
+            raise slot.stale
+        if slot.prompt:
+            try:
+                return slot.image.read_at(offset, length, wait=False)
+            except WouldBlock:
+                pass
+        return await self._images.read(slot, slot.image.read_at, offset, length)
+
+    async def _check(self, slot: Slot) -> None:
+        """Raise SourceChangedError if the sources of an open image have changed."""
+        if slot.stale is not None:
+            raise slot.stale
+        if slot.prompt:
+            slot.image.check_unchanged()
+        else:
+            await self._images.read(slot, slot.image.check_unchanged)
+
+    def _moved(self, slot: Slot, error: SourceChangedError) -> None:
+        """Note that the sources of an open image have changed."""
+        if slot.stale is not None:
+            return
+        slot.stale = error
+        self._images.discard(slot)
+        self._namespace.scanner.outdated()
+        if slot.users:
+            self._namespace.complaints.say(str(error))
+            self._tasks.spawn(self._drop_pages, slot.inode)
+
+    def _watch(self) -> None:
+        """See to it that changes are noticed even while readers find all they want in the page cache."""
+        if not self._watched:
+            self._watched = True
+            self._tasks.spawn(self._watch_open_images)
+
+    async def _watch_open_images(self) -> None:
+        while slots := [slot for slot in self._images.in_use() if slot.stale is None]:
+            for slot in slots:
+                if slot not in self._checking:
+                    self._checking.add(slot)
+                    self._tasks.spawn(self._watch_one, slot)
+            await trio.sleep(WATCH_S)
+        self._watched = False
+
+    async def _watch_one(self, slot: Slot) -> None:
+        try:
+            await self._check(slot)
+        except SourceChangedError as error:
+            self._moved(slot, error)
+        except (VdifsError, OSError):
+            pass  # a source that hangs or fails tells its readers by itself
+        finally:
+            self._checking.discard(slot)
+
+    async def _status(self) -> bytes:
+        namespace = self._namespace
+        self._counters.scans = namespace.scanner.scans
+        failures = {
+            next(iter(namespace.tree.paths(file)), file.path): error for file, error in namespace.failures.items()
+        }
+        status = Status(
+            options=self._options,
+            tree=namespace.tree,
+            started=self._started,
+            counters=self._counters,
+            images_open=len(self._images),
+            inodes_known=len(namespace.inodes),
+            open_files=self._handles.images(),
+            failures=failures,
+        )
+        return await trio.to_thread.run_sync(status_json, status)

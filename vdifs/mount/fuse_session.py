@@ -1,0 +1,70 @@
+"""The FUSE session: opening it with the options that a read-only mount needs, closing it, dropping cached pages."""
+
+import errno
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyfuse3
+import trio
+
+from vdifs.mount.mountpoint import fuse_failure
+from vdifs.mount.mounts import FUSE_TYPE, Mount, topmost
+from vdifs.mount.operations import Operations
+from vdifs.mount.options import MountOptions
+
+__all__ = ["drop_pages", "open_session"]
+
+_ALWAYS = frozenset({"ro", "nosuid", "nodev", "noexec", "default_permissions"})
+
+log = logging.getLogger("vdifs.mount")
+
+
+@contextmanager
+def open_session(operations: Operations, options: MountOptions) -> Iterator[Mount]:
+    """Mount, and close /dev/fuse at the end; unmounting is left to the supervisor. Raises VdifsError."""
+    with tempfile.TemporaryFile() as said:
+        try:
+            with _standard_error_to(said.fileno()):
+                pyfuse3.init(operations, options.mountpoint, _session_options(options))
+        except RuntimeError as error:
+            said.seek(0)
+            raise fuse_failure(options.mountpoint, said.read().decode(errors="replace")) from error
+    try:
+        mount = topmost(options.mountpoint)
+        if mount is None or mount.type != FUSE_TYPE:
+            raise fuse_failure(options.mountpoint, "the mount vanished at once")
+        yield mount
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+async def drop_pages(inode: int) -> None:
+    """Have the kernel forget what it cached of an inode. Waits for reads under way, so not in the event loop."""
+    try:
+        await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, abandon_on_cancel=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
+            log.warning("inode %#x: the kernel keeps its pages: %s", inode, error)
+
+
+def _session_options(options: MountOptions) -> set[str]:
+    # libfuse takes ASCII alone here, and a comma ends an option unless escaped.
+    source = re.sub(r"[^ -~]", "?", options.source).replace("\\", "\\\\").replace(",", "\\,")
+    asked = {"allow_other"} if options.allow_other else set()
+    return {*_ALWAYS, *asked, "subtype=vdifs", f"fsname={source}"}
+
+
+@contextmanager
+def _standard_error_to(descriptor: int) -> Iterator[None]:
+    """Send standard error elsewhere: libfuse and fusermount3 say there, and nowhere else, why they refuse."""
+    kept = os.dup(2)
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

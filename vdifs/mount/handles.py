@@ -1,0 +1,54 @@
+"""The open files of a mount."""
+
+import time
+from dataclasses import dataclass, field
+from itertools import count
+
+from vdifs.mount.attributes import Attributes
+from vdifs.mount.slot import Slot
+
+__all__ = ["Handle", "Handles", "Snapshot"]
+
+
+@dataclass(slots=True)
+class Handle:
+    """An open synthetic file. path: in the mount. position: where its last read ended."""
+
+    path: str
+    slot: Slot
+    attributes: Attributes
+    opened: float = field(default_factory=time.time)
+    position: int = 0
+    bytes_read: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An open status file: its contents when it was opened."""
+
+    contents: bytes
+
+
+class Handles:
+    """Open files by the number that the kernel calls them."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._open: dict[int, Handle | Snapshot] = {}
+
+    def add(self, handle: Handle | Snapshot) -> int:
+        """Return the number of a file that is open now."""
+        number = next(self._numbers)
+        self._open[number] = handle
+        return number
+
+    def __getitem__(self, number: int) -> Handle | Snapshot:
+        return self._open[number]
+
+    def remove(self, number: int) -> Handle | Snapshot:
+        """Forget an open file, and return it."""
+        return self._open.pop(number)
+
+    def images(self) -> list[Handle]:
+        """Return the open synthetic files, oldest first."""
+        return [handle for handle in self._open.values() if isinstance(handle, Handle)]

@@ -1,0 +1,71 @@
+"""Is this a place to mount at, and is this machine able to? Each refusal says what to do."""
+
+import errno
+import os
+
+from vdifs.errors import UsageError, VdifsError, printable
+from vdifs.mount.detach import FUSERMOUNT, find_fusermount
+from vdifs.mount.options import MountOptions
+
+__all__ = ["check_machine", "check_mountpoint", "fuse_failure"]
+
+DEVICE = "/dev/fuse"
+
+
+def check_machine() -> None:
+    """Raise VdifsError if FUSE cannot be used here."""
+    if not os.path.exists(DEVICE):
+        raise VdifsError(
+            f"{DEVICE}: not there: load the kernel's module with 'modprobe fuse', or give the container this device",
+            errno=errno.ENODEV,
+        )
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        raise VdifsError(f"{DEVICE}: no permission: have it made readable and writable for you", errno=errno.EACCES)
+    if os.geteuid() != 0 and find_fusermount() is None:
+        raise VdifsError(
+            f"{FUSERMOUNT}: not found, and only root mounts without it: install the package fuse3", errno=errno.ENOENT
+        )
+
+
+def check_mountpoint(options: MountOptions) -> str:
+    """Return the mountpoint's real path. Raises VdifsError where nothing can be mounted, UsageError where it may not.
+
+    SOURCE itself, and a folder above it, would be hidden by the mount.
+    """
+    name = printable(options.mountpoint)
+    try:
+        os.scandir(options.mountpoint).close()
+    except OSError as error:
+        raise VdifsError(f"{name}: {_trouble(name, error)}", errno=error.errno) from error
+    mountpoint = os.path.realpath(options.mountpoint)
+    for path in (options.source, *options.trusted):
+        if _within(os.path.realpath(path), mountpoint):
+            raise UsageError(f"{name}: the mount would hide {printable(path)}: mount somewhere else")
+    return mountpoint
+
+
+def fuse_failure(mountpoint: str, said: str) -> VdifsError:
+    """Return the error for a mount that libfuse refused; said: what it printed."""
+    name, said = printable(mountpoint), " ".join(printable(line) for line in said.splitlines())
+    if "user_allow_other" in said:
+        return VdifsError(
+            f"{name}: --allow-other is not allowed for users: have root add 'user_allow_other' to /etc/fuse.conf",
+            errno=errno.EPERM,
+        )
+    return VdifsError(f"{name}: cannot mount: {said or 'libfuse gave no reason'}", errno=errno.EPERM)
+
+
+def _trouble(name: str, error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return "there is no such mountpoint: make it with mkdir"
+        case errno.ENOTDIR:
+            return "not a directory: the mountpoint must be one"
+        case errno.ENOTCONN | errno.ECONNABORTED:
+            return f"a mount whose daemon has gone: take it away with 'vdifs umount {name}'"
+        case _:
+            return f"{error.strerror}: choose a mountpoint that you may read"
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

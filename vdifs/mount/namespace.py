@@ -1,0 +1,227 @@
+"""Names and attributes: what lookup, readdir and stat get. Knows trio, not FUSE.
+
+    lookup, listing    names only: a file that nobody has looked into gets a placeholder, so that no image is opened
+    stat               opens the image in the state that its inode number stands for
+
+Once the sources have moved on from that state, who asks for the number gets ESTALE, and the kernel looks the name up
+again.
+"""
+
+import errno
+import posixpath
+import time
+from stat import S_IFDIR, S_IFREG
+from typing import Protocol, assert_never
+
+from vdifs.errors import SourceChangedError, VdifsError, printable
+from vdifs.mount.attributes import Attributes, Facts, Ownership
+from vdifs.mount.complaints import Complaints
+from vdifs.mount.failures import Failures
+from vdifs.mount.inodes import InodeTable
+from vdifs.mount.nodes import Folder, ImageFile, Node, StatusFile
+from vdifs.mount.open_images import OpenImages
+from vdifs.mount.scanner import Scannable, Scanner
+from vdifs.mount.slot import Slot
+from vdifs.mount.status import Counters
+from vdifs.mount.tasks import Tasks
+from vdifs.mount.threads import DeadlineError, Threads
+from vdifs.mount.tree import Catalog, Source, Tree
+
+__all__ = ["MovedError", "Namespace", "ScannedCatalog"]
+
+
+class MovedError(VdifsError):
+    """An inode number stands for a state of the sources that has passed. The kernel looks the name up again."""
+
+    errno = errno.ESTALE
+
+
+class ScannedCatalog(Catalog, Scannable, Protocol):
+    """A catalog that can be scanned."""
+
+
+class Namespace:
+    """The names of one mount, as the source holds them now."""
+
+    def __init__(
+        self,
+        catalog: ScannedCatalog,
+        images: OpenImages,
+        tasks: Tasks,
+        threads: Threads,
+        ownership: Ownership,
+        salt: str = "",
+    ) -> None:
+        """Take a catalog that was scanned once. salt: the options on which the bytes of the files depend."""
+        self._catalog = catalog
+        self._images = images
+        self._ownership = ownership
+        self._salt = salt
+        self._changed = time.time_ns()
+        self.tree = Tree(catalog, salt)
+        self.inodes = InodeTable()
+        self.failures = Failures()
+        self.complaints = Complaints()
+        self.counters = Counters()
+        self.scanner = Scanner(catalog, tasks, threads, self._renew)
+
+    async def lookup(self, parent: int, name: str) -> Attributes:
+        """Return what is called `name` in a folder, and count it as known to the kernel. Raises VdifsError, ENOENT."""
+        self.counters.lookups += 1
+        await self.scanner.fresh()
+        node = self._relative(parent, name)
+        if node is None:
+            raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
+        attributes = self.peek(node)
+        if name == "." and attributes.inode != parent:
+            raise MovedError(f"{node}: has changed")
+        self.inodes.hand_out(attributes.inode, node)
+        return attributes
+
+    async def listing(self, inode: int) -> list[tuple[str, Node]]:
+        """Return what is in a folder, `.` and `..` first."""
+        self.counters.listings += 1
+        await self.scanner.fresh()
+        folder = self._folder(inode)
+        children = self.tree.children(folder)
+        if children is None:
+            raise MovedError(f"{printable(folder.path)}: no such folder any more")
+        return [(".", folder), ("..", self._above(folder)), *children.items()]
+
+    async def stat(self, inode: int) -> Attributes:
+        """Return the attributes of what the kernel knows under that number, looking into it if nobody has.
+
+        Raises MovedError, DeadlineError. A file that cannot be opened is shown as broken.
+        """
+        self.counters.stats += 1
+        await self.scanner.fresh()
+        node = self.node(inode)
+        if isinstance(node, ImageFile):
+            return await self._stat_file(inode, node)
+        return self.peek(node)
+
+    async def acquire(self, inode: int) -> tuple[ImageFile, Slot]:
+        """Open the image file with that number; the caller has the slot until `OpenImages.release`.
+
+        Raises MovedError, DeadlineError, and why the image cannot be opened.
+        """
+        await self.scanner.fresh()
+        file, source = self._current(inode)
+        if source.problem is not None:
+            raise source.problem
+        try:
+            slot = await self._images.acquire(inode, file, source)
+        except SourceChangedError as error:
+            self.scanner.outdated()
+            raise MovedError(str(error)) from error
+        except DeadlineError:
+            raise
+        except VdifsError as error:
+            self.failures.add(inode, file, error)
+            raise
+        self.failures.remove(inode)
+        if (known := self.inodes.get(inode)) is not None and known.facts is None:
+            known.facts = Facts.of(slot.image, file.view)
+        return file, slot
+
+    def node(self, inode: int) -> Node:
+        """Return the node with that number. Raises MovedError."""
+        known = self.inodes.get(inode)
+        node = self.tree.find(inode) if known is None else known.node
+        if node is None:
+            raise MovedError(f"{inode:#x}: no such inode")
+        return node
+
+    def peek(self, node: Node) -> Attributes:
+        """Return the attributes of a node as far as they are known without opening anything. Raises MovedError."""
+        inode = self.tree.inode(node)
+        if inode is None:
+            raise MovedError(f"{node}: was removed")
+        match node:
+            case Folder():
+                return self._of_folder(inode, node)
+            case StatusFile():
+                mode, uid, gid = self._ownership.of_folder()
+                return Attributes(inode, S_IFREG | mode & 0o444, uid, gid, lasting=False)
+            case ImageFile():
+                known = self.inodes.get(inode)
+                return self._of_file(inode, node, known.facts if known else None)
+            case _:
+                assert_never(node)
+
+    async def _stat_file(self, inode: int, file: ImageFile) -> Attributes:
+        _, source = self._current(inode)
+        known = self.inodes.get(inode)
+        facts = known.facts if known else None
+        if facts is None and source.problem is None and self.failures.standing(inode) is None:
+            facts = await self._look_into(inode)
+            self._current(inode)  # as the tree may be another one now
+        return self._of_file(inode, file, facts)
+
+    async def _look_into(self, inode: int) -> Facts | None:
+        """Return the facts of an image file, None if it cannot be opened."""
+        try:
+            file, slot = await self.acquire(inode)
+        except (MovedError, DeadlineError):
+            raise
+        except VdifsError as error:
+            self.complaints.say(str(error))
+            return None
+        try:
+            return Facts.of(slot.image, file.view)
+        finally:
+            self._images.release(slot)
+
+    def _current(self, inode: int) -> tuple[ImageFile, Source]:
+        """Return the image file with that number and its source, if the number stands for the present state of it."""
+        node = self.node(inode)
+        if not isinstance(node, ImageFile):
+            raise VdifsError(f"{node}: no image", errno=errno.EISDIR)
+        source = self.tree.source(node.path)
+        if source is None or self.tree.inode(node) != inode:
+            raise MovedError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
+        return node, source
+
+    def _of_folder(self, inode: int, folder: Folder) -> Attributes:
+        if self.tree.children(folder) is None:
+            raise MovedError(f"{printable(folder.path)}: no such folder any more")
+        mode, uid, gid = self._ownership.of_folder()
+        return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self._changed)
+
+    def _of_file(self, inode: int, file: ImageFile, facts: Facts | None) -> Attributes:
+        """Return attributes: broken ones of size 0, those of `facts`, or for want of them a placeholder."""
+        source, entry = self.tree.source(file.path), self.tree.entries[file.path]
+        assert source is not None, "peek and _current have seen to it"
+        links = 2 if file.base is None and file.view == entry.format else 1
+        if source.problem is not None or self.failures.standing(inode) is not None:
+            mode, uid, gid = self._ownership.of_broken(source.access)
+            return Attributes(inode, S_IFREG | mode, uid, gid, links, mtime_ns=source.mtime_ns)
+        mode, uid, gid = self._ownership.of_file(source.access)
+        size, blocks = (facts.size, facts.blocks) if facts else (0, 0)
+        return Attributes(
+            inode, S_IFREG | mode, uid, gid, links, size, blocks, source.mtime_ns, lasting=facts is not None
+        )
+
+    def _relative(self, parent: int, name: str) -> Node | None:
+        match name:
+            case ".":
+                return self.node(parent)
+            case "..":
+                return self._above(self._folder(parent))
+            case _:
+                return self.tree.child(self._folder(parent), name)
+
+    def _folder(self, inode: int) -> Folder:
+        node = self.node(inode)
+        if not isinstance(node, Folder):
+            raise VdifsError(f"{node}: no folder", errno=errno.ENOTDIR)
+        return node
+
+    def _above(self, folder: Folder) -> Folder:
+        above = self.tree.at(posixpath.dirname(folder.path))
+        return above if isinstance(above, Folder) else Folder("")
+
+    def _renew(self) -> None:
+        self.tree = Tree(self._catalog, self._salt)
+        self._changed = time.time_ns()
+        self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)

@@ -1,0 +1,36 @@
+"""What stands in the tree: folders, synthetic files, the status file. Values without behaviour."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Folder", "ImageFile", "Node", "StatusFile", "View"]
+
+View = Literal["qcow2", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of the mount. path: in the mount, "" for its root. base: within `delta/BASE/`, the PATH of BASE."""
+
+    path: str
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A synthetic file: what `open_image` is asked for. The same value is the same inode, under all of its names.
+
+    path: PATH of the image. base: PATH of the base of a delta, the image's own for the base against itself.
+    """
+
+    path: str
+    base: str | None = None
+    view: View = "qcow2"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFile:
+    """`.vdifs/status.json`."""
+
+
+Node: TypeAlias = Folder | ImageFile | StatusFile

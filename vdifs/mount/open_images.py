@@ -1,0 +1,139 @@
+"""The images that are open: each opened once however many ask, kept while used, and some for a while after.
+
+acquire --- not open ---> one task opens it in a thread; all who ask meanwhile wait for that
+   |
+   `------- open -------> Slot, with one user more      release: one user less; idle slots are closed, oldest first
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from vdifs.mount.nodes import ImageFile
+from vdifs.mount.slot import Slot
+from vdifs.mount.tasks import Tasks
+from vdifs.mount.threads import Threads
+from vdifs.mount.tree import Source
+from vdifs.synthetic.image import Image
+
+__all__ = ["OpenImages", "Opener"]
+
+MAX_IDLE_IMAGES = 16
+MAX_IDLE_FILES = 256
+
+T = TypeVar("T")
+Opener = Callable[[ImageFile, Source], Image]
+"""Opens an image in the state that a Source describes. Raises SourceChangedError if that has passed. Blocks."""
+
+
+@dataclass(slots=True)
+class _Opening:
+    """An image that is being opened. result: once `done` is set."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Slot | Exception | None = None
+
+
+class OpenImages:
+    """All open images of a mount, by inode number."""
+
+    def __init__(self, opener: Opener, tasks: Tasks, threads: Threads) -> None:
+        self._opener = opener
+        self._tasks = tasks
+        self._threads = threads
+        self._slots: dict[int, Slot] = {}  # the idle ones in the order in which they became idle
+        self._opening: dict[int, _Opening] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def get(self, inode: int) -> Slot | None:
+        """Return the image with that number if it is open."""
+        return self._slots.get(inode)
+
+    def in_use(self) -> list[Slot]:
+        """Return the images that somebody holds."""
+        return [slot for slot in self._slots.values() if slot.users]
+
+    async def acquire(self, inode: int, file: ImageFile, source: Source) -> Slot:
+        """Return the open image with one user more. Raises what the opener does, and DeadlineError."""
+        while True:
+            slot = self._slots.get(inode) or await self._wait(
+                self._opening.get(inode) or self._begin(inode, file, source)
+            )
+            if not slot.retired:  # by others opened meanwhile
+                slot.take()
+                return slot
+
+    def release(self, slot: Slot) -> None:
+        """Let go of an image. It stays open for a while."""
+        if self._slots.get(slot.inode) is slot:
+            self._slots[slot.inode] = self._slots.pop(slot.inode)
+        slot.drop()
+        if slot.retired:
+            self._close(slot)
+        self._close_idle()
+
+    def discard(self, slot: Slot) -> None:
+        """Hand the image out no more; those who hold it keep it."""
+        if self._slots.get(slot.inode) is slot:
+            del self._slots[slot.inode]
+        slot.retire()
+        self._close(slot)
+
+    async def read(self, slot: Slot, function: Callable[..., T], *args: object) -> T:
+        """Return function(*args), which uses the slot's image, run in a thread. Raises DeadlineError."""
+        return await self._threads.answer(slot.devices, _holding, slot, function, *args)
+
+    async def _wait(self, opening: _Opening) -> Slot:
+        with trio.move_on_after(self._threads.deadline):
+            await opening.done.wait()
+        match opening.result:
+            case Slot() as slot:
+                return slot
+            case None:
+                raise self._threads.late()
+            case error:
+                raise error
+
+    def _begin(self, inode: int, file: ImageFile, source: Source) -> _Opening:
+        opening = self._opening[inode] = _Opening()
+        self._tasks.spawn(self._open, inode, file, source, opening)  # goes on when the request is given up
+        return opening
+
+    async def _open(self, inode: int, file: ImageFile, source: Source, opening: _Opening) -> None:
+        def in_thread() -> Slot:
+            return Slot(inode, self._opener(file, source), source.devices)
+
+        try:
+            opening.result = self._slots[inode] = await self._threads.run(source.devices, in_thread)
+        except Exception as error:  # noqa: BLE001 - raised again in everybody who waits
+            opening.result = error
+        finally:
+            del self._opening[inode]
+            opening.done.set()
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        idle = [slot for slot in self._slots.values() if not slot.users]
+        files = sum(slot.image.depth for slot in idle)
+        while len(idle) > MAX_IDLE_IMAGES or (files > MAX_IDLE_FILES and len(idle) > 1):
+            oldest = idle.pop(0)
+            files -= oldest.image.depth
+            self.discard(oldest)
+
+    def _close(self, slot: Slot) -> None:
+        """Close the image if nobody uses it: in a thread, as close(2) may wait for a server."""
+        self._tasks.spawn(self._threads.run, slot.devices, slot.close_if_done)
+
+
+def _holding(slot: Slot, function: Callable[..., T], *args: object) -> T:
+    """Call `function` while the image cannot be closed, even if nobody waits for the answer any more."""
+    slot.take()
+    try:
+        return function(*args)
+    finally:
+        slot.drop()
+        slot.close_if_done()

@@ -1,0 +1,85 @@
+"""Keeping the tree of names young: the source is scanned again when somebody looks and the last scan is too old.
+
+Added to the time for which the kernel itself remembers names (`attributes.TIMEOUT_S`) it stays below a second, and an
+idle mount costs nothing. Whoever asks waits for the scan, but not for a source that hangs.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from vdifs.errors import VdifsError
+from vdifs.mount.tasks import Tasks
+from vdifs.mount.threads import Threads
+
+__all__ = ["MAX_AGE_S", "Scannable", "Scanner"]
+
+MAX_AGE_S = 0.3
+_PATIENCE_S = 1.0
+_SCANS = frozenset[int]()
+
+log = logging.getLogger(__name__)
+
+
+class Scannable(Protocol):
+    """What a scanner asks of the catalog."""
+
+    def scan(self) -> bool:
+        """Look at the source again; True if anything changed."""
+
+
+class Scanner:
+    """Scans on demand, one scan at a time. on_change: called in the event loop after a scan that found a change."""
+
+    def __init__(self, catalog: Scannable, tasks: Tasks, threads: Threads, on_change: Callable[[], None]) -> None:
+        self._catalog = catalog
+        self._threads = threads
+        self._on_change = on_change
+        self._tasks = tasks
+        self._done = trio.Event()
+        self._running = False
+        self._seen = time.monotonic()
+        self._outdated = False
+        self.last_duration = 0.0
+        self.scans = 0
+
+    def outdated(self) -> None:
+        """Say that a source is known to have changed, so that the next one who looks waits for a scan."""
+        self._outdated = True
+
+    async def fresh(self) -> None:
+        """Return once the tree is young enough; at once if it is, at the latest when patience is at its end."""
+        if not self._is_old():
+            return
+        with trio.move_on_after(_PATIENCE_S):
+            while self._is_old():
+                if not self._running:
+                    self._begin()
+                await self._done.wait()
+
+    def _is_old(self) -> bool:
+        return self._outdated or time.monotonic() - self._seen > MAX_AGE_S
+
+    def _begin(self) -> None:
+        self._running = True
+        self._done = trio.Event()
+        self._tasks.spawn(self._scan)  # so that the scan outlives the request that wanted it
+
+    async def _scan(self) -> None:
+        begun = time.monotonic()
+        self._outdated = False
+        try:
+            if await self._threads.run(_SCANS, self._catalog.scan):
+                self._on_change()
+        except (VdifsError, OSError) as error:
+            log.warning("the source cannot be searched: %s", error)
+        finally:
+            # Counted from the end: a search longer than MAX_AGE_S would else be repeated without a pause.
+            self._seen = time.monotonic()
+            self.last_duration = self._seen - begun
+            self.scans += 1
+            self._running = False
+            self._done.set()

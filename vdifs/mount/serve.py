@@ -1,0 +1,121 @@
+"""Serving one mount, from /dev/fuse opened to /dev/fuse closed: the parts put together, signals, readiness."""
+
+import errno
+import logging
+import os
+import signal
+
+import pyfuse3
+import trio
+
+from vdifs.errors import VdifsError, printable
+from vdifs.mount.attributes import Ownership, folder_access
+from vdifs.mount.background import Ready
+from vdifs.mount.files import Files
+from vdifs.mount.fuse_session import drop_pages, open_session
+from vdifs.mount.mounts import Mount
+from vdifs.mount.namespace import Namespace
+from vdifs.mount.open_images import OpenImages
+from vdifs.mount.operations import Operations
+from vdifs.mount.options import MountOptions
+from vdifs.mount.state import opener_for
+from vdifs.mount.supervisor import Supervisor
+from vdifs.mount.tasks import Tasks
+from vdifs.mount.threads import Threads
+from vdifs.source.catalog import Catalog
+
+__all__ = ["serve"]
+
+MAX_TASKS = 4096
+"""Requests in flight: far more than threads that may hang, as else those that hang would keep everybody waiting."""
+MIN_TASKS = 8
+GRACE_S = 1.0
+PATIENCE_S = 10.0
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+log = logging.getLogger("vdifs.mount")
+
+
+def serve(options: MountOptions, supervisor: Supervisor, ready: Ready) -> None:
+    """Mount, call `ready` once the mount answers, and return when it is unmounted or a signal says so.
+
+    Raises VdifsError where the mount cannot be made.
+    """
+    catalog = Catalog(
+        options.source,
+        trusted=options.trusted,
+        include=options.include,
+        exclude=options.exclude,
+        skip=[options.mountpoint],
+    )
+    try:
+        catalog.scan()
+        trio.run(_serve, options, catalog, supervisor, ready)
+    except ExceptionGroup as group:
+        raise _first(group) from group
+    finally:
+        catalog.close()
+
+
+async def _serve(options: MountOptions, catalog: Catalog, supervisor: Supervisor, ready: Ready) -> None:
+    tasks, threads = Tasks(), Threads(options.threads, options.deadline)
+    images = OpenImages(opener_for(catalog, options), tasks, threads)
+    ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
+    namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes)
+    files = Files(namespace, images, tasks, options, drop_pages)
+    with open_session(Operations(namespace, files), options) as mount:
+        supervisor.watch(mount)
+        async with trio.open_nursery() as nursery:
+            tasks.start(nursery)
+            nursery.start_soon(_end_on_signal, nursery.cancel_scope)
+            nursery.start_soon(_report, namespace, options, mount, ready)
+            await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+            nursery.cancel_scope.cancel()
+    log.info("%s: unmounted", printable(options.mountpoint))
+
+
+async def _end_on_signal(scope: trio.CancelScope) -> None:
+    """End the mount on a signal; requests that are under way have a little time to be answered."""
+    wanted = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    with trio.open_signal_receiver(*wanted) as signals:
+        async for number in signals:
+            log.info("%s: ending the mount", signal.Signals(number).name)
+            pyfuse3.terminate()
+            await trio.sleep(GRACE_S)
+            scope.cancel()
+
+
+async def _report(namespace: Namespace, options: MountOptions, mount: Mount, ready: Ready) -> None:
+    """Say that the mount is ready, once it answers."""
+    name = printable(options.mountpoint)
+    try:
+        with trio.fail_after(PATIENCE_S):
+            await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
+    except (OSError, trio.TooSlowError) as error:
+        raise VdifsError(f"{name}: mounted, but it does not answer: {error}", errno=errno.EIO) from error
+    _set_readahead(mount, options.readahead)
+    broken = sum(1 for path in namespace.tree.entries if (source := namespace.tree.source(path)) and source.problem)
+    log.info("%s: mounted at %s: %d images, %d of them cannot be served", printable(options.source), name,
+             len(namespace.tree.entries), broken)  # fmt: skip
+    if options.overrides_permissions:
+        log.warning("%s: --uid, --gid or --umask replace the permissions of the sources", name)
+    ready()
+
+
+def _set_readahead(mount: Mount, readahead: int) -> None:
+    """Have the kernel read that far ahead; only root may."""
+    device = f"{os.major(mount.device)}:{os.minor(mount.device)}"
+    try:
+        with open(f"/sys/class/bdi/{device}/read_ahead_kb", "w") as file:
+            file.write(str(readahead >> 10))
+    except OSError as error:
+        log.debug("readahead stays as it is: %s", error)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error of ours in a group, or the first of whatever there is."""
+    ours = group.subgroup(VdifsError)
+    error: BaseException = ours or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

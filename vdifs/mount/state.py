@@ -1,0 +1,38 @@
+"""Opening an image in one state of its sources: the state that an inode number was given for."""
+
+from vdifs.errors import SourceChangedError, printable
+from vdifs.mount import names
+from vdifs.mount.nodes import ImageFile
+from vdifs.mount.open_images import Opener
+from vdifs.mount.options import MountOptions
+from vdifs.mount.tree import Source
+from vdifs.source.catalog import Catalog
+from vdifs.synthetic.image import Image, open_image
+
+__all__ = ["opener_for"]
+
+
+def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
+    """Return the function with which a mount of `catalog` opens its files."""
+
+    def open_in_state(file: ImageFile, source: Source) -> Image:
+        image = open_image(
+            catalog.policy,
+            file.path,
+            base=file.base,
+            view=file.view,
+            cluster_size=options.cluster_size,
+            backing_name=None if file.base is None else names.delta_backing_name(file.path, file.base),
+        )
+        if not _is_in_state(catalog, file, source, image):
+            image.close()
+            raise SourceChangedError(f"{printable(file.path)}: changed since its folder was searched: look again")
+        return image
+
+    return open_in_state
+
+
+def _is_in_state(catalog: Catalog, file: ImageFile, source: Source, image: Image) -> bool:
+    """Tell whether the open image is what the catalog described: the same files, the same time stamps."""
+    described = tuple(entry.fingerprint for entry in catalog.chain(file.path))
+    return image.chain.fingerprints == described and catalog.generation(file.path) == source.generation

@@ -1,0 +1,45 @@
+"""Waiting for a source without stopping the event loop: threads, a limit per source file system, a deadline.
+
+A thread that hangs in a system call cannot be cancelled, only left behind. It keeps its place under the limit of the
+file systems it is about, so that a source that hangs uses up its own threads and nobody else's.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from vdifs.errors import StorageError
+
+__all__ = ["DeadlineError", "Threads"]
+
+T = TypeVar("T")
+Devices = frozenset[int]
+
+
+class DeadlineError(StorageError):
+    """A source did not answer in time. Says nothing about the image, so that nobody remembers it as broken."""
+
+
+class Threads:
+    """Runs blocking functions. limit: threads per set of file systems. deadline: seconds until a wait is given up."""
+
+    def __init__(self, limit: int, deadline: float) -> None:
+        self._limit = limit
+        self.deadline = deadline
+        self._limiters: dict[Devices, trio.CapacityLimiter] = {}
+
+    async def run(self, devices: Devices, function: Callable[..., T], *args: object) -> T:
+        """Return function(*args), run in a thread. No deadline: for tasks that nobody waits for."""
+        limiter = self._limiters.setdefault(devices, trio.CapacityLimiter(self._limit))
+        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=limiter)
+
+    async def answer(self, devices: Devices, function: Callable[..., T], *args: object) -> T:
+        """Return function(*args), run in a thread. Raises DeadlineError."""
+        with trio.move_on_after(self.deadline):
+            return await self.run(devices, function, *args)
+        raise self.late()
+
+    def late(self) -> DeadlineError:
+        """Return the error for a source that did not answer in time."""
+        return DeadlineError(f"the source did not answer within {self.deadline:g} s: check the disk or server below it")

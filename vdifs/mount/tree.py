@@ -1,0 +1,220 @@
+"""The tree of names: which folders and files a mount shows. Knows neither FUSE nor trio, and opens nothing.
+
+    catalog (PATHs and chains)  ->  Tree  ->  folder -> name -> node -> inode number
+
+A tree stands for one state of the catalog; after a scan that found a change there is a new one. Folders are made when
+somebody looks into them, and those beneath `delta/BASE/` are dropped again when many others were looked at since.
+"""
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from vdifs.errors import VdifsError
+from vdifs.mount import names
+from vdifs.mount.inodes import ROOT, inode_number
+from vdifs.mount.nodes import Folder, ImageFile, Node, StatusFile
+from vdifs.mount.shelf import Shelf
+from vdifs.source.access import Access
+from vdifs.source.catalog import Entry
+
+__all__ = ["Catalog", "Source", "Tree"]
+
+STATUS_NAME = "status.json"
+_BASES_KEPT = 64
+
+
+class Catalog(Protocol):
+    """What a tree asks of `vdifs.source.catalog.Catalog`."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The images by PATH."""
+
+    def chain(self, path: str) -> tuple[Entry, ...]:
+        """Return an image and its ancestors, top first; raises VdifsError."""
+
+    def overlays(self, path: str) -> tuple[str, ...]:
+        """Return the PATHs of the images above this one."""
+
+    def generation(self, path: str) -> bytes:
+        """Return what identifies the present state of a chain."""
+
+    def access(self, path: str) -> Access:
+        """Return who may read what is made of a chain; raises VdifsError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
+
+    problem: why it cannot be opened; then nobody has access, and mtime_ns and devices are the image's own.
+    """
+
+    generation: bytes
+    mtime_ns: int
+    devices: frozenset[int]
+    access: Access
+    problem: VdifsError | None
+
+
+class Tree:
+    """One state of the tree. salt: the options of the mount that determine the bytes of its files."""
+
+    def __init__(self, catalog: Catalog, salt: str = "") -> None:
+        self._catalog = catalog
+        self._entries = catalog.entries
+        self._salt = salt
+        self._sources: dict[str, Source] = {}
+        self._sections: dict[str, Shelf] = {}
+        self._bases: LRUCache[str, Shelf] = LRUCache(_BASES_KEPT)
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The images by PATH."""
+        return self._entries
+
+    def children(self, folder: Folder) -> Mapping[str, Node] | None:
+        """Return what is in a folder, by name and sorted; None if there is no such folder."""
+        if folder.path == "":
+            sections = (names.FULL, names.DELTA, names.RAW, names.CONTROL)
+            return {section: Folder(section) for section in sections}
+        if folder.path == names.CONTROL:
+            return {STATUS_NAME: StatusFile()}
+        shelf = self._section(folder.path.partition("/")[0]) if folder.base is None else self._base(folder.base)
+        return None if shelf is None else shelf.folders.get(folder.path)
+
+    def child(self, folder: Folder, name: str) -> Node | None:
+        """Return the node called `name` in a folder."""
+        children = self.children(folder)
+        return None if children is None else children.get(name)
+
+    def at(self, path: str) -> Node | None:
+        """Return the node at a path of the mount, "" for its root."""
+        node: Node | None = Folder("")
+        for name in path.split("/") if path else ():
+            node = self.child(node, name) if isinstance(node, Folder) else None
+        return node
+
+    def source(self, path: str) -> Source | None:
+        """Return what is known of the chain of the image PATH, None if it is not there."""
+        if path not in self._sources:
+            entry = self._entries.get(path)
+            if entry is None:
+                return None
+            self._sources[path] = _source(self._catalog, entry)
+        return self._sources[path]
+
+    def inode(self, node: Node) -> int | None:
+        """Return the node's number, None if it is an image that is not there."""
+        match node:
+            case Folder(path=""):
+                return ROOT
+            case Folder():
+                return inode_number("folder", node.path)
+            case StatusFile():
+                return inode_number("status")
+            case ImageFile():
+                source = self.source(node.path)
+                if source is None:
+                    return None
+                return inode_number(
+                    node.view, node.path, node.base or "", b"d" if node.base else b"", source.generation, self._salt
+                )
+
+    def find(self, inode: int) -> Node | None:
+        """Return the node with that number, by looking at all of them: only for file handles older than the mount."""
+        return next((node for node in self._walk(Folder("")) if self.inode(node) == inode), None)
+
+    def paths(self, file: ImageFile) -> list[str]:
+        """Return every path of the mount that leads to `file`: its hard links."""
+        return [path for path in _candidates(file, self._entries) if self.at(path) == file]
+
+    def problems(self) -> Iterator[VdifsError]:
+        """Yield why names are not offered."""
+        for section in (names.FULL, names.RAW, names.DELTA):
+            yield from self._section(section).problems
+        for base in self._entries:
+            yield from self._build_base(base).problems
+
+    def _walk(self, folder: Folder) -> Iterator[Node]:
+        yield folder
+        for node in (self.children(folder) or {}).values():
+            if isinstance(node, Folder):
+                yield from self._walk(node)
+            else:
+                yield node
+
+    def _section(self, section: str) -> Shelf:
+        if section not in self._sections:
+            self._sections[section] = self._build_section(section)
+        return self._sections[section]
+
+    def _build_section(self, section: str) -> Shelf:
+        shelf = Shelf(Folder(section), self._entries)
+        match section:
+            case names.FULL:
+                whole = [path for path, entry in self._entries.items() if entry.format == "qcow2"]
+                derived = [path for path, entry in self._entries.items() if entry.format == "raw"]
+                for path in whole + derived:
+                    shelf.put(names.flattened(path, self._entries[path].format), ImageFile(path))
+            case names.RAW:
+                for path in self._entries:
+                    shelf.put(names.guest_contents(path), ImageFile(path, view="raw"))
+            case names.DELTA:
+                for path in self._entries:
+                    shelf.put(path, Folder(f"{section}/{path}", path))
+        return shelf.sorted()
+
+    def _base(self, base: str) -> Shelf | None:
+        shelf: Shelf | None = self._bases.get(base)
+        if shelf is None and base in self._entries:
+            shelf = self._bases[base] = self._build_base(base)
+        return shelf
+
+    def _build_base(self, base: str) -> Shelf:
+        overlays = self._catalog.overlays(base)
+        shelf = Shelf(Folder(f"{names.DELTA}/{base}", base), [base, *overlays])
+        shelf.put(base, _base_entry(self._entries[base]))
+        for path in overlays:
+            shelf.put(path, ImageFile(path, base), names.delta_backing_name(path, base))
+        shelf.put(names.base_against_itself(base), ImageFile(base, base), names.delta_backing_name(base, base))
+        return shelf.sorted()
+
+
+def _base_entry(entry: Entry) -> ImageFile:
+    """Return the base beside its deltas: the full image, or for a raw base its contents."""
+    return ImageFile(entry.path, view=entry.format)
+
+
+def _source(catalog: Catalog, entry: Entry) -> Source:
+    chain: tuple[Entry, ...] = (entry,)
+    access, problem = Access(0, entry.uid, entry.gid), None
+    try:
+        chain, access = catalog.chain(entry.path), catalog.access(entry.path)
+    except VdifsError as error:
+        problem = error
+    prints = [member.fingerprint for member in chain]
+    newest = max(each.mtime_ns for each in prints)
+    return Source(catalog.generation(entry.path), newest, frozenset(each.dev for each in prints), access, problem)
+
+
+def _candidates(file: ImageFile, entries: Mapping[str, Entry]) -> Iterable[str]:
+    """Yield the paths that the rules of SPEC.md 2.1 give `file`, taken or not."""
+    entry = entries.get(file.path)
+    if entry is None:
+        return
+    if file.base is not None:
+        own = file.base == file.path
+        yield posixpath.join(names.DELTA, file.base, names.base_against_itself(file.base) if own else file.path)
+        return
+    match file.view:
+        case "qcow2":
+            yield posixpath.join(names.FULL, names.flattened(file.path, entry.format))
+        case "raw":
+            yield posixpath.join(names.RAW, names.guest_contents(file.path))
+    if file.view == entry.format:
+        yield posixpath.join(names.DELTA, file.path, file.path)

@@ -1,0 +1,128 @@
+"""`vdifs umount`: unmount, and wait until the daemon has gone.
+
+A daemon keeps a shared lock on the folder it mounts over. The folder is in sight again after unmounting, and whoever
+gets an exclusive lock on it knows that the daemon has ended; no process id, no file, no request to a daemon that may
+hang.
+"""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+
+from vdifs.errors import InUseError, VdifsError, printable
+from vdifs.mount.detach import detach
+from vdifs.mount.mounts import FUSE_TYPE, Mount, topmost
+
+__all__ = ["lock_mountpoint", "umount"]
+
+PATIENCE_S = 20.0
+_POLL_S = 0.02
+_SHOWN = 5
+
+
+def lock_mountpoint(mountpoint: str) -> int | None:
+    """Return a descriptor that holds the daemon's lock on the folder it will mount over, None if it cannot be had."""
+    try:
+        folder = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return None  # without it `vdifs umount` returns a moment too early, no more
+    return folder
+
+
+def umount(mountpoint: str, patience: float = PATIENCE_S) -> None:
+    """Unmount the vdifs mount at `mountpoint` and return when its daemon has gone.
+
+    Raises InUseError while files on it are open, VdifsError for no mount of ours or a daemon that stays.
+    """
+    mount = _find(mountpoint)
+    try:
+        detach(mount.mountpoint, lazy=False)
+    except InUseError as error:
+        if _is_dead(mount.mountpoint):
+            detach(mount.mountpoint, lazy=True)
+            return
+        raise InUseError(f"{printable(mountpoint)}: busy: {_users(mount.mountpoint)}") from error
+    if not _wait_for_daemon(mount.mountpoint, patience):
+        raise VdifsError(f"{printable(mountpoint)}: unmounted, but its daemon still runs: look into its log")
+
+
+def _find(mountpoint: str) -> Mount:
+    """Return our mount at `mountpoint`, if possible without asking its daemon for anything."""
+    folder, name = os.path.split(os.path.abspath(mountpoint))
+    mount = topmost(os.path.join(os.path.realpath(folder), name)) or topmost(os.path.realpath(mountpoint))
+    if mount is None:
+        raise VdifsError(f"{printable(mountpoint)}: not mounted", errno=errno.EINVAL)
+    if mount.type != FUSE_TYPE:
+        raise VdifsError(f"{printable(mountpoint)}: is no vdifs mount: use umount", errno=errno.EINVAL)
+    return mount
+
+
+def _is_dead(mountpoint: str) -> bool:
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def _wait_for_daemon(mountpoint: str, patience: float) -> bool:
+    try:
+        folder = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return True
+    try:
+        return _lock_within(folder, patience)
+    finally:
+        os.close(folder)
+
+
+def _lock_within(folder: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
+
+
+def _users(mountpoint: str) -> str:
+    """Say who has files open below `mountpoint`, as far as we may know."""
+    found = [f"{name} ({pid})" for pid, name in _processes_in(mountpoint)]
+    if not found:
+        return "close the files that are open on it"
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"in use by {', '.join(found[:_SHOWN])}{more}: end them, or have them close their files"
+
+
+def _processes_in(mountpoint: str) -> Iterator[tuple[int, str]]:
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if any(path == mountpoint or path.startswith(mountpoint + "/") for path in _open_paths(pid)):
+            yield pid, _command(pid)
+
+
+def _open_paths(pid: int) -> Iterator[str]:
+    links = [f"/proc/{pid}/cwd", f"/proc/{pid}/root"]
+    try:
+        links += [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        pass  # gone, or another user's
+    for link in links:
+        try:
+            yield os.readlink(link)
+        except OSError:
+            continue
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return printable(file.read().rstrip(b"\n"))
+    except OSError:
+        return "?"
