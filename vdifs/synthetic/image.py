@@ -16,7 +16,7 @@ from vdifs.source.policy import Policy
 from vdifs.synthetic.allocation import Allocation
 from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody
 from vdifs.synthetic.gather import Gatherer
-from vdifs.synthetic.layout import Backing, Layout, check_geometry
+from vdifs.synthetic.layout import Backing, Layout, check_geometry, fit
 
 __all__ = ["Image", "View", "open_image", "safe_backing_name"]
 
@@ -29,7 +29,7 @@ _ETAG_VERSION = 1
 class Image:
     """A synthetic file over an open chain. A context manager; safe to use from several threads."""
 
-    def __init__(self, chain: Chain, body: Body, allocated: int, etag: str) -> None:
+    def __init__(self, chain: Chain, body: Body, allocated: int, size_if_full: int, etag: str) -> None:
         """Take over `chain`."""
         self.chain = chain
         self._body = body
@@ -39,6 +39,8 @@ class Image:
         """Length of the guest disk in bytes."""
         self.allocated = allocated
         """Bytes of guest data held, in whole clusters."""
+        self.size_if_full = size_if_full
+        """Length in bytes of the same file if every cluster of the disk held data."""
         self.depth = len(chain.members)
         """Images in the chain."""
         self.etag = etag
@@ -180,15 +182,18 @@ def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
         summary = allocation.summarize()
         gatherer = Gatherer(chain)
         backing = None if index is None else _backing(chain, index, wish.backing_name)
+        geometry = allocation.geometry
         body: Body
         if wish.view == "raw":
-            body = RawBody(allocation, gatherer)
+            body, most = RawBody(allocation, gatherer), geometry.virtual_size
         else:
-            body = Qcow2Body(Layout.plan(allocation.geometry, summary, backing), summary, allocation, gatherer)
+            layout = Layout.plan(geometry, summary.l2_tables.count, summary.data_clusters, backing)
+            body = Qcow2Body(layout, summary, allocation, gatherer)
+            most = fit(geometry, geometry.l1_size, geometry.clusters).total << bits
         chain.check_unchanged()
         stack.pop_all()
     etag = _etag(chain, wish.view, index, bits, backing)
-    return Image(chain, body, summary.data_clusters << bits, etag)
+    return Image(chain, body, summary.data_clusters << bits, most, etag)
 
 
 def _cluster_bits(chain: Chain, cluster_size: int | None) -> int:

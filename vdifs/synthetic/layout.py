@@ -1,4 +1,4 @@
-"""Where everything lies in a synthetic qcow2, from the summary alone.
+"""Where everything lies in a synthetic qcow2, from two numbers alone: its L2 tables and its data clusters.
 
     cluster 0   header, extensions (backing format), backing file name
             1   refcount table          | sizes of both by fixed point:
@@ -17,9 +17,8 @@ from vdifs.qcow2.extensions import Extension, ExtensionType, encode_name
 from vdifs.qcow2.geometry import L1_MAX_BYTES, REFCOUNT_TABLE_MAX_BYTES, Geometry
 from vdifs.qcow2.header import MAX_BACKING_NAME, V3_LENGTH, Header
 from vdifs.qcow2.refcounts import REFCOUNT_ORDER, RefcountSize, fit_refcounts
-from vdifs.synthetic.summary import Summary
 
-__all__ = ["Backing", "Layout", "check_geometry"]
+__all__ = ["Backing", "Layout", "check_geometry", "fit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +44,15 @@ class Layout:
     size: int
 
     @classmethod
-    def plan(cls, geometry: Geometry, summary: Summary, backing: Backing | None) -> "Layout":
-        """Lay out a file with the L2 tables and data clusters of `summary`.
+    def plan(cls, geometry: Geometry, l2_count: int, data_clusters: int, backing: Backing | None) -> "Layout":
+        """Lay out a file with so many L2 tables and data clusters.
 
         Raises UsageError where the L1 table, the refcount table or the backing file name would be too large.
         """
         check_geometry(geometry)
         bits = geometry.cluster_bits
         l1 = geometry.clusters_for(geometry.l1_size * 8)
-        refcounts = fit_refcounts(1 + l1 + summary.l2_tables.count + summary.data_clusters, geometry.cluster_size)
+        refcounts = fit(geometry, l2_count, data_clusters)
         if refcounts.table_clusters << bits > REFCOUNT_TABLE_MAX_BYTES:
             raise UsageError(
                 f"clusters of {geometry.cluster_size} bytes are too small for {refcounts.total} of them: "
@@ -63,10 +62,16 @@ class Layout:
         blocks = table + (refcounts.table_clusters << bits)
         l1_table = blocks + (refcounts.blocks << bits)
         l2_tables = l1_table + (l1 << bits)
-        data = l2_tables + (summary.l2_tables.count << bits)
+        data = l2_tables + (l2_count << bits)
         header = _header(geometry, refcounts, table, l1_table, backing)
         size = refcounts.total << bits
         return cls(geometry, refcounts, header, table, blocks, l1_table, l2_tables, data, size)
+
+
+def fit(geometry: Geometry, l2_count: int, data_clusters: int) -> RefcountSize:
+    """Return the size of the refcounts, and of the whole, of a file with so many L2 tables and data clusters."""
+    l1 = geometry.clusters_for(geometry.l1_size * 8)
+    return fit_refcounts(1 + l1 + l2_count + data_clusters, geometry.cluster_size)
 
 
 def check_geometry(geometry: Geometry) -> None:
