@@ -21,12 +21,17 @@ __all__ = [
     "decode_l1",
     "decode_l2",
     "encode_tables",
+    "host_clusters",
+    "l1_reserved_bits",
+    "reserved_bits",
 ]
 
 OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
 ZERO = 1 << 0
+_L2_RESERVED = 0x3F00_0000_0000_01FE
+_L1_RESERVED = 0x7F00_0000_0000_01FF
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +143,25 @@ def encode_tables(offsets: NDArray[np.int64], zero: NDArray[np.bool_] | None = N
     if zero is not None:
         entries[zero] |= np.uint64(ZERO)
     return entries.astype(">u8").tobytes()
+
+
+def reserved_bits(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.bool_]:
+    """Return which L2 entries of `table` have a reserved bit set, which every reader ignores: bool."""
+    entries = table[0::2] if geometry.extended_l2 else table
+    reserved = _L2_RESERVED | ZERO if geometry.extended_l2 else _L2_RESERVED
+    return ((entries & np.uint64(reserved)) != 0) & ((entries & np.uint64(COMPRESSED)) == 0)
+
+
+def l1_reserved_bits(table: bytes) -> NDArray[np.bool_]:
+    """Return which L1 entries of `table` have a reserved bit set: bool."""
+    return (np.frombuffer(table, ">u8") & _L1_RESERVED) != 0
+
+
+def host_clusters(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.int64]:
+    """Return the indices of the host clusters that the L2 entries of `table` point to, packed ones left out: int64."""
+    entries = table[0::2] if geometry.extended_l2 else table
+    offsets = (entries[(entries & np.uint64(COMPRESSED)) == 0] & np.uint64(OFFSET_MASK)).astype(np.int64)
+    return offsets[offsets != 0] >> geometry.cluster_bits
 
 
 def _check_alignment(host: NDArray[np.int64], packed: NDArray[np.bool_], geometry: Geometry) -> None:

@@ -47,11 +47,11 @@ class Qcow2Layer:
         self._data = data
         self._header = header
         self.virtual_size = round_down(place.virtual_size, SECTOR)
-        self._geometry = Geometry(header.cluster_bits, self.virtual_size, header.extended_l2)
+        self.geometry = Geometry(header.cluster_bits, self.virtual_size, header.extended_l2)
         self._edges = self._data.data_edges()
-        self._l1_index, self._l2_offset = self._load_l1(place.offset, min(place.entries, self._geometry.l1_size))
-        dense = len(self._l1_index) * self._geometry.units_per_l2 > _SPARSE_ENTRIES
-        self.max_range = self._geometry.grain * _ENTRIES_AT_ONCE if dense else UNLIMITED
+        self._l1_index, self.l2_offsets = self._load_l1(place.offset, min(place.entries, self.geometry.l1_size))
+        dense = len(self._l1_index) * self.geometry.units_per_l2 > _SPARSE_ENTRIES
+        self.max_range = self.geometry.grain * _ENTRIES_AT_ONCE if dense else UNLIMITED
 
     def extents(self, start: int, end: int) -> Extents:
         """Return the merged runs of [start, end); see Layer. Reads the L2 tables of the range."""
@@ -64,7 +64,7 @@ class Qcow2Layer:
     def _extents(self, start: int, end: int, *, detailed: bool) -> Extents:
         parts: list[Extents] = []
         at = start
-        for low, high in self._groups(start, end):
+        for low, high in self.groups(start, end):
             if at < low:
                 parts.append(Extents.uniform(at, low, Kind.UNALLOCATED))
             parts.append(self._decoded(low, high, detailed))
@@ -80,16 +80,16 @@ class Qcow2Layer:
         breaks = np.flatnonzero(np.diff(self._l1_index) > 1)
         first = self._l1_index[np.append(0, breaks + 1)]
         last = self._l1_index[np.append(breaks, len(self._l1_index) - 1)] + 1
-        coverage = self._geometry.l2_coverage
+        coverage = self.geometry.l2_coverage
         ranges: NDArray[np.int64] = np.minimum(np.stack([first, last], 1) * coverage, self.virtual_size)
         return ranges
 
     def _load_l1(self, offset: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the indices and host offsets of the L1 entries in use, of the first `count`; the rest is VM state."""
         length = count * 8
-        if max(length, self._geometry.l1_size * 8) > L1_MAX_BYTES:
+        if max(length, self.geometry.l1_size * 8) > L1_MAX_BYTES:
             raise FormatError(f"{self._file.name}: the L1 table would be longer than {L1_MAX_BYTES} bytes")
-        if offset % self._geometry.cluster_size:
+        if offset % self.geometry.cluster_size:
             raise FormatError(f"{self._file.name}: the L1 table is at {offset:#x}, no multiple of the cluster size")
         indices, offsets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for at in range(0, length, _L1_STEP):
@@ -103,9 +103,9 @@ class Qcow2Layer:
         return index, offset_of
 
     def _decode_l1(self, offset: int, size: int) -> NDArray[np.int64]:
-        table = self._file.read_table("L1 table", offset, size, self._geometry.cluster_size)
+        table = self._file.read_table("L1 table", offset, size, self.geometry.cluster_size)
         try:
-            return decode_l1(table, self._geometry.cluster_size)
+            return decode_l1(table, self.geometry.cluster_size)
         except FormatError as error:
             raise FormatError(f"{self._file.name}: in the L1 table at {offset:#x}: {error}") from error
 
@@ -119,9 +119,13 @@ class Qcow2Layer:
                 "repair the image with 'qemu-img check -r all'"
             )
 
-    def _groups(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def entries(self, start: int, end: int) -> NDArray[np.uint64]:
+        """Return the native L2 entries of [start, end), one of `groups`: one word for each, with extended L2 two."""
+        return self._read_entries(start >> self.geometry.cluster_bits, self.geometry.clusters_for(end))
+
+    def groups(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of [start, end) that neighbouring L2 tables map, each of a bounded number of entries."""
-        g = self._geometry
+        g = self.geometry
         low, high = self._l1_index.searchsorted((start // g.l2_coverage, -(-end // g.l2_coverage)))
         indices = self._l1_index[low:high]
         if not len(indices):
@@ -136,9 +140,9 @@ class Qcow2Layer:
 
     def _decoded(self, start: int, end: int, detailed: bool) -> Extents:
         """Return the runs of [start, end), which neighbouring L2 tables map."""
-        g = self._geometry
+        g = self.geometry
         first, last = start >> g.cluster_bits, g.clusters_for(end)
-        table = self._read_entries(first, last)
+        table = self.entries(start, end)
         try:
             runs = self._decode_l2(table, detailed)
         except FormatError as error:
@@ -152,7 +156,7 @@ class Qcow2Layer:
         return without_holes(extents, self._edges, Kind.DATA_HOLE if detailed else Kind.ZERO)
 
     def _decode_l2(self, table: NDArray[np.uint64], detailed: bool) -> Runs:
-        g, external = self._geometry, self._data is not self._file
+        g, external = self.geometry, self._data is not self._file
         if g.extended_l2:
             runs = decode_extended_l2(table, g, data_file=external, detailed=detailed)
         else:
@@ -163,11 +167,11 @@ class Qcow2Layer:
 
     def _read_entries(self, first: int, last: int) -> NDArray[np.uint64]:
         """Return the native entries of clusters [first, last), all of which have an L2 table."""
-        g = self._geometry
+        g = self.geometry
         parts: list[bytes] = []
         low = int(self._l1_index.searchsorted(first // g.l2_entries))
         high = int(self._l1_index.searchsorted(-(-last // g.l2_entries)))
-        for l1_index, offset in zip(self._l1_index[low:high].tolist(), self._l2_offset[low:high].tolist(), strict=True):
+        for l1_index, offset in zip(self._l1_index[low:high].tolist(), self.l2_offsets[low:high].tolist(), strict=True):
             start = max(first - l1_index * g.l2_entries, 0)
             stop = min(last - l1_index * g.l2_entries, g.l2_entries)
             skip, size = start * g.l2_entry_size, (stop - start) * g.l2_entry_size
@@ -176,7 +180,7 @@ class Qcow2Layer:
 
     def _check_within_file(self, extents: Extents) -> None:
         """Refuse data that start beyond the end of the file, where QEMU shows zeros; a last cluster may end early."""
-        size = self._geometry.clusters_for(self._data.size) * self._geometry.cluster_size
+        size = self.geometry.clusters_for(self._data.size) * self.geometry.cluster_size
         beyond = (extents.kind == Kind.DATA) & (extents.host + extents.length > size)
         if beyond.any():
             index = int(beyond.argmax())
