@@ -149,19 +149,22 @@ def reserved_bits(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.b
     """Return which L2 entries of `table` have a reserved bit set, which every reader ignores: bool."""
     entries = table[0::2] if geometry.extended_l2 else table
     reserved = _L2_RESERVED | ZERO if geometry.extended_l2 else _L2_RESERVED
-    return ((entries & np.uint64(reserved)) != 0) & ((entries & np.uint64(COMPRESSED)) == 0)
+    found: NDArray[np.bool_] = ((entries & np.uint64(reserved)) != 0) & ((entries & np.uint64(COMPRESSED)) == 0)
+    return found
 
 
 def l1_reserved_bits(table: bytes) -> NDArray[np.bool_]:
     """Return which L1 entries of `table` have a reserved bit set: bool."""
-    return (np.frombuffer(table, ">u8") & _L1_RESERVED) != 0
+    found: NDArray[np.bool_] = (np.frombuffer(table, ">u8") & _L1_RESERVED) != 0
+    return found
 
 
 def host_clusters(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.int64]:
     """Return the indices of the host clusters that the L2 entries of `table` point to, packed ones left out: int64."""
     entries = table[0::2] if geometry.extended_l2 else table
     offsets = (entries[(entries & np.uint64(COMPRESSED)) == 0] & np.uint64(OFFSET_MASK)).astype(np.int64)
-    return offsets[offsets != 0] >> geometry.cluster_bits
+    clusters: NDArray[np.int64] = offsets[offsets != 0] >> geometry.cluster_bits
+    return clusters
 
 
 def _check_alignment(host: NDArray[np.int64], packed: NDArray[np.bool_], geometry: Geometry) -> None:

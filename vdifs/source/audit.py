@@ -76,11 +76,11 @@ def _of_member(chain: Chain, depth: int) -> Iterator[Problem]:
     def problem(severity: Severity, kind: str, message: str) -> Problem:
         return Problem(member.path, severity, kind, f"{member.file.name}: {message}")
 
-    if depth and member.layer.virtual_size < chain.members[depth - 1].layer.virtual_size:
-        size = member.layer.virtual_size
-        yield problem(
-            Severity.NOTE, "shorter", f"it ends at {size}, before its overlay does; zeros are read from there"
-        )
+    sizes = [other.layer.virtual_size for other in chain.members]
+    if depth and sizes[depth] < sizes[depth - 1]:
+        hides = any(size > sizes[depth] for size in sizes[depth + 1 :])
+        severity, kind = (Severity.WARNING, "shrunk") if hides else (Severity.NOTE, "shorter")
+        yield problem(severity, kind, f"it ends at {sizes[depth]}, before its overlay: from there on zeros are read")
     if member.header is None:
         return
     yield from _of_header(member.header, problem, has_overlay=depth > 0)
@@ -95,9 +95,7 @@ def _of_header(
     header: Header, problem: Callable[[Severity, str, str], Problem], *, has_overlay: bool
 ) -> Iterator[Problem]:
     if header.incompatible_features & Incompatible.DIRTY:
-        what = (
-            "it is marked dirty: its refcounts may be wrong, which no reader needs; 'qemu-img check -r all' clears it"
-        )
+        what = "it is marked dirty: its refcounts may be wrong, which no reader needs: 'qemu-img check -r all'"
         yield problem(Severity.WARNING, "dirty", what)
     if header.backing_file and header.backing_format is None:
         what = "it does not state the format of its backing file: state it with 'qemu-img rebase -u -F'"
