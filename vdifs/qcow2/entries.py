@@ -20,6 +20,7 @@ __all__ = [
     "decode_extended_l2",
     "decode_l1",
     "decode_l2",
+    "encode_extended_l2",
     "encode_tables",
     "host_clusters",
     "l1_reserved_bits",
@@ -142,6 +143,16 @@ def encode_tables(offsets: NDArray[np.int64], zero: NDArray[np.bool_] | None = N
     entries[offsets != 0] |= np.uint64(COPIED)
     if zero is not None:
         entries[zero] |= np.uint64(ZERO)
+    return entries.astype(">u8").tobytes()
+
+
+def encode_extended_l2(offsets: NDArray[np.int64], allocated: NDArray[np.bool_], zero: NDArray[np.bool_]) -> bytes:
+    """Return extended L2 entries; allocated, zero: bool, a row of 32 for each cluster, never both set."""
+    entries = np.zeros((len(offsets), 2), np.uint64)
+    entries[:, 0] = offsets
+    entries[offsets != 0, 0] |= np.uint64(COPIED)
+    bits = np.uint64(1) << np.arange(SUBCLUSTERS, dtype=np.uint64)
+    entries[:, 1] = (allocated * bits).sum(1) | (zero * bits).sum(1) << np.uint64(SUBCLUSTERS)
     return entries.astype(">u8").tobytes()
 
 

@@ -70,6 +70,11 @@ class Geometry:
         return self.cluster_size // self.l2_entry_size
 
     @property
+    def units_per_cluster(self) -> int:
+        """Subclusters, or 1 where the cluster itself is the unit."""
+        return self.cluster_size // self.grain
+
+    @property
     def units_per_l2(self) -> int:
         """Clusters or subclusters that one L2 table maps."""
         return self.l2_coverage // self.grain

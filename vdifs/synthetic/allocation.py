@@ -16,7 +16,7 @@ from vdifs.qcow2.geometry import Geometry, ceil_div
 from vdifs.source.chain import Chain, union
 from vdifs.synthetic.cache import ByteBoundedCache
 from vdifs.synthetic.summary import Summary
-from vdifs.synthetic.window import Pieces, State, Window, cluster_states, data_pieces, hold_only_zeros
+from vdifs.synthetic.window import Pieces, State, Window, data_pieces, hold_only_zeros, stored_clusters, unit_states
 
 __all__ = ["Allocation", "window_cache"]
 
@@ -29,13 +29,15 @@ _serial = itertools.count()
 class Allocation:
     """The allocation of one output. base: None for a full image, else the index in the chain of the delta's base."""
 
-    def __init__(self, chain: Chain, base: int | None, cluster_bits: int) -> None:
-        """Resolve nothing yet."""
+    def __init__(self, chain: Chain, base: int | None, geometry: Geometry) -> None:
+        """Resolve nothing yet; geometry: of the output, with the virtual size of `chain`."""
         self._chain = chain
         self._delta = base is not None
         self._held, self._below = slice(0, base), slice(base, None)
-        self.geometry = Geometry(cluster_bits, chain.virtual_size)
-        self.window_size = min(_WINDOW_CLUSTERS << cluster_bits, max(chain.max_range, 1 << cluster_bits))
+        self.geometry = geometry
+        self._unit_bits = geometry.grain.bit_length() - 1
+        most = _WINDOW_CLUSTERS // (4 if geometry.extended_l2 else 1) * geometry.cluster_size
+        self.window_size = min(most, max(chain.max_range, geometry.cluster_size))
         self._key = next(_serial)
 
     def summarize(self) -> Summary:
@@ -61,7 +63,7 @@ class Allocation:
         return self._kept((self._key, index, "raw"), wait, lambda: self._resolve_raw(index)).pieces
 
     def states(self, index: int) -> NDArray[np.uint8]:
-        """Return the `State` of each output cluster of a window: uint8."""
+        """Return the `State` of each unit of a window: uint8."""
         return self._states(self._held_extents(index), index)
 
     def _populated_windows(self) -> NDArray[np.int64]:
@@ -75,10 +77,10 @@ class Allocation:
 
     def _summarize_window(self, summary: Summary, window: int) -> None:
         states = self.states(window)
-        summary.add_data(window, int(np.count_nonzero(states == State.DATA)))
-        entries = self.geometry.l2_entries
-        tables = ceil_div(len(states), entries)
-        needed = np.logical_or.reduceat(states != State.UNALLOCATED, np.arange(tables) * entries)
+        summary.add_data(window, int(np.count_nonzero(stored_clusters(states, self.geometry.units_per_cluster))))
+        units = self.geometry.units_per_l2
+        tables = ceil_div(len(states), units)
+        needed = np.logical_or.reduceat(states != State.UNALLOCATED, np.arange(tables) * units)
         summary.need_l2(window * self.window_size // self.geometry.l2_coverage, needed)
 
     def _summarize_zeros(self, summary: Summary, windows: NDArray[np.int64]) -> None:
@@ -104,8 +106,8 @@ class Allocation:
         return held.over(self._chain.extents(*self._range(index), self._below)) if self._delta else held
 
     def _states(self, held: Extents, index: int) -> NDArray[np.uint8]:
-        bits = self.geometry.cluster_bits
-        states = cluster_states(held, bits, delta=self._delta)
+        bits = self._unit_bits
+        states = unit_states(held, bits, delta=self._delta)
         if self._delta:
             zeros = (states == State.DATA) & hold_only_zeros(held, bits, len(states))
             if zeros.any():
@@ -130,4 +132,4 @@ class Allocation:
         held = self._held_extents(index)
         states = self._states(held, index)
         whole = self._whole_extents(held, index) if (states == State.DATA).any() else held
-        return Window(states, data_pieces(whole, states, self.geometry.cluster_bits))
+        return Window(states, data_pieces(whole, states, self.geometry.cluster_bits, self._unit_bits))

@@ -24,6 +24,7 @@ View = Literal["qcow2", "raw"]
 DEFAULT_CLUSTER_BITS = 16
 _LOAD_TRIES = 3
 _ETAG_VERSION = 1
+MIN_EXTENDED_BITS = 14
 
 
 class Image:
@@ -137,6 +138,7 @@ class _Wish:
     cluster_size: int | None
     backing_name: str | None
     snapshot: str | None
+    extended_l2: bool
 
 
 def open_image(
@@ -148,13 +150,15 @@ def open_image(
     cluster_size: int | None = None,
     backing_name: str | None = None,
     snapshot: str | None = None,
+    extended_l2: bool = False,
 ) -> Image:
     """Open the image PATH as a synthetic file.
 
     base: the PATH of an ancestor, or of the image itself, for a delta; None for all guest data. view: "raw" for the
     guest contents. cluster_size: of the output, 512 to 2 MiB, by default the image's own. backing_name: what a delta
     records, by default the base's file name. snapshot: the label, name or ID of an
-    internal snapshot, whose PATH is then `path@label`. Blocks; everything is resolved afterwards.
+    internal snapshot, whose PATH is then `path@label`. extended_l2: write subclusters, so that a delta holds
+    no more than what changed, for clusters of 16 KiB or more. Blocks; everything is resolved afterwards.
 
     Raises UsageError for wrong arguments, InUseError for sources that do not stop changing, and what Chain.open does.
     """
@@ -162,7 +166,7 @@ def open_image(
         raise UsageError("a raw view has no base: leave out the base, or ask for a qcow2")
     if cluster_size is not None and cluster_size not in [1 << b for b in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)]:
         raise UsageError(f"cluster size {cluster_size}: give a power of two from 512 to 2097152")
-    wish = _Wish(base, view, cluster_size, backing_name, snapshot)
+    wish = _Wish(base, view, cluster_size, backing_name, snapshot, extended_l2)
     for _ in range(_LOAD_TRIES - 1):
         with suppress(SourceChangedError):
             return _open_once(policy, path, wish)
@@ -177,12 +181,16 @@ def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
         chain = stack.enter_context(Chain.open(policy, path, wish.snapshot))
         index = None if wish.base is None else chain.index_of(wish.base)
         bits = _cluster_bits(chain, wish.cluster_size)
-        check_geometry(Geometry(bits, chain.virtual_size))
-        allocation = Allocation(chain, index, bits)
+        if wish.extended_l2 and bits < MIN_EXTENDED_BITS:
+            raise UsageError(
+                f"extended L2 entries need clusters of 16384 bytes or more, not {1 << bits}: ask for larger ones"
+            )
+        geometry = Geometry(bits, chain.virtual_size, wish.extended_l2)
+        check_geometry(geometry)
+        allocation = Allocation(chain, index, geometry)
         summary = allocation.summarize()
         gatherer = Gatherer(chain)
         backing = None if index is None else _backing(chain, index, wish.backing_name)
-        geometry = allocation.geometry
         body: Body
         if wish.view == "raw":
             body, most = RawBody(allocation, gatherer), geometry.virtual_size
@@ -192,7 +200,7 @@ def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
             most = fit(geometry, geometry.l1_size, geometry.clusters).total << bits
         chain.check_unchanged()
         stack.pop_all()
-    etag = _etag(chain, wish.view, index, bits, backing)
+    etag = _etag(chain, wish.view, index, (bits, wish.extended_l2), backing)
     return Image(chain, body, summary.data_clusters << bits, most, etag)
 
 
@@ -213,6 +221,6 @@ def safe_backing_name(name: str) -> str:
     return "./" + name if ":" in name.split("/", 1)[0] else name
 
 
-def _etag(chain: Chain, view: View, base: int | None, cluster_bits: int, backing: Backing | None) -> str:
-    parts = (_ETAG_VERSION, view, base, cluster_bits, backing and (backing.name, backing.format), *chain.fingerprints)
+def _etag(chain: Chain, view: View, base: int | None, clusters: tuple[int, bool], backing: Backing | None) -> str:
+    parts = (_ETAG_VERSION, view, base, clusters, backing and (backing.name, backing.format), *chain.fingerprints)
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()

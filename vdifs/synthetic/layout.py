@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from vdifs.errors import UsageError
 from vdifs.qcow2.extensions import Extension, ExtensionType, encode_name
 from vdifs.qcow2.geometry import L1_MAX_BYTES, REFCOUNT_TABLE_MAX_BYTES, Geometry
-from vdifs.qcow2.header import MAX_BACKING_NAME, V3_LENGTH, Header
+from vdifs.qcow2.header import MAX_BACKING_NAME, V3_LENGTH, Header, Incompatible
 from vdifs.qcow2.refcounts import REFCOUNT_ORDER, RefcountSize, fit_refcounts
 
 __all__ = ["Backing", "Layout", "check_geometry", "fit"]
@@ -112,6 +112,7 @@ def _header(
         refcount_table_clusters=refcounts.table_clusters,
         nb_snapshots=0,
         snapshots_offset=0,
+        incompatible_features=Incompatible.EXTENDED_L2 if geometry.extended_l2 else 0,
         refcount_order=REFCOUNT_ORDER,
         extensions=extensions,
         backing_file=backing.name if backing else None,

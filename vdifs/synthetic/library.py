@@ -18,13 +18,14 @@ def open_path(
     backing_name: str | None = None,
     trusted: Sequence["str | os.PathLike[str]"] = (),
     snapshot: str | None = None,
+    extended_l2: bool = False,
 ) -> Image:
     """Open an image file as if it had been flattened, or as a delta against `base`, one of its ancestors or itself.
 
     path, base: file names, relative to the working directory. view: "qcow2", or "raw" for the guest contents.
     cluster_size: of the output, 512 to 2 MiB. backing_name: what a delta records as its backing file. trusted:
     directories beneath which backing files may lie, besides the image's own folder. snapshot: the name of an
-    internal snapshot of the image, to open that instead of the active state.
+    internal snapshot of the image, to open that instead of the active state. extended_l2: write subclusters.
 
     Raises VdifsError with an errno and a message that names the file, the offset and the remedy.
     """
@@ -39,6 +40,7 @@ def open_path(
             cluster_size=cluster_size,
             backing_name=backing_name,
             snapshot=snapshot,
+            extended_l2=extended_l2,
         )
 
 

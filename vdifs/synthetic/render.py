@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vdifs.qcow2.entries import encode_tables
+from vdifs.qcow2.entries import encode_extended_l2, encode_tables
 from vdifs.qcow2.geometry import ceil_div
 from vdifs.qcow2.refcounts import REFCOUNT_BITS, pack_block, pack_table
 from vdifs.synthetic.allocation import Allocation
 from vdifs.synthetic.layout import Layout
 from vdifs.synthetic.summary import Summary
-from vdifs.synthetic.window import State
+from vdifs.synthetic.window import State, by_cluster, stored_clusters
 
 __all__ = ["Renderer"]
 
@@ -37,7 +37,7 @@ class Renderer:
             (layout.refcount_table, layout.refcount_blocks, _ENTRY, self._refcount_table),
             (layout.refcount_blocks, layout.l1_table, REFCOUNT_BITS // 8, self._refcount_blocks),
             (layout.l1_table, layout.l2_tables, _ENTRY, self._l1_table),
-            (layout.l2_tables, layout.data, _ENTRY, self._l2_tables),
+            (layout.l2_tables, layout.data, layout.geometry.l2_entry_size, self._l2_tables),
         )
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
@@ -93,12 +93,17 @@ class Renderer:
             stop = min(last, (window + 1) * per_window, disk)
             parts.append(self._window_entries(window, at - window * per_window, stop - window * per_window, wait))
             at = stop
-        return b"".join(parts).ljust((last - first) * _ENTRY, b"\0")
+        return b"".join(parts).ljust((last - first) * self._layout.geometry.l2_entry_size, b"\0")
 
     def _window_entries(self, window: int, first: int, last: int, wait: bool) -> bytes:
-        states = self._allocation.window(window, wait=wait).states
-        data = states[first:last] == State.DATA
-        before = self._summary.data_before(window) + int(np.count_nonzero(states[:first] == State.DATA))
-        place = before + np.cumsum(data) - 1
-        offsets = np.where(data, self._layout.data + (place << self._layout.geometry.cluster_bits), 0)
-        return encode_tables(offsets, states[first:last] == State.ZERO)
+        geometry = self._layout.geometry
+        units = geometry.units_per_cluster
+        states = self._allocation.window(window, wait=wait).states[: last * units]
+        stored = stored_clusters(states, units)
+        place = self._summary.data_before(window) + np.cumsum(stored) - 1
+        offsets = np.where(stored, self._layout.data + (place << geometry.cluster_bits), 0)[first:]
+        states = states[first * units :]
+        if not geometry.extended_l2:
+            return encode_tables(offsets, states == State.ZERO)
+        data, zero = by_cluster(states == State.DATA, units), by_cluster(states == State.ZERO, units)
+        return encode_extended_l2(offsets, data, zero)

@@ -1,5 +1,8 @@
 """One window of the disk in detail: the state of every output cluster, and where its data come from.
 
+A unit is what has a state of its own: a cluster, or with extended L2 entries a subcluster. A cluster is stored if any
+of its units is DATA.
+
 guest clusters     0    1    2    3    4    5    6    7
 states             D    D    -    Z    D    -    -    D
 data region       [0   ][1   ]        [2   ]        [3   ]      the n-th data cluster, in guest order
@@ -14,7 +17,16 @@ from numpy.typing import NDArray
 
 from vdifs.extents import Extents, Kind
 
-__all__ = ["Pieces", "State", "Window", "cluster_states", "data_pieces", "hold_only_zeros"]
+__all__ = [
+    "Pieces",
+    "State",
+    "Window",
+    "by_cluster",
+    "data_pieces",
+    "hold_only_zeros",
+    "stored_clusters",
+    "unit_states",
+]
 
 
 class State(IntEnum):
@@ -62,7 +74,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """states: uint8, `State` of each output cluster. pieces: of the window's data clusters, one after the other."""
+    """states: uint8, `State` of each unit. pieces: of the window's stored clusters, one after the other."""
 
     states: NDArray[np.uint8]
     pieces: Pieces
@@ -73,49 +85,63 @@ class Window:
         return 1024 + self.states.nbytes + self.pieces.nbytes
 
 
-def cluster_states(extents: Extents, cluster_bits: int, *, delta: bool) -> NDArray[np.uint8]:
-    """Return the state of each output cluster that `extents` touch, from its first on: uint8.
+def unit_states(extents: Extents, unit_bits: int, *, delta: bool) -> NDArray[np.uint8]:
+    """Return the state of each unit that `extents` touch, from its first on: uint8.
 
-    A full image needs the clusters that touch data, and nothing else. Of a delta, a cluster wholly covered by zeros is
-    ZERO, an untouched one UNALLOCATED, any other DATA. extents.start[0] must be a multiple of the cluster size.
+    A full image needs the units that touch data, and nothing else. Of a delta, a unit wholly covered by zeros is ZERO,
+    an untouched one UNALLOCATED, any other DATA. extents.start[0] must be a multiple of the unit's size.
     """
     origin = int(extents.start[0])
-    count = -(-(extents.end - origin) >> cluster_bits)
+    count = -(-(extents.end - origin) >> unit_bits)
     states = np.zeros(count, np.uint8)
     if not delta:
-        states[_touched(extents, extents.kind >= Kind.DATA, cluster_bits, count)] = State.DATA
+        states[_touched(extents, extents.kind >= Kind.DATA, unit_bits, count)] = State.DATA
         return states
-    held = _touched(extents, extents.kind != Kind.UNALLOCATED, cluster_bits, count)
-    other = _touched(extents, extents.kind != Kind.ZERO, cluster_bits, count)
+    held = _touched(extents, extents.kind != Kind.UNALLOCATED, unit_bits, count)
+    other = _touched(extents, extents.kind != Kind.ZERO, unit_bits, count)
     states[held & other] = State.DATA
     states[held & ~other] = State.ZERO
     return states
 
 
-def hold_only_zeros(extents: Extents, cluster_bits: int, count: int) -> NDArray[np.bool_]:
-    """Return which of the `count` output clusters from extents.start[0] on touch no data: bool."""
-    return ~_touched(extents, extents.kind >= Kind.DATA, cluster_bits, count)
+def hold_only_zeros(extents: Extents, unit_bits: int, count: int) -> NDArray[np.bool_]:
+    """Return which of the `count` units from extents.start[0] on touch no data: bool."""
+    return ~_touched(extents, extents.kind >= Kind.DATA, unit_bits, count)
 
 
-def data_pieces(extents: Extents, states: NDArray[np.uint8], cluster_bits: int) -> Pieces:
-    """Return the pieces of the DATA clusters among `states`; extents: of the whole chain, from the same start on."""
+def stored_clusters(states: NDArray[np.uint8], units_per_cluster: int) -> NDArray[np.bool_]:
+    """Return which clusters have a DATA unit: bool. The last cluster may have fewer units than the others."""
+    data = states == State.DATA
+    return data if units_per_cluster == 1 else by_cluster(data, units_per_cluster).any(1)
+
+
+def by_cluster(units: NDArray[np.bool_], units_per_cluster: int) -> NDArray[np.bool_]:
+    """Return one row for each cluster; units beyond the end of the disk are False."""
+    return np.pad(units, (0, -len(units) % units_per_cluster)).reshape(-1, units_per_cluster)
+
+
+def data_pieces(extents: Extents, states: NDArray[np.uint8], cluster_bits: int, unit_bits: int) -> Pieces:
+    """Return the pieces of the stored clusters; extents: of the whole chain, from the same start on.
+
+    Only DATA units have bytes; in a stored cluster the others are gaps.
+    """
     is_data = states == State.DATA
+    stored = stored_clusters(states, 1 << (cluster_bits - unit_bits))
     origin = int(extents.start[0])
     edges = np.flatnonzero(np.diff(is_data)) + 1
-    cuts = (edges << cluster_bits) + origin
+    cuts = (edges << unit_bits) + origin
     extents = extents.cut(cuts[cuts < extents.end])
-    cluster = (extents.start - origin) >> cluster_bits
-    rank = np.cumsum(is_data) - is_data
-    out = (rank[cluster] << cluster_bits) + ((extents.start - origin) & ((1 << cluster_bits) - 1))
-    inside = is_data[cluster]
-    kind = np.where(inside, extents.kind, np.uint8(Kind.UNALLOCATED))
+    at = extents.start - origin
+    rank = np.cumsum(stored) - stored
+    out = (rank[at >> cluster_bits] << cluster_bits) + (at & ((1 << cluster_bits) - 1))
+    kind = np.where(is_data[at >> unit_bits], extents.kind, np.uint8(Kind.UNALLOCATED))
     return Pieces.from_extents(Extents(extents.start, kind, extents.layer, extents.host, extents.end), out)
 
 
-def _touched(extents: Extents, mask: NDArray[np.bool_], cluster_bits: int, count: int) -> NDArray[np.bool_]:
-    """Return which of `count` clusters the masked runs touch: bool. A run adds 1 where it begins, -1 after its end."""
+def _touched(extents: Extents, mask: NDArray[np.bool_], unit_bits: int, count: int) -> NDArray[np.bool_]:
+    """Return which of `count` units the masked runs touch: bool. A run adds 1 where it begins, -1 after its end."""
     origin = extents.start[0]
-    first = (extents.start[mask] - origin) >> cluster_bits
-    last = ((extents.stop[mask] - origin - 1) >> cluster_bits) + 1
+    first = (extents.start[mask] - origin) >> unit_bits
+    last = ((extents.stop[mask] - origin - 1) >> unit_bits) + 1
     change = np.bincount(first, minlength=count + 1) - np.bincount(last, minlength=count + 1)
     return np.cumsum(change[:count]) > 0
