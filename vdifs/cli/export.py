@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 import vdifs
-from vdifs.cli.arguments import ClusterSize, trust_option
+from vdifs.cli.arguments import Size, trust_option
 from vdifs.cli.progress import progress_reports
 from vdifs.errors import UsageError, printable
 from vdifs.synthetic.export import export as export_image
@@ -22,7 +22,7 @@ __all__ = ["export"]
 @click.argument("output")
 @click.option("--base", metavar="B", help="Write only what IMAGE holds that B, an ancestor or IMAGE itself, does not.")
 @click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
-@click.option("--cluster-size", type=ClusterSize(), help="Of the output; by default the image's own.")
+@click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--backing-name", metavar="NAME", help="What a delta calls its base; by default the base's file name.")
 @click.option("--force", is_flag=True, help="Overwrite an existing OUTPUT.")
 @click.option(

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -20,8 +21,6 @@ __all__ = ["main"]
 
 # One thread is enough for what numpy does here, and it starts in a third of the time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-logger = logging.getLogger(__name__)
 
 COMMANDS = {
     "mount": Place("vdifs.cli.mount_command", "mount", "Mount the images of a directory."),
@@ -36,20 +35,22 @@ COMMANDS = {
     cls=LazyGroup, places=COMMANDS, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(vdifs.__version__, prog_name="vdifs", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Show qcow2 chains as files that are computed when they are read: flattened, as deltas, or as raw disks."""
+    if ctx.invoked_subcommand != "mount":  # a mount decides itself where it logs
+        logging.basicConfig(format="vdifs: %(message)s")
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line in `args`, by default that of the process, and return the exit status."""
-    logging.basicConfig(format="vdifs: %(message)s")
     logging.getLogger("vdifs").setLevel(logging.WARNING)
     _show_any_name()
     try:
         status = cli.main(args, prog_name="vdifs", standalone_mode=False)
-        sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:
-        logger.debug("where it failed:", exc_info=True)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary
+        if logging.getLogger("vdifs").isEnabledFor(logging.DEBUG):
+            traceback.print_exception(error)
         message, status = _verdict(error)
         if message:
             click.echo(f"vdifs: {message}", err=True)
@@ -66,8 +67,7 @@ def _verdict(error: BaseException) -> tuple[str, int]:
             return _usage_message(error), 2
         case click.Abort() | KeyboardInterrupt():
             return "interrupted", 1
-        case BrokenPipeError() | VdifsError(errno=errno.EPIPE):
-            _silence_stdout()
+        case VdifsError(errno=errno.EPIPE):  # whoever read our output has had enough, which click knows how to end
             return "", 1
         case VdifsError():
             return str(error), error.exit_code
@@ -91,9 +91,3 @@ def _show_any_name() -> None:
     """Let a terminal that cannot show a character show its code instead of ending the command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _silence_stdout() -> None:
-    """Whoever read our output has gone: let the interpreter's last flush find a place for the rest."""
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import ClusterSize, trust_option
+from vdifs.cli.arguments import Size, trust_option
 from vdifs.cli.mount_options import as_arguments
 from vdifs.mount.daemon import mount as run_mount
 from vdifs.mount.options import MountOptions
@@ -35,7 +35,7 @@ class MountCommand(click.Command):
 @click.argument("mountpoint")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to standard error.")
 @click.option("-o", metavar="NAME[=VALUE],...", multiple=True, help="The options below, as mount(8) writes them.")
-@click.option("--cluster-size", type=ClusterSize(), help="Of the synthetic qcow2; by default each image's own.")
+@click.option("--cluster-size", type=Size(), help="Of the synthetic qcow2; by default each image's own.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the sources allow them.")
 @trust_option
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Reads that may wait for a disk at the same time.")

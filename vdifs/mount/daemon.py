@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from vdifs.errors import StorageError, VdifsError
 from vdifs.mount.background import Ready, in_background
+from vdifs.mount.heap import keep_read_buffers
 from vdifs.mount.logs import logging_to
 from vdifs.mount.mountpoint import check_machine, check_mountpoint
 from vdifs.mount.options import MountOptions
@@ -50,6 +51,7 @@ def _run(options: MountOptions, ready: Ready) -> None:
     try:
         with logging_to(options), _failures_logged():
             _allow_many_files()
+            keep_read_buffers()
             from vdifs.mount.serve import serve  # after the fork: the supervisor needs none of it
 
             serve(options, supervisor, answers)

@@ -27,8 +27,9 @@ class Listings:
         self._numbers = count(1)
         self._open: dict[int, _Listing] = {}
 
-    async def open(self, inode: int) -> int:
-        """Return the number of a folder that is open now."""
+    def open(self, inode: int) -> int:
+        """Return the number of a folder that is open now. Raises MovedError."""
+        self._namespace.node(inode)
         number = next(self._numbers)
         self._open[number] = _Listing(inode)
         return number

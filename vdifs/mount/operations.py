@@ -58,7 +58,7 @@ class Operations(pyfuse3.Operations):
         return entry_attributes(await self._files.stat(inode))
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:  # noqa: ARG002
-        return await self._listings.open(inode)
+        return self._listings.open(inode)
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         for position, name, attributes in await self._listings.read(fh, start_id):

@@ -112,7 +112,8 @@ def hold_only_zeros(extents: Extents, unit_bits: int, count: int) -> NDArray[np.
 def stored_clusters(states: NDArray[np.uint8], units_per_cluster: int) -> NDArray[np.bool_]:
     """Return which clusters have a DATA unit: bool. The last cluster may have fewer units than the others."""
     data = states == State.DATA
-    return data if units_per_cluster == 1 else by_cluster(data, units_per_cluster).any(1)
+    stored: NDArray[np.bool_] = data if units_per_cluster == 1 else by_cluster(data, units_per_cluster).any(1)
+    return stored
 
 
 def by_cluster(units: NDArray[np.bool_], units_per_cluster: int) -> NDArray[np.bool_]:
@@ -132,7 +133,7 @@ def data_pieces(extents: Extents, states: NDArray[np.uint8], cluster_bits: int, 
     cuts = (edges << unit_bits) + origin
     extents = extents.cut(cuts[cuts < extents.end])
     at = extents.start - origin
-    rank = np.cumsum(stored) - stored
+    rank: NDArray[np.int64] = np.cumsum(stored) - stored
     out = (rank[at >> cluster_bits] << cluster_bits) + (at & ((1 << cluster_bits) - 1))
     kind = np.where(is_data[at >> unit_bits], extents.kind, np.uint8(Kind.UNALLOCATED))
     return Pieces.from_extents(Extents(extents.start, kind, extents.layer, extents.host, extents.end), out)
