@@ -3,7 +3,7 @@
 import hashlib
 import io
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +21,8 @@ from vdifs.synthetic.layout import Backing, Layout, check_geometry, fit
 __all__ = ["Image", "View", "open_image", "safe_backing_name"]
 
 View = Literal["qcow2", "raw"]
+Base = str | Callable[[Chain], int]
+"""A PATH, or what finds the index of the base in the chain."""
 DEFAULT_CLUSTER_BITS = 16
 _LOAD_TRIES = 3
 _ETAG_VERSION = 1
@@ -133,7 +135,7 @@ class _ImageFile(io.RawIOBase):
 class _Wish:
     """What open_image was asked for."""
 
-    base: str | None
+    base: Base | None
     view: View
     cluster_size: int | None
     backing_name: str | None
@@ -145,7 +147,7 @@ def open_image(
     policy: Policy,
     path: str,
     *,
-    base: str | None = None,
+    base: Base | None = None,
     view: View = "qcow2",
     cluster_size: int | None = None,
     backing_name: str | None = None,
@@ -154,7 +156,7 @@ def open_image(
 ) -> Image:
     """Open the image PATH as a synthetic file.
 
-    base: the PATH of an ancestor, or of the image itself, for a delta; None for all guest data. view: "raw" for the
+    base: an ancestor, or the image itself, for a delta; None for all guest data. view: "raw" for the
     guest contents. cluster_size: of the output, 512 to 2 MiB, by default the image's own. backing_name: what a delta
     records, by default the base's file name. snapshot: the label, name or ID of an
     internal snapshot, whose PATH is then `path@label`. extended_l2: write subclusters, so that a delta holds
@@ -179,7 +181,7 @@ def open_image(
 def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
     with ExitStack() as stack:
         chain = stack.enter_context(Chain.open(policy, path, wish.snapshot))
-        index = None if wish.base is None else chain.index_of(wish.base)
+        index = None if wish.base is None else _index_of(chain, wish.base)
         bits = _cluster_bits(chain, wish.cluster_size)
         if wish.extended_l2 and bits < MIN_EXTENDED_BITS:
             raise UsageError(
@@ -202,6 +204,10 @@ def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
         stack.pop_all()
     etag = _etag(chain, wish.view, index, (bits, wish.extended_l2), backing)
     return Image(chain, body, summary.data_clusters << bits, most, etag)
+
+
+def _index_of(chain: Chain, base: Base) -> int:
+    return chain.index_of(base) if isinstance(base, str) else base(chain)
 
 
 def _cluster_bits(chain: Chain, cluster_size: int | None) -> int:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
+from vdifs.source.naming import ImageName, base_index
 from vdifs.source.policy import Policy
 from vdifs.synthetic.image import Image, View, open_image
 
@@ -22,31 +24,24 @@ def open_path(
 ) -> Image:
     """Open an image file as if it had been flattened, or as a delta against `base`, one of its ancestors or itself.
 
-    path, base: file names, relative to the working directory. view: "qcow2", or "raw" for the guest contents.
+    path, base: file names, relative to the working directory; base may be `FILE@SNAPSHOT` too.
+    view: "qcow2", or "raw" for the guest contents.
     cluster_size: of the output, 512 to 2 MiB. backing_name: what a delta records as its backing file. trusted:
     directories beneath which backing files may lie, besides the image's own folder. snapshot: the name of an
     internal snapshot of the image, to open that instead of the active state. extended_l2: write subclusters.
 
     Raises VdifsError with an errno and a message that names the file, the offset and the remedy.
     """
-    policy, name = Policy.for_image(os.fspath(path), [os.fspath(directory) for directory in trusted])
+    image = ImageName(os.fspath(path), snapshot)
+    policy, name = Policy.for_image(image.path, [os.fspath(directory) for directory in trusted])
     with policy:
-        base_path = None if base is None else _path_of(policy, name, os.fspath(base), os.fspath(path))
         return open_image(
             policy,
             name,
-            base=base_path,
+            base=None if base is None else partial(base_index, image=image, base=ImageName.parse(os.fspath(base))),
             view=view,
             cluster_size=cluster_size,
             backing_name=backing_name,
             snapshot=snapshot,
             extended_l2=extended_l2,
         )
-
-
-def _path_of(policy: Policy, name: str, base: str, image: str) -> str:
-    """Return the PATH of the file that the user calls `base`."""
-    absolute = os.path.abspath(base)
-    if absolute == os.path.abspath(image):
-        return name
-    return policy.resolve(name, absolute)

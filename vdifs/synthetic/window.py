@@ -111,8 +111,10 @@ def hold_only_zeros(extents: Extents, unit_bits: int, count: int) -> NDArray[np.
 
 def stored_clusters(states: NDArray[np.uint8], units_per_cluster: int) -> NDArray[np.bool_]:
     """Return which clusters have a DATA unit: bool. The last cluster may have fewer units than the others."""
-    data = states == State.DATA
-    stored: NDArray[np.bool_] = data if units_per_cluster == 1 else by_cluster(data, units_per_cluster).any(1)
+    data: NDArray[np.bool_] = states == State.DATA
+    if units_per_cluster == 1:
+        return data
+    stored: NDArray[np.bool_] = by_cluster(data, units_per_cluster).max(1)
     return stored
 
 

@@ -1,0 +1,55 @@
+"""How users name images: a file, or a file, `@` and an internal snapshot of it."""
+
+import os
+from typing import NamedTuple
+
+from vdifs.errors import ChainError, StorageError, printable
+from vdifs.source.chain import Chain
+from vdifs.source.policy import Policy
+
+__all__ = ["ImageName", "base_index", "open_chain"]
+
+
+class ImageName(NamedTuple):
+    """A file, and the label, name or ID of one of its snapshots."""
+
+    path: str
+    snapshot: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ImageName":
+        """Take a name apart: an existing file of the whole name wins, then the first `@` that leaves one."""
+        at = -1 if os.path.lexists(text) else text.find("@")
+        while at >= 0:
+            if os.path.isfile(text[:at]):
+                return cls(text[:at], text[at + 1 :])
+            at = text.find("@", at + 1)
+        return cls(text)
+
+
+def open_chain(image: ImageName, trusted: tuple[str, ...]) -> Chain:
+    """Open the chain of an image; its own folder and `trusted` are where its backing files may lie."""
+    policy, name = Policy.for_image(image.path, trusted)
+    with policy:
+        return Chain.open(policy, name, image.snapshot)
+
+
+def base_index(chain: Chain, image: ImageName, base: ImageName) -> int:
+    """Return the index in `chain`, that of `image`, of the file that the user calls `base`, however it is spelled.
+
+    Raises StorageError if there is no such file, ChainError if it is not in the chain.
+    """
+    try:
+        st = os.stat(base.path)
+    except OSError as error:
+        raise StorageError.from_os(base.path, error, "name an ancestor of the image") from error
+    for index, member in enumerate(chain.members):
+        if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
+            same = member.path.endswith(f"@{base.snapshot}") or base.snapshot == image.snapshot
+            if same if index == 0 else base.snapshot is None:
+                return index
+            raise ChainError(
+                f"{printable(base.path)}: the snapshots and the active state of a file are not each other's ancestors: "
+                "give one of the backing files as base"
+            )
+    return chain.index_of(base.path)
