@@ -12,6 +12,7 @@ import vdifs
 from vdifs.cli.arguments import Size, trust_option
 from vdifs.cli.progress import progress_reports
 from vdifs.errors import UsageError, printable
+from vdifs.source.naming import ImageName
 from vdifs.synthetic.export import export as export_image
 
 __all__ = ["export"]
@@ -24,6 +25,7 @@ __all__ = ["export"]
 @click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--backing-name", metavar="NAME", help="What a delta calls its base; by default the base's file name.")
+@click.option("--extended-l2", is_flag=True, help="Write subclusters; a delta then holds no more than what changed.")
 @click.option("--force", is_flag=True, help="Overwrite an existing OUTPUT.")
 @click.option(
     "--progress",
@@ -40,6 +42,7 @@ def export(
     view: Literal["qcow2", "raw"],
     cluster_size: int | None,
     backing_name: str | None,
+    extended_l2: bool,
     force: bool,
     progress: Literal["auto", "bar", "json", "none"],
     trusted: tuple[str, ...],
@@ -52,10 +55,18 @@ def export(
         raise click.UsageError("--format raw goes with neither --base nor --cluster-size")
     if backing_name is not None and base is None:
         raise click.UsageError("--backing-name needs --base: a full image has no backing file")
+    name = ImageName.parse(image)
     with (
         _signals_like_ctrl_c(),
         vdifs.open(
-            image, base=base, view=view, cluster_size=cluster_size, backing_name=backing_name, trusted=trusted
+            name.path,
+            base=base,
+            view=view,
+            cluster_size=cluster_size,
+            backing_name=backing_name,
+            trusted=trusted,
+            snapshot=name.snapshot,
+            extended_l2=extended_l2,
         ) as opened,
     ):
         if output != "-" and base is not None:

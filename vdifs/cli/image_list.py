@@ -32,7 +32,8 @@ def survey(catalog: Catalog) -> dict[str, ListedImage]:
         if (path, catalog.entries[path].format) in own_data:
             continue
         try:
-            with Chain.open(catalog.policy, path) as chain:
+            entry = catalog.entries[path]
+            with Chain.open(catalog.policy, entry.file_path, entry.snapshot) as chain:
                 for member in reversed(chain.members):
                     if (member.path, member.format) not in own_data:
                         own_data[member.path, member.format] = _data_held(member)

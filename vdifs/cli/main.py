@@ -27,6 +27,9 @@ COMMANDS = {
     "umount": Place("vdifs.cli.umount_command", "umount", "Unmount, and wait until the daemon has gone."),
     "list": Place("vdifs.cli.list", "list_images", "Show the chains of a directory as a tree."),
     "info": Place("vdifs.cli.info", "info", "Show the header of an image and what it means."),
+    "map": Place("vdifs.cli.map", "show_map", "Show which part of the disk comes from which file."),
+    "measure": Place("vdifs.cli.measure", "measure", "Show the exact size of a synthetic file."),
+    "check": Place("vdifs.cli.check", "check", "List every problem in the chains of a directory."),
     "export": Place("vdifs.cli.export", "export", "Write a full image, a delta or raw contents to a file or pipe."),
 }
 
@@ -71,9 +74,11 @@ def _verdict(error: BaseException) -> tuple[str, int]:
             return "", 1
         case VdifsError():
             return str(error), error.exit_code
+        case OSError(filename=None):
+            _drop_output()
+            return f"standard output: {error.strerror or error}: make room, or write elsewhere", 1
         case OSError():
-            name = "standard output" if error.filename is None else printable(error.filename)
-            return f"{name}: {error.strerror or error}", 1
+            return f"{printable(error.filename)}: {error.strerror or error}", 1
         case _:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             return f"internal error: {text}: run the command again with --debug and report what it says", 1
@@ -91,3 +96,9 @@ def _show_any_name() -> None:
     """Let a terminal that cannot show a character show its code instead of ending the command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Give the rest of the output, which could not be written, a place to go, or Python complains of it at its end."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

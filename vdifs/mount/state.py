@@ -16,9 +16,13 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
     """Return the function with which a mount of `catalog` opens its files."""
 
     def open_in_state(file: ImageFile, source: Source) -> Image:
+        entry = catalog.entries.get(file.path)
+        if entry is None:
+            raise SourceChangedError(f"{printable(file.path)}: removed since its folder was searched: look again")
         image = open_image(
             catalog.policy,
-            file.path,
+            entry.file_path,
+            snapshot=entry.snapshot,
             base=file.base,
             view=file.view,
             cluster_size=options.cluster_size,
@@ -34,5 +38,5 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
 
 def _is_in_state(catalog: Catalog, file: ImageFile, source: Source, image: Image) -> bool:
     """Tell whether the open image is what the catalog described: the same files, the same time stamps."""
-    described = tuple(entry.fingerprint for entry in catalog.chain(file.path))
+    described = tuple(each for entry in catalog.chain(file.path) for each in entry.fingerprints)
     return image.chain.fingerprints == described and catalog.generation(file.path) == source.generation

@@ -197,7 +197,7 @@ def _source(catalog: Catalog, entry: Entry) -> Source:
         chain, access = catalog.chain(entry.path), catalog.access(entry.path)
     except VdifsError as error:
         problem = error
-    prints = [member.fingerprint for member in chain]
+    prints = [each for member in chain for each in member.fingerprints]
     newest = max(each.mtime_ns for each in prints)
     return Source(catalog.generation(entry.path), newest, frozenset(each.dev for each in prints), access, problem)
 

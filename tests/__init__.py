@@ -1,0 +1,1 @@
+"""Tests of vdifs. They mirror the packages; `qemu/` asks QEMU, `mount/` mounts for real."""

@@ -1,0 +1,212 @@
+"""`vdifs info` says what qemu-img says, and every field of the header besides."""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Vdifs, run_process
+from tests.qemu import oracle, surgery
+
+GIB = 1 << 30
+VARIANTS: list[dict[str, object]] = [
+    {},
+    {"compat": "0.10"},
+    {"compat": "1.1", "lazy_refcounts": "on", "cluster_size": 512},
+    {"cluster_size": "2M", "refcount_bits": 1},
+    {"refcount_bits": 64, "cluster_size": "1k"},
+    {"compression_type": "zstd"},
+    {"extended_l2": "on", "cluster_size": "128k"},
+    {"data_file": "data.bin", "data_file_raw": "on"},
+]
+V2_FIELDS = (
+    "version backing_file_offset backing_file_size cluster_bits size crypt_method l1_size l1_table_offset "
+    "refcount_table_offset refcount_table_clusters nb_snapshots snapshots_offset"
+).split()
+V3_FIELDS = "incompatible_features compatible_features autoclear_features refcount_order header_length".split()
+
+
+def info_json(vdifs: Vdifs, *words: str | Path) -> Any:
+    status, out, err = vdifs("info", *words, "--output", "json")
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+def human_fields(vdifs: Vdifs, image: Path) -> dict[str, str]:
+    status, out, err = vdifs("info", image)
+    assert (status, err) == (0, "")
+    return dict(line.split(": ", 1) for line in out.splitlines())
+
+
+def missing_or_different(wanted: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: (value, given.get(name)) for name, value in wanted.items() if given.get(name) != value}
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_json_holds_all_that_qemu_img_says(options: dict[str, object], vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    backing = None if "data_file" in options else ("base.qcow2", "qcow2")
+    oracle.create("a.qcow2", 3_000_320, options=options, backing=backing, cwd=tmp_path)
+    image = tmp_path / "a.qcow2"
+    assert missing_or_different(oracle.info(image), info_json(vdifs, image)) == {}
+
+
+@pytest.mark.parametrize("options", VARIANTS[:-1], ids=str)
+def test_json_holds_every_field_of_the_header(options: dict[str, object], vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    oracle.create("a.qcow2", 3_000_320, options=options, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    head = (tmp_path / "a.qcow2").read_bytes()
+    wanted = dict(zip(V2_FIELDS, struct.unpack_from(">IQIIQIIQQIIQ", head, 4), strict=True))
+    if wanted["version"] == 3:
+        wanted |= dict(zip(V3_FIELDS, struct.unpack_from(">QQQII", head, 72), strict=True))
+    assert missing_or_different(wanted, info_json(vdifs, tmp_path / "a.qcow2")["header"]) == {}
+
+
+@pytest.mark.parametrize("size", [2 * GIB, 8 * GIB, 5120 * GIB])
+def test_the_human_answer_names_what_a_reader_of_the_manual_looks_for(size: int, vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("9.qcow2", size, options={"cluster_size": "64k"}, cwd=tmp_path)
+    oracle.create("10.qcow2", size, options={"cluster_size": "2M"}, backing=("9.qcow2", "qcow2"), cwd=tmp_path)
+    fields = human_fields(vdifs, tmp_path / "10.qcow2")
+    header = (tmp_path / "10.qcow2").read_bytes()
+    (l1_size,) = struct.unpack_from(">I", header, 36)
+    assert fields["version"] == "3 (compat 1.1)"
+    assert fields["header length"] == "112"
+    assert fields["virtual size"].endswith(f"({size} bytes)")
+    assert fields["backing file"] == f"9.qcow2 (actual path: {tmp_path / '9.qcow2'})"
+    assert fields["backing file format"] == "qcow2"
+    assert fields["crypt method"] == "0 (none)"
+    assert fields["cluster size"].startswith("2 MiB (2097152 bytes)")
+    assert fields["sectors per cluster"] == "4096"
+    assert fields["refcount table size"].startswith("262144 entries, 2 MiB in 1 cluster ")
+    assert fields["refcount block size"] == "1048576 entries"
+    assert fields["L1 size"].split(" ")[0] == str(l1_size)
+    assert fields["L2 size"].startswith("262144 entries")
+    assert fields["snapshots"] == "0"
+    for word in ("incompatible", "compatible", "autoclear"):
+        assert fields[f"{word} features"] == "0x0 (none)"
+
+
+def test_feature_bits_have_names(vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("a.qcow2", GIB, options={"extended_l2": "on", "lazy_refcounts": "on"}, cwd=tmp_path)
+    fields = human_fields(vdifs, tmp_path / "a.qcow2")
+    assert fields["incompatible features"] == "0x10 (extended l2)"
+    assert fields["compatible features"] == "0x1 (lazy refcounts)"
+
+
+def test_a_bit_nobody_knows_has_the_name_that_the_image_gives_it(vdifs: Vdifs, tmp_path: Path) -> None:
+    image = tmp_path / "a.qcow2"
+    oracle.create(image, GIB)
+    head = bytearray(image.read_bytes())
+    head[80:88] = (1 << 40 | 1 << 41).to_bytes(8, "big")
+    table = head.index(b"dirty bit") - 2
+    head[table : table + 48] = bytes([1, 40]) + b"sparkling".ljust(46, b"\0")
+    image.write_bytes(head)
+    assert human_fields(vdifs, image)["compatible features"] == "0x30000000000 (sparkling, bit 41)"
+
+
+def test_the_backing_chain_is_described_as_by_qemu_img(
+    vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    oracle.create("1.raw", 1 << 20, cwd=folder)  # stated to be raw, which is final
+    oracle.create("2.qcow2", 1 << 20, backing=("1.raw", "raw"), cwd=folder)
+    oracle.create("3.qcow2", 2 << 20, backing=(str(folder / "2.qcow2"), "qcow2"), cwd=folder)
+    oracle.create("4.qcow2", 2 << 20, backing=("3.qcow2", "qcow2"), cwd=folder)
+    monkeypatch.chdir(tmp_path)
+    wanted = json.loads(oracle.qemu_img("info", "--backing-chain", "--output=json", "images/4.qcow2"))
+    given = info_json(vdifs, "images/4.qcow2", "--backing-chain")
+    assert [missing_or_different(*pair) for pair in zip(wanted, given, strict=True)] == [{}, {}, {}, {}]
+    status, out, _ = vdifs("info", "images/4.qcow2", "--backing-chain")
+    assert (status, [line for line in out.splitlines() if line.startswith("image: ")]) == (
+        0,
+        [f"image: {each['filename']}" for each in wanted],
+    )
+
+
+def test_info_opens_nothing_but_its_image(vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    oracle.create("a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    (tmp_path / "base.qcow2").unlink()
+    assert info_json(vdifs, tmp_path / "a.qcow2")["backing-filename"] == "base.qcow2"
+    status, out, err = vdifs("info", tmp_path / "a.qcow2", "--backing-chain")
+    assert (status, out) == (1, "")
+    assert str(tmp_path / "base.qcow2") in err
+
+
+def test_a_chain_that_contains_itself_ends(vdifs: Vdifs, tmp_path: Path) -> None:
+    for name, backing in [("a.qcow2", "b.qcow2"), ("b.qcow2", "a.qcow2")]:
+        oracle.qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", backing, "-F", "qcow2", name, "1M", cwd=tmp_path)
+    status, _, err = vdifs("info", tmp_path / "a.qcow2", "--backing-chain")
+    assert status == 1
+    assert "in its own chain" in err
+
+
+def test_a_backing_file_outside_needs_trust(vdifs: Vdifs, tmp_path: Path) -> None:
+    for name in ("inside", "outside"):
+        (tmp_path / name).mkdir()
+    base, image = tmp_path / "outside" / "base.qcow2", tmp_path / "inside" / "a.qcow2"
+    oracle.create(base, 1 << 20)
+    oracle.create(image, 1 << 20, backing=(str(base), "qcow2"))
+    assert "not beneath a trusted directory" in "".join(info_json(vdifs, image)["warnings"])
+    assert vdifs("info", image, "--backing-chain").status == 1
+    assert info_json(vdifs, image, "--trust", base.parent)["warnings"] == []
+    assert len(info_json(vdifs, image, "--trust", base.parent, "--backing-chain")) == 2
+
+
+def test_what_its_user_should_know_is_a_warning(vdifs: Vdifs, tmp_path: Path) -> None:
+    image = tmp_path / "a.qcow2"
+    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    oracle.create("a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    surgery.forget_backing_format(image)
+    head = bytearray(image.read_bytes())
+    head[79] |= 1
+    image.write_bytes(head)
+    fields = human_fields(vdifs, image)
+    assert "dirty" in fields["warning 1"]
+    assert "format" in fields["warning 2"]
+    assert fields["backing file format"] == "not stated"
+    assert info_json(vdifs, image)["dirty-flag"] is True
+
+
+def test_a_raw_image_has_a_size(vdifs: Vdifs, tmp_path: Path) -> None:
+    image = tmp_path / "a.raw"
+    image.write_bytes(b"x" * 1000)
+    given = info_json(vdifs, image)
+    assert missing_or_different(oracle.info(image, "raw"), given) == {}
+    assert given["file-length"] == 1000
+
+
+def test_a_file_that_is_no_image_is_refused(vdifs: Vdifs, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"no image")
+    status, out, err = vdifs("info", tmp_path / "a.txt")
+    assert (status, out) == (1, "")
+    assert "not a qcow2 image" in err
+
+
+def test_an_encrypted_image_is_refused_by_its_name(vdifs: Vdifs, tmp_path: Path) -> None:
+    image = tmp_path / "a.qcow2"
+    oracle.create(image, 1 << 20)
+    head = bytearray(image.read_bytes())
+    head[35] = 2
+    image.write_bytes(head)
+    status, _, err = vdifs("info", image)
+    assert status == 1
+    assert "encrypted (LUKS)" in err
+
+
+def test_a_name_cannot_move_the_cursor(vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("a\x1b[31m.qcow2", 1 << 20, cwd=tmp_path)
+    assert vdifs("info", tmp_path / "a\x1b[31m.qcow2").out.startswith(f"image: {tmp_path}/a\\x1b[31m.qcow2\n")
+
+
+def test_a_name_that_is_no_utf_8_is_shown_and_found(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xff.qcow2")
+    oracle.create(name, 1 << 20, cwd=tmp_path)
+    human = run_process("info", name, cwd=tmp_path)
+    assert (human.returncode, human.stdout.splitlines()[0]) == (0, rb"image: a\udcff.qcow2")
+    answer = json.loads(run_process("info", name, "--output", "json", cwd=tmp_path).stdout)
+    assert (answer["filename"], answer["filename_hex"]) == ("a\ufffd.qcow2", "61ff2e71636f7732")

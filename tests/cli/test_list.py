@@ -1,0 +1,107 @@
+"""`vdifs list`: the chains, the data that each file holds, and what is wrong."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tests.cli.conftest import Vdifs, run_process
+from tests.qemu import oracle
+
+
+def listed(vdifs: Vdifs, source: Path) -> dict[str, dict[str, Any]]:
+    status, out, err = vdifs("list", source, "--output", "json")
+    assert (status, err) == (0, "")
+    return {image["name"]: image for image in json.loads(out)}
+
+
+def chain_in(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    oracle.create("base.qcow2", 8 << 20, cwd=folder)
+    oracle.qemu_io("base.qcow2", ["write -P 1 0 1M", "write -z 4M 64k"], cwd=folder)
+    oracle.create("monday.qcow2", 8 << 20, options={"cluster_size": "4k"}, backing=("base.qcow2", "qcow2"), cwd=folder)
+    oracle.qemu_io("monday.qcow2", ["write -P 2 512k 10k"], cwd=folder)
+    oracle.create("sub/tuesday.qcow2", 8 << 20, backing=("../monday.qcow2", "qcow2"), cwd=folder)
+
+
+def test_each_image_has_its_sizes_and_its_backing_file(vdifs: Vdifs, tmp_path: Path) -> None:
+    chain_in(tmp_path)
+    images = listed(vdifs, tmp_path)
+    assert set(images) == {"base.qcow2", "monday.qcow2", "sub/tuesday.qcow2"}
+    assert images["sub/tuesday.qcow2"]["backing-name"] == "monday.qcow2"
+    assert "backing-name" not in images["base.qcow2"]
+    for name, image in images.items():
+        path = tmp_path / name
+        held = sum(extent.end - extent.start for extent in oracle.map_of(path) if extent.depth == 0 and extent.data)
+        assert image["own-data"] == held
+        assert image["virtual-size"] == oracle.virtual_size(path)
+
+
+def test_the_tree_has_each_image_beneath_its_backing_file(vdifs: Vdifs, tmp_path: Path) -> None:
+    chain_in(tmp_path)
+    (tmp_path / "alone.raw").write_bytes(bytes(4096))
+    assert vdifs("list", tmp_path) == (
+        0,
+        (
+            "alone.raw  4 KiB, 4 KiB of its own\n"
+            "base.qcow2  8 MiB, 1 MiB of its own\n"
+            "└── monday.qcow2  8 MiB, 12 KiB of its own\n"
+            "    └── sub/tuesday.qcow2  8 MiB, 0 B of its own\n"
+        ),
+        "",
+    )
+
+
+def test_a_source_may_be_one_image(vdifs: Vdifs, tmp_path: Path) -> None:
+    chain_in(tmp_path)
+    assert set(listed(vdifs, tmp_path / "monday.qcow2")) == {"base.qcow2", "monday.qcow2"}
+
+
+def test_a_problem_is_told_and_hides_no_other_image(vdifs: Vdifs, tmp_path: Path) -> None:
+    chain_in(tmp_path)
+    (tmp_path / "broken.qcow2").write_bytes(b"QFI\xfb\0\0\0\x03")
+    oracle.qemu_img(
+        "create", "-q", "-u", "-f", "qcow2", "-b", "gone", "-F", "qcow2", "orphan.qcow2", "1M", cwd=tmp_path
+    )
+    for name, backing in [("a.qcow2", "b.qcow2"), ("b.qcow2", "a.qcow2")]:
+        oracle.qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", backing, "-F", "qcow2", name, "1M", cwd=tmp_path)
+    images = listed(vdifs, tmp_path)
+    assert {name for name, image in images.items() if "problem" in image} == {
+        "broken.qcow2",
+        "orphan.qcow2",
+        "a.qcow2",
+        "b.qcow2",
+    }
+    assert str(tmp_path / "gone") in images["orphan.qcow2"]["problem"]
+    status, out, _ = vdifs("list", tmp_path)
+    assert status == 0
+    assert all(out.count(f"{name}  ") == 1 for name in images)
+
+
+def test_damage_in_a_table_is_a_problem(vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("a.qcow2", 1 << 20, cwd=tmp_path)
+    oracle.qemu_io("a.qcow2", ["write -P 1 0 64k"], cwd=tmp_path)
+    os.truncate(tmp_path / "a.qcow2", 0x30000 + 8)
+    image = listed(vdifs, tmp_path)["a.qcow2"]
+    assert "beyond the end of the file" in image["problem"]
+    assert "own-data" not in image
+
+
+def test_no_images_is_said_on_standard_error(vdifs: Vdifs, tmp_path: Path) -> None:
+    assert vdifs("list", tmp_path) == (0, "", f"vdifs: {tmp_path}: no images in it\n")
+    assert vdifs("list", tmp_path, "--output", "json") == (0, "[]\n", "")
+
+
+def test_a_source_that_is_not_there_is_a_failure(vdifs: Vdifs, tmp_path: Path) -> None:
+    status, out, err = vdifs("list", tmp_path / "none")
+    assert (status, out) == (1, "")
+    assert str(tmp_path / "none") in err
+
+
+def test_a_name_cannot_move_the_cursor(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\x1b[31m\n\xff[red].qcow2")
+    oracle.create(name, 1 << 20, cwd=tmp_path)
+    tree = run_process("list", ".", cwd=tmp_path).stdout
+    assert tree == rb"a\x1b[31m\n\udcff[red].qcow2  1 MiB, 0 B of its own" + b"\n"
+    (image,) = json.loads(run_process("list", ".", "--output", "json", cwd=tmp_path).stdout)
+    assert bytes.fromhex(image["name_hex"]) == os.fsencode(name)

@@ -1,0 +1,74 @@
+"""`-o name=value`: what mount(8) writes becomes the same options that a user gives one by one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Vdifs
+from vdifs.cli import mount_command
+from vdifs.mount.options import MountOptions
+
+ALL_OF_MOUNT_8 = (
+    "rw,ro,dev,nodev,suid,nosuid,exec,noexec,auto,noauto,user,nouser,users,atime,noatime,relatime,strictatime,"
+    "defaults,_netdev,nofail,x-systemd.automount,x-gvfs-show=yes,,"
+)
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
+    """What would have been mounted."""
+    asked: list[MountOptions] = []
+    monkeypatch.setattr(mount_command, "run_mount", asked.append)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("allow_other", {"allow_other": True}),
+        ("allow-other,threads=4", {"allow_other": True, "threads": 4}),
+        ("cluster_size=64k", {"cluster_size": 65536}),
+        ("trust=/a,trust=/b", {"trusted": ("/a", "/b")}),
+        (r"trust=/a\,b", {"trusted": ("/a,b",)}),
+        ("log_file=/x=y.log,pid-file=/z", {"log_file": "/x=y.log", "pid_file": "/z"}),
+        (ALL_OF_MOUNT_8, {}),
+    ],
+)
+def test_an_option_means_the_same_after_o(
+    text: str, options: dict[str, object], vdifs: Vdifs, mounted: list[MountOptions]
+) -> None:
+    assert vdifs("mount", "source", "point", "-o", text) == (0, "", "")
+    assert mounted == [MountOptions(source="source", mountpoint="point", **options)]  # type: ignore[arg-type]
+
+
+def test_options_of_both_kinds_go_together(vdifs: Vdifs, mounted: list[MountOptions]) -> None:
+    words = ["-f", "-oro,trust=/a", "source", "--trust", "/b", "-o", "threads=2", "point", "--threads", "8"]
+    assert vdifs("mount", *words).status == 0
+    assert mounted == [
+        MountOptions(source="source", mountpoint="point", foreground=True, trusted=("/a", "/b"), threads=8)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("frobnicate", "-o frobnicate: no such mount option"),
+        ("help", "-o help: no such mount option"),
+        ("ro,xyz=1", "-o xyz: no such mount option"),
+        ("o=ro", "-o o: no such mount option"),
+        ("cluster_size", "-o cluster_size: needs a value"),
+        ("cluster_size=big", "'big' is no size"),
+        ("threads=0", "'--threads'"),
+        ("allow_other=1", "'--allow-other'"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, said: str, vdifs: Vdifs, mounted: list[MountOptions]) -> None:
+    status, out, err = vdifs("mount", "source", "point", "-o", text)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+    assert mounted == []
+
+
+def test_umount_of_what_is_not_mounted_is_a_failure(vdifs: Vdifs, tmp_path: Path) -> None:
+    status, out, err = vdifs("umount", tmp_path)
+    assert (status, out, err) == (1, "", f"vdifs: {tmp_path}: not mounted\n")

@@ -1,0 +1,140 @@
+"""What every test gets: required tools, long forms, seeds that can be set, and a log that must stay quiet.
+
+    pytest                      the ordinary suite
+    pytest --long               also the long forms: more seeds, more reads, bigger disks
+    pytest --seed 17            random tests run with seed 17 alone (`--seed 1000-1299`: with that range)
+
+A random test takes an argument `seed`. `@pytest.mark.seeds(40, long=300)` above it says how many it gets.
+"""
+
+import logging
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+
+import hypothesis
+import pytest
+
+ExpectWarning = Callable[[str], None]
+
+
+def require_tool(name: str) -> str:
+    """Return the path of the program `name`. Where it is missing the test is skipped, or fails if CI is set."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    path = shutil.which(name, path=search)
+    if path is not None:
+        return path
+    if os.environ.get("CI"):
+        pytest.fail(f"{name} is not installed, and CI must have it", pytrace=False)
+    pytest.skip(f"{name} is not installed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("vdifs")
+    group.addoption("--long", action="store_true", help="also run the long forms of the tests")
+    group.addoption("--seed", type=seed_range, metavar="N[-M]", help="run random tests with these seeds alone")
+
+
+def seed_range(text: str) -> range:
+    """Return the seeds that `--seed N` or `--seed N-M` (both ends included) asks for."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not of the form N or N-M")
+    first = int(match[1])
+    return range(first, int(match[2] or first) + 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: a long form, run only with --long")
+    config.addinivalue_line("markers", "seeds(count, long=count): how many seeds a random test gets")
+    load_hypothesis_profile(long=config.getoption("--long"))
+
+
+def load_hypothesis_profile(*, long: bool) -> None:
+    """Choose the profile: the same examples on every run in CI, new ones elsewhere; no deadline, machines are slow."""
+    quiet = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile(
+        "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=quiet
+    )
+    hypothesis.settings.register_profile("user", deadline=None, print_blob=True, suppress_health_check=quiet)
+    hypothesis.settings.register_profile(
+        "long", deadline=None, print_blob=True, suppress_health_check=quiet, max_examples=2_000
+    )
+    default = "long" if long else "ci" if os.environ.get("CI") else "user"
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", default))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    deselected = [item for item in items if item.get_closest_marker("long")]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" not in metafunc.fixturenames:
+        return
+    seeds = chosen_seeds(metafunc)
+    metafunc.parametrize("seed", seeds, ids=[f"seed{seed}" for seed in seeds])
+
+
+def chosen_seeds(metafunc: pytest.Metafunc) -> Sequence[int]:
+    """Return the seeds for one test: those of --seed, else as many as its marker says."""
+    asked: range | None = metafunc.config.getoption("--seed")
+    if asked is not None:
+        return asked
+    marker = metafunc.definition.get_closest_marker("seeds")
+    if marker is None:
+        return range(1)
+    (ordinary,) = marker.args
+    return range(marker.kwargs.get("long", ordinary) if metafunc.config.getoption("--long") else ordinary)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest, seed: int) -> random.Random:
+    """A generator of the test's seed, which a failure's report names."""
+    request.node.add_report_section("setup", "seed", f"seed {seed} (to repeat: --seed {seed})")
+    return random.Random(seed)
+
+
+class WarningWatch(logging.Handler):
+    """Collects what vdifs logs at WARNING or above, and knows which of it was expected."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+        self.expected: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+
+    def expect(self, pattern: str) -> None:
+        self.expected.append(pattern)
+
+    def problems(self) -> list[str]:
+        """Return a line for each message nobody expected and each expected one that never came."""
+        surprises = [m for m in self.messages if not any(re.search(pattern, m) for pattern in self.expected)]
+        missing = [p for p in self.expected if not any(re.search(p, message) for message in self.messages)]
+        return [f"logged unexpectedly: {m}" for m in surprises] + [f"never logged: {p}" for p in missing]
+
+
+@pytest.fixture(autouse=True)
+def warning_watch() -> Iterator[WarningWatch]:
+    """Fail the test on a warning that nobody expected: a log that cries wolf is not read when it matters."""
+    watch = WarningWatch()
+    logger = logging.getLogger("vdifs")
+    logger.addHandler(watch)
+    yield watch
+    logger.removeHandler(watch)
+    if problems := watch.problems():
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def expect_warning(warning_watch: WarningWatch) -> ExpectWarning:
+    """Call it with a regular expression: a log line like that at WARNING or above is expected, and must come."""
+    return warning_watch.expect

@@ -1,0 +1,1 @@
+"""The mount: its parts without one, then real mounts of real images."""

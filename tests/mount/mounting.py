@@ -1,0 +1,191 @@
+"""Real mounts for tests: made, watched, and cleared away, with nothing left behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vdifs.mount.mounts import FUSE_TYPE, mounts
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+NOBODY = 65534
+
+
+def eventually(condition: Callable[[], object], within: float = 10.0) -> float:
+    """Wait until `condition` holds; return how many seconds that took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within, f"not within {within} s"
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def is_mounted(path: Path) -> bool:
+    return any(mount.mountpoint == str(path) and mount.type == FUSE_TYPE for mount in mounts())
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and no zombie that waits for its parent."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def supervisor_of(pid: int) -> int:
+    """Return the process id of a daemon's supervisor: its only child."""
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def driver(command: str, argument: str, user: int | None = None) -> subprocess.Popen[str]:
+    identity: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    process: subprocess.Popen[str] = subprocess.Popen(
+        [sys.executable, "-m", "tests.mount.driver", command, argument],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **identity,
+    )
+    return process
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a command ended. said: what it wrote to standard error."""
+
+    status: int
+    said: str
+
+
+def outcome(process: subprocess.Popen[str]) -> Outcome:
+    _, said = process.communicate(timeout=PATIENCE_S)
+    return Outcome(process.returncode, said)
+
+
+@dataclass(slots=True)
+class Mounted:
+    """A mount that a test works with. process: of a mount in the foreground."""
+
+    path: Path
+    log_file: Path
+    user: int | None = None
+    process: subprocess.Popen[str] | None = None
+    pid: int = 0
+    expected: list[str] = field(default_factory=list)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def status(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((self.path / ".vdifs/status.json").read_text())
+        return report
+
+    def log(self) -> str:
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def expect_log(self, pattern: str) -> None:
+        """Say that a line at WARNING or above that matches `pattern` is expected, and must come."""
+        self.expected.append(pattern)
+
+    def umount(self) -> Outcome:
+        return outcome(driver("umount", str(self.path), self.user))
+
+    def kill(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait_until_gone(self, within: float = 5.0) -> None:
+        eventually(lambda: not is_running(self.pid) and not is_mounted(self.path), within)
+
+    def clear_away(self) -> list[str]:
+        """Unmount if need be; return what is wrong with what the mount leaves behind."""
+        found = []
+        if is_mounted(self.path):
+            done = self.umount()
+            if done.status:
+                found.append(f"umount: {done.said}")
+                self.kill(signal.SIGKILL)
+        try:
+            self.wait_until_gone()
+        except AssertionError:
+            found.append(f"{self.path}: still mounted, or its daemon still runs")
+        if self.process is not None:
+            self.process.communicate(timeout=PATIENCE_S)
+        return found + self._unexpected()
+
+    def _unexpected(self) -> list[str]:
+        lines = [line for line in self.log().splitlines() if not re.match(r"[-0-9]+ [:,0-9]+ (INFO|DEBUG) ", line)]
+        surprises = [line for line in lines if not any(re.search(pattern, line) for pattern in self.expected)]
+        missing = [p for p in self.expected if not any(re.search(p, line) for line in lines)]
+        return [f"logged unexpectedly: {line}" for line in surprises] + [f"never logged: {p}" for p in missing]
+
+
+class Mounts:
+    """Makes mounts in one scratch folder."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self._made: list[Mounted] = []
+
+    def attempt(self, source: Path, mountpoint: Path, *, user: int | None = None, **options: object) -> Outcome:
+        """Try to mount something that should be refused."""
+        asked = {"source": str(source), "mountpoint": str(mountpoint), **options}
+        return outcome(driver("mount", json.dumps(asked), user))
+
+    def __call__(
+        self, source: Path, mountpoint: Path | None = None, *, user: int | None = None, **options: object
+    ) -> Mounted:
+        """Mount `source`; the mount answers when this returns."""
+        number = len(self._made)
+        if mountpoint is None:
+            mountpoint = self.scratch / f"mnt{number}"
+            mountpoint.mkdir()
+            if user is not None:
+                os.chown(mountpoint, user, user)
+        log_file = self.scratch / f"log{number}"
+        asked = {"source": str(source), "mountpoint": str(mountpoint), "log_file": str(log_file), **options}
+        process = driver("mount", json.dumps(asked), user)
+        mounted = Mounted(mountpoint.resolve(), log_file, user)
+        self._made.append(mounted)
+        if options.get("foreground"):
+            mounted.process, mounted.pid = process, process.pid
+            eventually(lambda: "mounted at" in mounted.log() or process.poll() is not None)
+            assert process.poll() is None, outcome(process).said
+        else:
+            done = outcome(process)
+            assert done.status == 0, done.said
+            assert done.said == ""
+            mounted.pid = _pid_in(mounted)
+        return mounted
+
+    def clear_away(self) -> list[str]:
+        found = [problem for mounted in reversed(self._made) for problem in mounted.clear_away()]
+        left = [each.mountpoint for each in mounts() if each.mountpoint.startswith(f"{self.scratch}/")]
+        for mountpoint in reversed(left):
+            subprocess.run(["umount", "-l", mountpoint], capture_output=True)
+        return found + [f"left mounted: {mountpoint}" for mountpoint in left]
+
+
+def _pid_in(mounted: Mounted) -> int:
+    if mounted.user is None or mounted.user == os.geteuid():
+        return int(mounted.status()["pid"])
+    shown = subprocess.run(
+        ["cat", mounted / ".vdifs/status.json"], user=mounted.user, capture_output=True, check=True, text=True
+    )
+    return int(json.loads(shown.stdout)["pid"])
+
+
+def remove_scratch(scratch: Path) -> None:
+    shutil.rmtree(scratch)

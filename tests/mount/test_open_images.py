@@ -1,0 +1,173 @@
+"""Open images: opened once, kept while used, closed once, never under a reader."""
+
+from collections.abc import Awaitable, Callable
+from threading import Event
+
+import pytest
+import trio
+
+from tests.mount.fakes import FakeImage, FakeOpener
+from vdifs.errors import FormatError, VdifsError
+from vdifs.mount import open_images
+from vdifs.mount.nodes import ImageFile
+from vdifs.mount.open_images import OpenImages
+from vdifs.mount.slot import Slot
+from vdifs.mount.tasks import Tasks
+from vdifs.mount.threads import DeadlineError, Threads
+from vdifs.mount.tree import Source
+from vdifs.source.access import Access
+
+A = ImageFile("a")
+SOURCE = Source(b"generation", 0, frozenset({1}), Access(0o444, 0, 0), None)
+
+
+@pytest.fixture
+def opener() -> FakeOpener:
+    return FakeOpener()
+
+
+@pytest.fixture
+async def images(opener: FakeOpener, nursery: trio.Nursery) -> OpenImages:
+    tasks = Tasks()
+    tasks.start(nursery)
+    return OpenImages(opener, tasks, Threads(4, deadline=0.5))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with trio.fail_after(5):
+        while not condition():
+            await trio.sleep(0.005)
+
+
+async def together(count: int, function: Callable[[], Awaitable[Slot]]) -> list[Slot]:
+    results: list[Slot] = []
+
+    async def one() -> None:
+        results.append(await function())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(one)
+    return results
+
+
+async def test_however_many_ask_at_once_an_image_is_opened_once(images: OpenImages, opener: FakeOpener) -> None:
+    opener.hang = Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, opener.hang.set)
+        slots = await together(50, lambda: images.acquire(1, A, SOURCE))
+    assert len(opener.opened) == 1
+    assert len(set(map(id, slots))) == 1
+    assert slots[0].users == 50
+
+
+async def test_a_failure_reaches_everybody_who_waited_and_the_next_one_tries_again(
+    images: OpenImages, opener: FakeOpener
+) -> None:
+    opener.error = FormatError("damaged")
+    failures = 0
+
+    async def one() -> None:
+        nonlocal failures
+        with pytest.raises(FormatError, match="damaged"):
+            await images.acquire(1, A, SOURCE)
+        failures += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(one)
+    assert failures == 5
+    opener.error = None
+    assert (await images.acquire(1, A, SOURCE)).users == 1
+
+
+async def test_an_idle_image_is_kept_and_found_again(images: OpenImages, opener: FakeOpener) -> None:
+    slot = await images.acquire(1, A, SOURCE)
+    images.release(slot)
+    assert await images.acquire(1, A, SOURCE) is slot
+    assert len(opener.opened) == 1
+
+
+async def test_only_so_many_idle_images_stay_open(images: OpenImages, opener: FakeOpener) -> None:
+    for inode in range(1, 101):
+        images.release(await images.acquire(inode, A, SOURCE))
+    await until(lambda: sum(image.closed for image in opener.opened) == 100 - open_images.MAX_IDLE_IMAGES)
+    assert [image.closed for image in opener.opened] == [True] * 84 + [False] * 16, "the oldest go first"
+
+
+async def test_only_so_many_idle_files_stay_open(images: OpenImages, opener: FakeOpener) -> None:
+    opener.depth = 100
+    for inode in range(1, 7):
+        images.release(await images.acquire(inode, A, SOURCE))
+    await until(lambda: sum(image.closed for image in opener.opened) == 4)
+    assert len(images) == 2
+
+
+async def test_an_image_in_use_is_not_closed(images: OpenImages, opener: FakeOpener) -> None:
+    held = await images.acquire(1, A, SOURCE)
+    for inode in range(2, 40):
+        images.release(await images.acquire(inode, A, SOURCE))
+    images.discard(held)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not opener.opened[0].closed
+    images.release(held)
+    await until(lambda: opener.opened[0].closed)
+
+
+async def test_a_discarded_image_is_opened_anew_for_the_next_one(images: OpenImages, opener: FakeOpener) -> None:
+    slot = await images.acquire(1, A, SOURCE)
+    images.discard(slot)
+    assert await images.acquire(1, A, SOURCE) is not slot
+    images.release(slot)
+    await until(lambda: opener.opened[0].closed)
+    assert not opener.opened[1].closed
+
+
+async def test_an_opening_that_takes_too_long_is_given_up_but_goes_on(images: OpenImages, opener: FakeOpener) -> None:
+    opener.hang = Event()
+    with pytest.raises(DeadlineError, match=r"within 0\.5 s"):
+        await images.acquire(1, A, SOURCE)
+    opener.hang.set()
+    await until(lambda: len(images) == 1)
+    await images.acquire(1, A, SOURCE)
+    assert len(opener.opened) == 1
+
+
+async def test_an_image_is_not_closed_under_a_reader_that_was_left_behind(
+    images: OpenImages, opener: FakeOpener
+) -> None:
+    slot = await images.acquire(1, A, SOURCE)
+    image = opener.opened[0]
+    image.hang = Event()
+    with pytest.raises(DeadlineError):
+        await images.read(slot, image.read_at, 0, 4)
+    images.release(slot)
+    images.discard(slot)
+    await trio.sleep(0.05)
+    assert not image.closed
+    image.hang.set()
+    await until(lambda: image.closed)
+
+
+async def test_a_read_that_comes_after_closing_is_refused() -> None:
+    image = FakeImage()
+    slot = Slot(1, image.as_image(), frozenset())
+    slot.retire()
+    slot.close_if_done()
+    with pytest.raises(VdifsError, match="closed"):
+        slot.take()
+
+
+async def test_sources_on_another_file_system_do_not_wait_for_one_that_hangs(nursery: trio.Nursery) -> None:
+    del nursery
+    threads, stuck = Threads(2, deadline=5), Event()
+    try:
+        async with trio.open_nursery() as inner:
+            for _ in range(2):
+                inner.start_soon(threads.run, frozenset({1}), stuck.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(1):
+                assert await threads.answer(frozenset({2}), lambda: "answer") == "answer"
+            stuck.set()
+    finally:
+        stuck.set()

@@ -1,0 +1,1 @@
+"""The format alone: no file is opened here."""

@@ -1,0 +1,1 @@
+"""The files: policy, permissions, layers and chains."""

@@ -1,0 +1,258 @@
+"""What a directory holds: found from headers alone, and in accord with what opening the chains says."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.source.blank import write_blank
+from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
+from vdifs.source.catalog import Catalog
+from vdifs.source.chain import Chain
+
+NAMES = ["a.qcow2", "b.qcow2", "vms/c.qcow2", "vms/d.qcow2", ".hidden/e.qcow2"]
+
+
+@contextmanager
+def scanned(source: Path, *, trusted: tuple[Path, ...] = (), exclude: tuple[str, ...] = ()) -> Iterator[Catalog]:
+    catalog = Catalog(os.fspath(source), trusted=[os.fspath(folder) for folder in trusted], exclude=exclude)
+    try:
+        catalog.scan()
+        yield catalog
+    finally:
+        catalog.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A source with a chain of three over two folders."""
+    source = tmp_path.resolve() / "source"
+    (source / "vms").mkdir(parents=True)
+    write_blank(source / "base.qcow2")
+    write_blank(source / "monday.qcow2", "base.qcow2", "qcow2")
+    write_blank(source / "vms" / "tuesday.qcow2", "../monday.qcow2", "qcow2")
+    return source
+
+
+def paths(catalog: Catalog, path: str) -> list[str]:
+    return [entry.path for entry in catalog.chain(path)]
+
+
+def test_a_chain_is_found_from_its_headers(source: Path) -> None:
+    with scanned(source) as catalog:
+        assert sorted(catalog.entries) == ["base.qcow2", "monday.qcow2", "vms/tuesday.qcow2"]
+        assert paths(catalog, "vms/tuesday.qcow2") == ["vms/tuesday.qcow2", "monday.qcow2", "base.qcow2"]
+        assert catalog.overlays("base.qcow2") == ("monday.qcow2", "vms/tuesday.qcow2")
+        assert catalog.overlays("monday.qcow2") == ("vms/tuesday.qcow2",)
+        assert catalog.overlays("vms/tuesday.qcow2") == ()
+
+
+def test_files_that_are_no_images_are_left_out(source: Path) -> None:
+    (source / "notes.txt").write_text("no image")
+    (source / "empty.qcow2").touch()
+    (source / "disk.raw").write_bytes(bytes(1000))
+    (source / "disk.img").write_bytes(bytes(1024))
+    write_blank(source / "renamed.txt")
+    with scanned(source) as catalog:
+        entries = catalog.entries
+        assert entries["disk.raw"].format == entries["disk.img"].format == "raw"
+        assert entries["disk.raw"].virtual_size == entries["disk.img"].virtual_size == 1024
+        assert entries["renamed.txt"].format == "qcow2"
+        assert "notes.txt" not in entries
+        assert "empty.qcow2" not in entries
+
+
+def test_a_raw_file_is_an_image_once_an_overlay_says_raw(source: Path) -> None:
+    (source / "disk").write_bytes(bytes(700))
+    write_blank(source / "top.qcow2", "disk", "raw")
+    with scanned(source) as catalog:
+        assert catalog.entries["disk"].format == "raw"
+        assert catalog.entries["disk"].virtual_size == 1024
+        assert catalog.overlays("disk") == ("top.qcow2",)
+
+
+def test_a_qcow2_that_an_overlay_calls_raw_stays_a_qcow2_and_gets_no_deltas_from_it(source: Path) -> None:
+    write_blank(source / "strange.qcow2", "base.qcow2", "raw")
+    with scanned(source) as catalog:
+        assert catalog.entries["base.qcow2"].format == "qcow2"
+        assert [entry.format for entry in catalog.chain("strange.qcow2")] == ["qcow2", "raw"]
+        assert "strange.qcow2" not in catalog.overlays("base.qcow2")
+
+
+def test_hidden_excluded_and_trusted_ancestors_are_images(source: Path, tmp_path: Path) -> None:
+    golden = tmp_path.resolve() / "golden"
+    golden.mkdir()
+    (source / ".cache").mkdir()
+    write_blank(golden / "gold.qcow2")
+    write_blank(source / ".cache" / "hidden.qcow2", f"{golden}/gold.qcow2", "qcow2")
+    write_blank(source / "top.qcow2", ".cache/hidden.qcow2", "qcow2")
+    trust_path = f"@trust{golden}/gold.qcow2"
+    with scanned(source, trusted=(golden,), exclude=("base*",)) as catalog:
+        assert paths(catalog, "top.qcow2") == ["top.qcow2", ".cache/hidden.qcow2", trust_path]
+        assert paths(catalog, "monday.qcow2") == ["monday.qcow2", "base.qcow2"]
+        assert catalog.overlays(trust_path) == (".cache/hidden.qcow2", "top.qcow2")
+
+
+def test_a_single_image_is_served_with_its_ancestors_alone(source: Path) -> None:
+    with scanned(source / "monday.qcow2") as catalog:
+        assert sorted(catalog.entries) == ["base.qcow2", "monday.qcow2"]
+
+
+def test_a_bad_image_stays_and_leaves_the_others_alone(source: Path) -> None:
+    write_blank(source / "bad.qcow2", cluster_bits=8)
+    write_blank(source / "on-bad.qcow2", "bad.qcow2", "qcow2")
+    with scanned(source) as catalog:
+        assert isinstance(catalog.entries["bad.qcow2"].problem, FormatError)
+        assert catalog.entries["on-bad.qcow2"].problem is None
+        for path in ("bad.qcow2", "on-bad.qcow2"):
+            with pytest.raises(FormatError, match="cluster_bits is 8"):
+                catalog.chain(path)
+        assert paths(catalog, "monday.qcow2") == ["monday.qcow2", "base.qcow2"]
+
+
+def test_a_missing_backing_file_is_named_with_who_names_it(source: Path) -> None:
+    write_blank(source / "orphan.qcow2", "gone.qcow2", "qcow2")
+    with scanned(source) as catalog, pytest.raises(ChainError, match=r"orphan.qcow2: its backing file .*gone.qcow2"):
+        catalog.chain("orphan.qcow2")
+
+
+def test_an_unknown_path_is_enoent(source: Path) -> None:
+    with scanned(source) as catalog, pytest.raises(StorageError) as caught:
+        catalog.chain("nothing")
+    assert caught.value.errno == 2
+
+
+def test_a_scan_tells_whether_anything_is_different(source: Path) -> None:
+    with scanned(source) as catalog:
+        assert not catalog.scan()
+        before = catalog.generation("vms/tuesday.qcow2")
+        write_blank(source / "new.qcow2")
+        assert catalog.scan()
+        assert not catalog.scan()
+        assert catalog.generation("vms/tuesday.qcow2") == before
+        write_blank(source / "base.qcow2", size=2 << 20)
+        assert catalog.scan()
+        assert catalog.generation("vms/tuesday.qcow2") != before
+        assert catalog.entries["base.qcow2"].virtual_size == 2 << 20
+        (source / "new.qcow2").unlink()
+        assert catalog.scan()
+        assert "new.qcow2" not in catalog.entries
+
+
+def test_a_backing_file_that_comes_back_heals_the_chain(source: Path) -> None:
+    write_blank(source / "orphan.qcow2", ".lost.qcow2", "qcow2")
+    with scanned(source) as catalog:
+        with pytest.raises(ChainError):
+            catalog.chain("orphan.qcow2")
+        write_blank(source / ".lost.qcow2")
+        assert catalog.scan()
+        assert paths(catalog, "orphan.qcow2") == ["orphan.qcow2", ".lost.qcow2"]
+        (source / ".lost.qcow2").unlink()
+        assert catalog.scan()
+        with pytest.raises(ChainError):
+            catalog.chain("orphan.qcow2")
+
+
+def test_only_the_owner_reads_what_lies_on_a_private_base(source: Path) -> None:
+    for image in source.rglob("*.qcow2"):
+        image.chmod(0o644)
+    (source / "base.qcow2").chmod(0o600)
+    with scanned(source) as catalog:
+        assert catalog.access("vms/tuesday.qcow2").mode & ~0o400 == 0
+        (source / "base.qcow2").chmod(0o644)
+        (source / "vms").chmod(0o700)
+        catalog.scan()
+        assert catalog.access("vms/tuesday.qcow2").mode & ~0o400 == 0
+
+
+@pytest.mark.parametrize("depth", [256, 257])
+def test_a_chain_has_at_most_256_images(tmp_path: Path, depth: int) -> None:
+    for index in range(depth):
+        write_blank(tmp_path / f"{index}.qcow2", f"{index - 1}.qcow2" if index else None, "qcow2" if index else None)
+    with scanned(tmp_path) as catalog:
+        if depth <= 256:
+            assert len(catalog.chain(f"{depth - 1}.qcow2")) == depth
+        else:
+            with pytest.raises(ChainError, match="too long") as caught:
+                catalog.chain(f"{depth - 1}.qcow2")
+            assert caught.value.errno == 40
+
+
+backings = st.sampled_from([None, "a.qcow2", "b.qcow2", "vms/c.qcow2", ".hidden/e.qcow2", "gone", "/etc/passwd", "x:y"])
+formats = st.sampled_from([None, "qcow2", "qcow2", "raw"])
+links = st.dictionaries(st.sampled_from(NAMES), st.tuples(backings, formats), min_size=1)
+
+
+@given(links=links)
+def test_the_catalog_says_of_a_chain_what_opening_it_says(
+    tmp_path_factory: pytest.TempPathFactory, links: dict[str, tuple[str | None, str | None]]
+) -> None:
+    source = tmp_path_factory.mktemp("catalog")
+    for name, (backing, backing_format) in links.items():
+        (source / name).parent.mkdir(exist_ok=True)
+        if backing and ":" not in backing and not backing.startswith("/"):
+            backing = os.path.relpath(backing, os.path.dirname(name))
+        write_blank(source / name, backing, backing_format if backing else None)
+    with scanned(source) as catalog:
+        for path in catalog.entries:
+            assert in_catalog(catalog, path) == when_opened(catalog, path), path
+
+
+Verdict = tuple[list[tuple[str, str]], type[VdifsError] | None, int]
+
+
+def in_catalog(catalog: Catalog, path: str) -> Verdict:
+    try:
+        return [(entry.path, entry.format) for entry in catalog.chain(path)], None, 0
+    except VdifsError as error:
+        return [], type(error), error.errno
+
+
+def when_opened(catalog: Catalog, path: str) -> Verdict:
+    try:
+        with Chain.open(catalog.policy, path) as chain:
+            return [(member.path, member.format) for member in chain.members], None, 0
+    except VdifsError as error:
+        return [], type(error), error.errno
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../outside", "nbd:host:1", "a\tb"])
+def test_an_image_with_an_unsafe_name_in_it_is_a_problem_of_its_own(source: Path, name: str) -> None:
+    write_blank(source / "evil.qcow2", name, "raw")
+    with scanned(source) as catalog:
+        assert isinstance(catalog.entries["evil.qcow2"].problem, PolicyError)
+        assert len(catalog.entries) == 4
+
+
+def test_a_scan_opens_nothing_outside_the_roots(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names in images lead to no open(2) but beneath the source: a FIFO there would hang, a device would act."""
+    write_blank(source / "evil.qcow2", "/dev/zero", "raw")
+    write_blank(source / "fifo.qcow2", "fifo", "raw")
+    os.mkfifo(source / "fifo")
+    with scanned(source) as catalog:
+        for path, kind in (("evil.qcow2", PolicyError), ("fifo.qcow2", ChainError)):
+            with pytest.raises(kind):
+                catalog.chain(path)
+
+
+def test_a_backing_format_other_than_qcow2_and_raw_is_not_supported(source: Path) -> None:
+    write_blank(source / "odd.qcow2", "base.qcow2", "vmdk")
+    with scanned(source) as catalog:
+        assert in_catalog(catalog, "odd.qcow2") == when_opened(catalog, "odd.qcow2") == ([], UnsupportedError, 95)
+
+
+@pytest.mark.parametrize("names", [("a.qcow2", "z.qcow2"), ("z.qcow2", "a.qcow2")], ids=["a is raw", "z is raw"])
+def test_a_hidden_qcow2_is_a_qcow2_whichever_overlay_is_looked_at_first(source: Path, names: tuple[str, str]) -> None:
+    """SPEC.md 2.1: a qcow2 that some overlay names as raw stays an image only as qcow2, hidden or not."""
+    as_raw, as_qcow2 = names
+    write_blank(source / ".hidden.qcow2")
+    write_blank(source / as_raw, ".hidden.qcow2", "raw")
+    write_blank(source / as_qcow2, ".hidden.qcow2", "qcow2")
+    with scanned(source) as catalog:
+        assert catalog.entries[".hidden.qcow2"].format == "qcow2"
+        for path in (as_raw, as_qcow2, ".hidden.qcow2"):
+            assert in_catalog(catalog, path) == when_opened(catalog, path)

@@ -1,0 +1,126 @@
+"""Finding files: regular ones only, nothing hidden, no link followed, wanted by the patterns."""
+
+import fnmatch
+import os
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vdifs.source.access import Permission
+from vdifs.source.hostfile import Fingerprint
+from vdifs.source.walk import Filter, vdifs_mounts, walk
+
+NAMES = ["a.qcow2", "b.qcow2", "a.raw", "vms", "old", ".hidden", "größe", "new\nline", "[x]", "link", "fifo"]
+PATTERNS = ["*.qcow2", "*.raw", "vms", "vms/*", "old/a.qcow2", "a.*", "[[]x]", "*", "größe"]
+
+Tree = dict[str, "Tree | None"]  # a folder's names; None is a file
+
+trees: st.SearchStrategy[Tree] = st.recursive(
+    st.dictionaries(st.sampled_from(NAMES), st.none(), max_size=4),
+    lambda inner: st.dictionaries(st.sampled_from(NAMES), st.one_of(st.none(), inner), max_size=5),
+    max_leaves=12,
+)
+
+
+def plant(folder: Path, tree: Tree, outside: Path) -> None:
+    folder.mkdir()
+    for name, inner in tree.items():
+        if name == "link":
+            (folder / name).symlink_to(outside if inner else outside / "file")
+        elif name == "fifo":
+            os.mkfifo(folder / name)
+        elif inner is None:
+            (folder / name).touch()
+        else:
+            plant(folder / name, inner, outside)
+
+
+def files_of(tree: Tree, above: str = "") -> list[str]:
+    """Return the paths that a walk without patterns must find."""
+    found: list[str] = []
+    for name, inner in tree.items():
+        if name.startswith(".") or name in ("link", "fifo"):
+            continue
+        found += [above + name] if inner is None else files_of(inner, f"{above}{name}/")
+    return found
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "file").touch()
+    return folder
+
+
+@given(tree=trees)
+def test_a_walk_finds_the_regular_files_that_are_not_hidden(
+    tmp_path_factory: pytest.TempPathFactory, outside: Path, tree: Tree
+) -> None:
+    root = tmp_path_factory.mktemp("walk") / "root"
+    plant(root, tree, outside)
+    found = {f.path: f for f in walk(os.fspath(root), Filter(), ())}
+    assert sorted(found) == sorted(files_of(tree))
+    for path, file in found.items():
+        status = (root / path).stat()
+        assert file.fingerprint == Fingerprint.of(status)
+        assert (file.uid, file.gid) == (status.st_uid, status.st_gid)
+        folders = [root / folder for folder in PurePosixPath(path).parents if folder != PurePosixPath()]
+        assert file.permissions == tuple(Permission.of(p.stat()) for p in (root / path, *folders))
+
+
+patterns = st.lists(st.sampled_from(PATTERNS), max_size=2)
+
+
+@given(tree=trees, include=patterns, exclude=patterns)
+def test_patterns_match_a_path_or_a_name_and_an_excluded_folder_is_not_entered(
+    tmp_path_factory: pytest.TempPathFactory, outside: Path, tree: Tree, include: list[str], exclude: list[str]
+) -> None:
+    root = tmp_path_factory.mktemp("walk") / "root"
+    plant(root, tree, outside)
+    wanted = [path for path in files_of(tree) if is_wanted(path, include, exclude)]
+    assert sorted(f.path for f in walk(os.fspath(root), Filter(include, exclude), ())) == sorted(wanted)
+
+
+def is_wanted(path: str, include: list[str], exclude: list[str]) -> bool:
+    def matches(part: PurePosixPath, among: list[str]) -> bool:
+        return any(fnmatch.fnmatchcase(text, p) for p in among for text in (str(part), part.name))
+
+    whole = PurePosixPath(path)
+    if any(matches(part, exclude) for part in (whole, *whole.parents) if part.name):
+        return False
+    return not include or matches(whole, include)
+
+
+def test_a_skipped_folder_is_not_entered(tmp_path: Path) -> None:
+    for folder in ("kept", "skipped", "kept/skipped"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").touch()
+    found = walk(os.fspath(tmp_path), Filter(), {os.fspath(tmp_path / "skipped")})
+    assert sorted(f.path for f in found) == ["kept/file", "kept/skipped/file"]
+
+
+def test_a_missing_root_is_as_good_as_empty(tmp_path: Path) -> None:
+    assert list(walk(os.fspath(tmp_path / "missing"), Filter(), ())) == []
+
+
+def test_a_folder_that_goes_while_it_is_walked_is_as_good_as_empty(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    steps = walk(os.fspath(tmp_path), Filter(), ())
+    first = next(steps)
+    for name in {"a", "b", "c"} - {first.path[0]}:
+        (tmp_path / name / "file").unlink()
+        (tmp_path / name).rmdir()
+    assert list(steps) == []
+
+
+def test_names_that_are_no_text_are_found(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.qcow2")).touch()
+    assert [os.fsencode(f.path) for f in walk(os.fspath(tmp_path), Filter(), ())] == [b"\xff\xfe.qcow2"]
+
+
+def test_the_mounts_of_this_machine_can_be_listed() -> None:
+    assert all(path.startswith("/") for path in vdifs_mounts())

@@ -1,0 +1,126 @@
+"""A reader of plain qcow2 files, as short as the specification allows and with nothing of vdifs in it.
+
+It reads what a synthetic file is promised to be (SPEC.md 2.2) and asserts each promise on the way.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+COPIED, ZERO = 1 << 63, 1
+
+
+class Cluster(Enum):
+    """What an L2 entry says."""
+
+    NOTHING = "nothing"
+    ZERO = "zero"
+    DATA = "data"
+
+
+@dataclass(frozen=True)
+class PlainReader:
+    """A whole synthetic file."""
+
+    file: bytes
+
+    def field(self, offset: int, form: str) -> int:
+        (value,) = struct.unpack_from(f">{form}", self.file, offset)
+        return int(value)
+
+    @property
+    def cluster_size(self) -> int:
+        return 1 << self.field(20, "I")
+
+    @property
+    def virtual_size(self) -> int:
+        return self.field(24, "Q")
+
+    @property
+    def backing_name(self) -> str | None:
+        offset, size = self.field(8, "Q"), self.field(16, "I")
+        return self.file[offset : offset + size].decode() if offset else None
+
+    def words(self, offset: int, count: int) -> tuple[int, ...]:
+        assert offset + 8 * count <= len(self.file)
+        return struct.unpack_from(f">{count}Q", self.file, offset)
+
+    def assert_plain(self) -> None:
+        """Version 3, no incompatible bit, 16-bit refcounts, no snapshots, nothing encrypted."""
+        assert self.file[:8] == b"QFI\xfb\0\0\0\3"
+        assert self.field(72, "Q") == 0
+        assert (self.field(96, "I"), self.field(100, "I")) == (4, 104)
+        assert (self.field(32, "I"), self.field(60, "I")) == (0, 0)
+        assert len(self.file) % self.cluster_size == 0
+
+    def assert_refcounts(self) -> None:
+        """Every cluster of the file counts 1, none behind it; every cluster is used exactly once."""
+        clusters = len(self.file) // self.cluster_size
+        counts: list[int] = []
+        blocks = [word for word in self.words(self.field(48, "Q"), self.field(56, "I") * self.cluster_size // 8) if word]
+        for block in blocks:
+            counts += struct.unpack_from(f">{self.cluster_size // 2}H", self.file, block)
+        assert counts[:clusters] == [1] * clusters
+        assert not any(counts[clusters:])
+        used = self.used_clusters(blocks)
+        assert sorted(used) == list(range(clusters))
+
+    def used_clusters(self, blocks: list[int]) -> list[int]:
+        """Return the index of every cluster that something points to, as often as something does."""
+
+        def region(offset: int, length: int) -> list[int]:
+            return list(range(offset // self.cluster_size, -(-(offset + length) // self.cluster_size)))
+
+        used = [0, *region(self.field(48, "Q"), self.field(56, "I") * self.cluster_size)]
+        used += [block // self.cluster_size for block in blocks]
+        used += region(self.field(40, "Q"), self.field(36, "I") * 8)
+        used += [table // self.cluster_size for table in self.l2_tables().values()]
+        return used + [place // self.cluster_size for kind, place in self.clusters() if kind is Cluster.DATA]
+
+    def l2_tables(self) -> dict[int, int]:
+        """Return the offset of each L2 table by its L1 index."""
+        entries = self.words(self.field(40, "Q"), self.field(36, "I"))
+        for entry in entries:
+            assert entry == 0 or entry & COPIED
+            assert (entry & ~COPIED) % self.cluster_size == 0
+        return {index: entry & ~COPIED for index, entry in enumerate(entries) if entry}
+
+    def clusters(self) -> list[tuple[Cluster, int]]:
+        """Return kind and host offset of every guest cluster."""
+        per_table = self.cluster_size // 8
+        tables = self.l2_tables()
+        found: list[tuple[Cluster, int]] = []
+        for index in range(self.field(36, "I")):
+            words = self.words(tables[index], per_table) if index in tables else (0,) * per_table
+            assert index not in tables or any(words), "an L2 table that holds nothing"
+            found += [self._cluster(word) for word in words]
+        disk = -(-self.virtual_size // self.cluster_size)
+        assert all(kind is Cluster.NOTHING for kind, _ in found[disk:])
+        return found[:disk]
+
+    def _cluster(self, word: int) -> tuple[Cluster, int]:
+        if not word:
+            return Cluster.NOTHING, 0
+        if word == ZERO:
+            return Cluster.ZERO, 0
+        assert word & COPIED
+        assert (word & ~COPIED) % self.cluster_size == 0
+        return Cluster.DATA, word & ~COPIED
+
+    def assert_data_in_guest_order(self) -> None:
+        places = [place for kind, place in self.clusters() if kind is Cluster.DATA]
+        first = len(self.file) - len(places) * self.cluster_size
+        assert places == [first + index * self.cluster_size for index in range(len(places))]
+
+    def contents(self, below: bytes) -> bytes:
+        """Return the guest contents over a backing disk `below`, which reads as zeros beyond its end."""
+        size = self.cluster_size
+        parts: list[bytes] = []
+        for index, (kind, place) in enumerate(self.clusters()):
+            if kind is Cluster.DATA:
+                parts.append(self.file[place : place + size])
+            elif kind is Cluster.ZERO:
+                parts.append(bytes(size))
+            else:
+                parts.append(below[index * size : (index + 1) * size].ljust(size, b"\0"))
+        return b"".join(parts)[: self.virtual_size]

@@ -1,0 +1,178 @@
+"""The laws of synthetic files, over chains of stated layers and read back by a reader that knows nothing of vdifs."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.source.stated import GRAIN, StatedChain, StatedLayer, stated_chains
+from tests.synthetic.plain_reader import Cluster, PlainReader
+from vdifs.extents import Kind
+from vdifs.source.layer import UNLIMITED
+from vdifs.synthetic.allocation import Allocation
+from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody
+from vdifs.synthetic.gather import Gatherer
+from vdifs.synthetic.layout import Backing, Layout
+
+BITS = st.sampled_from([9, 9, 10, 11, 12])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A chain, the cluster size of the output and, for a delta, its base: the index of a layer."""
+
+    stated: StatedChain
+    bits: int
+    base: int | None
+
+    def body(self) -> Qcow2Body:
+        chain = self.stated.chain
+        allocation = Allocation(chain, self.base, self.bits)
+        summary = allocation.summarize()
+        backing = None if self.base is None else Backing("base", "qcow2")
+        layout = Layout.plan(allocation.geometry, summary.l2_tables.count, summary.data_clusters, backing)
+        return Qcow2Body(layout, summary, allocation, Gatherer(chain))
+
+    def below(self) -> bytes:
+        """Return the guest contents of the base."""
+        return b"" if self.base is None else self.stated.below(self.base).contents()
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, delta: bool) -> Case:
+    stated = draw(stated_chains())
+    return Case(stated, draw(BITS), draw(st.integers(0, len(stated.layers) - 1)) if delta else None)
+
+
+fulls, deltas = cases(delta=False), cases(delta=True)
+
+
+def read(body: Body, offset: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    body.readinto(offset, memoryview(buffer), wait=True)
+    return bytes(buffer)
+
+
+def whole(body: Body) -> bytes:
+    return read(body, 0, body.size)
+
+
+@given(st.one_of(fulls, deltas))
+def test_a_synthetic_file_is_what_the_specification_promises(case: Case) -> None:
+    reader = PlainReader(whole(case.body()))
+    reader.assert_plain()
+    reader.assert_refcounts()
+    reader.assert_data_in_guest_order()
+    assert reader.cluster_size == 1 << case.bits
+    assert reader.virtual_size == case.stated.chain.virtual_size
+    assert reader.backing_name == (None if case.base is None else "base")
+
+
+@given(fulls)
+def test_a_full_image_holds_what_the_chain_holds(case: Case) -> None:
+    assert PlainReader(whole(case.body())).contents(b"") == case.stated.contents()
+
+
+@given(deltas)
+def test_a_delta_on_its_base_holds_what_the_chain_holds(case: Case) -> None:
+    assert PlainReader(whole(case.body())).contents(case.below()) == case.stated.contents()
+
+
+def kinds_by_cluster(stated: StatedChain, bits: int) -> list[set[Kind]]:
+    """Return what kinds each output cluster touches."""
+    kinds = stated.kinds()
+    step = (1 << bits) // GRAIN
+    return [set(kinds[at : at + step]) for at in range(0, len(kinds), step)]
+
+
+@given(fulls)
+def test_a_full_image_has_a_cluster_where_the_chain_has_data_and_nowhere_else(case: Case) -> None:
+    wanted = [
+        Cluster.DATA if Kind.DATA in kinds else Cluster.NOTHING for kinds in kinds_by_cluster(case.stated, case.bits)
+    ]
+    assert [kind for kind, _ in PlainReader(whole(case.body())).clusters()] == wanted
+
+
+@given(deltas)
+def test_a_delta_holds_what_lies_above_its_base_and_no_more(case: Case) -> None:
+    """Data where there is some above, or where zeros and data from below share a cluster; zeros where all is zeros."""
+    assert case.base is not None
+    size = case.stated.chain.virtual_size
+    bare = StatedLayer(((size, Kind.UNALLOCATED, 0),) if size else ())
+    above = StatedChain((bare, *case.stated.layers[: case.base]))
+    held, all_kinds = kinds_by_cluster(above, case.bits), kinds_by_cluster(case.stated, case.bits)
+    wanted = [wanted_of(kinds, in_all) for kinds, in_all in zip(held, all_kinds, strict=True)]
+    assert [kind for kind, _ in PlainReader(whole(case.body())).clusters()] == wanted
+
+
+def wanted_of(held: set[Kind], in_all: set[Kind]) -> Cluster:
+    if held == {Kind.UNALLOCATED}:
+        return Cluster.NOTHING
+    return Cluster.DATA if Kind.DATA in in_all else Cluster.ZERO
+
+
+@given(st.one_of(fulls, deltas), st.data())
+def test_any_range_is_a_slice_of_the_whole(case: Case, data: st.DataObject) -> None:
+    body = case.body()
+    contents = whole(body)
+    for _ in range(5):
+        start = data.draw(st.integers(0, body.size - 1))
+        end = data.draw(st.integers(start + 1, min(body.size, start + 5000)))
+        assert read(body, start, end - start) == contents[start:end]
+
+
+@given(st.one_of(fulls, deltas), st.integers(1, 3000))
+def test_reading_in_any_cuts_equals_reading_whole(case: Case, step: int) -> None:
+    body = case.body()
+    parts = [read(body, at, min(step, body.size - at)) for at in range(0, body.size, step)]
+    assert b"".join(parts) == whole(body)
+
+
+@given(stated_chains(), st.integers(1, 3000))
+def test_the_raw_view_is_the_guest_contents_in_any_cuts(stated: StatedChain, step: int) -> None:
+    chain = stated.chain
+    body = RawBody(Allocation(chain, None, 9), Gatherer(chain))
+    contents = stated.contents()
+    assert body.size == len(contents)
+    assert whole(body) == contents
+    parts = [read(body, at, min(step, body.size - at)) for at in range(0, body.size, step)]
+    assert b"".join(parts) == contents
+
+
+@given(st.one_of(fulls, deltas), st.sampled_from([512, 2048, 8192]))
+def test_how_much_is_resolved_at_once_does_not_matter(case: Case, max_range: int) -> None:
+    """The bytes are the same whether the disk is one window or many."""
+
+    def in_windows_of(size: int) -> bytes:
+        layers = tuple(replace(layer, max_range=size) for layer in case.stated.layers)
+        return whole(replace(case, stated=StatedChain(layers)).body())
+
+    assert in_windows_of(max_range) == in_windows_of(UNLIMITED)
+
+
+@given(stated_chains(), BITS, BITS)
+def test_a_full_image_of_deltas_is_the_full_image(stated: StatedChain, bits: int, other_bits: int) -> None:
+    """Each layer is replaced by its own delta against the next; what they hold together stays the same."""
+    below = b""
+    for depth in reversed(range(len(stated.layers))):
+        part = stated.below(depth)
+        base = None if depth == len(stated.layers) - 1 else 1
+        delta = PlainReader(whole(Case(part, bits if depth % 2 else other_bits, base).body()))
+        below = delta.contents(below)
+        assert below == part.contents()
+
+
+@given(stated_chains(), BITS)
+def test_the_base_against_itself_holds_nothing(stated: StatedChain, bits: int) -> None:
+    reader = PlainReader(whole(Case(stated, bits, 0).body()))
+    assert all(kind is Cluster.NOTHING for kind, _ in reader.clusters())
+    assert not reader.l2_tables()
+
+
+@pytest.mark.parametrize("bits", range(9, 22))
+def test_an_empty_disk_is_a_file_of_a_few_clusters(bits: int) -> None:
+    reader = PlainReader(whole(Case(StatedChain((StatedLayer(()),)), bits, None).body()))
+    reader.assert_plain()
+    reader.assert_refcounts()
+    assert len(reader.file) == 3 << bits

@@ -1,0 +1,177 @@
+"""Laws of the extents: whatever is done to runs, every byte of the disk keeps its meaning.
+
+The model is a disk byte by byte: for each one its kind, its layer and where it lies in that layer's file.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vdifs.extents import NO_LAYER, Extents, Kind
+
+Byte = tuple[Kind, int, int]  # kind, layer, host offset of this very byte (DATA) or L2 entry (COMPRESSED)
+
+ORIGINS = st.integers(0, 1 << 61)
+LENGTHS = st.integers(1, 48)
+
+
+def bytes_of(extents: Extents) -> list[Byte]:
+    """Return what `extents` say, byte by byte."""
+    found: list[Byte] = []
+    for start, stop, kind, layer, host in rows(extents):
+        for at in range(stop - start):
+            found.append((kind, layer, host + at if kind == Kind.DATA else host))
+    return found
+
+
+def rows(extents: Extents) -> list[tuple[int, int, Kind, int, int]]:
+    columns = (extents.start, extents.stop, extents.kind, extents.layer, extents.host)
+    start, stop, kind, layer, host = (column.tolist() for column in columns)
+    return [(a, b, Kind(k), n, h) for a, b, k, n, h in zip(start, stop, kind, layer, host, strict=True)]
+
+
+def assert_well_formed(extents: Extents, start: int, end: int) -> None:
+    """The promises of the class: four columns of their types, covering [start, end) in runs that are not empty."""
+    columns = (extents.start, extents.kind, extents.layer, extents.host)
+    assert [column.dtype for column in columns] == [np.int64, np.uint8, np.int16, np.int64]
+    assert {len(column) for column in columns} == {len(extents)}
+    assert (int(extents.start[0]), extents.end) == (start, end)
+    assert (extents.length > 0).all()
+
+
+@st.composite
+def disks(draw: st.DrawFn, start: int, length: int, layer: int) -> Extents:
+    """Draw what one layer says of [start, start + length)."""
+    found: list[tuple[int, Kind, int, int]] = []
+    at, previous = 0, 0
+    while at < length:
+        kind = draw(st.sampled_from(Kind))
+        size = min(draw(st.integers(1, 16)), length - at)
+        host = 0
+        if kind == Kind.DATA:
+            host = previous if draw(st.booleans()) else draw(st.integers(0, 64))
+            previous = host + size
+        elif kind == Kind.COMPRESSED:
+            host = draw(st.integers(1, 3))
+        found.append((start + at, kind, NO_LAYER if kind == Kind.UNALLOCATED else layer, host))
+        at += size
+    starts, kinds, layers, hosts = zip(*found, strict=True)
+    return Extents(
+        np.array(starts, np.int64),
+        np.array(kinds, np.uint8),
+        np.array(layers, np.int16),
+        np.array(hosts, np.int64),
+        start + length,
+    )
+
+
+@st.composite
+def stacks(draw: st.DrawFn, depth: int) -> list[Extents]:
+    """Draw `depth` layers of one range."""
+    start, length = draw(ORIGINS), draw(LENGTHS)
+    return [draw(disks(start, length, layer)) for layer in range(depth)]
+
+
+def overlaid(top: list[Byte], below: list[Byte]) -> list[Byte]:
+    return [b if a[0] == Kind.UNALLOCATED else a for a, b in zip(top, below, strict=True)]
+
+
+@given(stacks(2))
+def test_overlaying_takes_each_byte_from_below_where_the_top_has_none(layers: list[Extents]) -> None:
+    top, below = layers
+    result = top.over(below)
+    assert bytes_of(result) == overlaid(bytes_of(top), bytes_of(below))
+    assert_well_formed(result, int(top.start[0]), top.end)
+
+
+@given(stacks(3))
+def test_overlaying_is_associative(layers: list[Extents]) -> None:
+    a, b, c = layers
+    left, right = a.over(b).over(c), a.over(b.over(c))
+    assert bytes_of(left) == bytes_of(right)
+    assert rows(left.merged()) == rows(right.merged())
+
+
+@given(stacks(1))
+def test_nothing_over_a_range_and_a_range_over_nothing_are_that_range(layers: list[Extents]) -> None:
+    (extents,) = layers
+    nothing = Extents.uniform(int(extents.start[0]), extents.end, Kind.UNALLOCATED)
+    assert bytes_of(nothing.over(extents)) == bytes_of(extents.over(nothing)) == bytes_of(extents)
+
+
+@given(stacks(1))
+def test_merging_keeps_the_meaning_in_the_fewest_runs(layers: list[Extents]) -> None:
+    (extents,) = layers
+    merged = extents.merged()
+    assert bytes_of(merged) == bytes_of(extents)
+    assert_well_formed(merged, int(extents.start[0]), extents.end)
+    for (start, stop, kind, layer, host), (_, _, next_kind, next_layer, next_host) in pairwise(rows(merged)):
+        continued = host + stop - start if kind == Kind.DATA else host
+        assert (kind, layer, continued) != (next_kind, next_layer, next_host)
+
+
+@given(stacks(1))
+def test_merging_twice_is_merging_once(layers: list[Extents]) -> None:
+    (extents,) = layers
+    assert rows(extents.merged().merged()) == rows(extents.merged())
+
+
+@given(stacks(1), st.data())
+def test_a_part_of_a_range_is_a_slice_of_it(layers: list[Extents], data: st.DataObject) -> None:
+    (extents,) = layers
+    origin = int(extents.start[0])
+    low = data.draw(st.integers(origin, extents.end - 1))
+    high = data.draw(st.integers(low + 1, extents.end))
+    part = extents.between(low, high)
+    assert bytes_of(part) == bytes_of(extents)[low - origin : high - origin]
+    assert_well_formed(part, low, high)
+
+
+@given(stacks(1), st.data())
+def test_cutting_keeps_the_meaning_and_puts_a_boundary_at_every_cut(layers: list[Extents], data: st.DataObject) -> None:
+    (extents,) = layers
+    inside = st.integers(int(extents.start[0]), extents.end - 1)
+    at = sorted(data.draw(st.lists(inside, max_size=8)))
+    cut = extents.cut(np.array(at, np.int64))
+    assert bytes_of(cut) == bytes_of(extents)
+    assert_well_formed(cut, int(extents.start[0]), extents.end)
+    assert sorted({*at, *extents.start.tolist()}) == cut.start.tolist()
+
+
+@given(stacks(1), st.data())
+def test_joining_the_parts_of_a_range_gives_the_range(layers: list[Extents], data: st.DataObject) -> None:
+    (extents,) = layers
+    origin = int(extents.start[0])
+    cuts = data.draw(st.sets(st.integers(origin, extents.end), max_size=8))
+    edges = sorted({origin, extents.end, *cuts})
+    joined = Extents.joined([extents.between(low, high) for low, high in pairwise(edges)])
+    assert bytes_of(joined) == bytes_of(extents)
+    assert rows(joined.merged()) == rows(extents.merged())
+    assert_well_formed(joined, origin, extents.end)
+
+
+@given(stacks(1), st.sampled_from(Kind))
+def test_a_range_has_the_kinds_that_its_bytes_have(layers: list[Extents], kind: Kind) -> None:
+    (extents,) = layers
+    assert extents.has(kind) == any(byte[0] == kind for byte in bytes_of(extents))
+
+
+@given(ORIGINS, LENGTHS, st.sampled_from(Kind))
+def test_a_uniform_range_is_one_run(start: int, length: int, kind: Kind) -> None:
+    extents = Extents.uniform(start, start + length, kind, 3, 5)
+    assert rows(extents) == [(start, start + length, kind, 3, 5)]
+    assert_well_formed(extents, start, start + length)
+
+
+def test_compressed_neighbours_with_different_entries_stay_apart() -> None:
+    left = Extents.uniform(0, 512, Kind.COMPRESSED, 0, 0x1000)
+    right = Extents.uniform(512, 1024, Kind.COMPRESSED, 0, 0x1200)
+    assert len(Extents.joined([left, right])) == 2
+
+
+def test_data_that_continue_in_another_layer_stay_apart() -> None:
+    left = Extents.uniform(0, 512, Kind.DATA, 0, 0)
+    right = Extents.uniform(512, 1024, Kind.DATA, 1, 512)
+    assert len(Extents.joined([left, right])) == 2
