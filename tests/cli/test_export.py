@@ -83,6 +83,14 @@ def test_cluster_size_and_backing_name_are_as_asked(images: Path, tmp_path: Path
     oracle.compare(output, images / "tuesday.qcow2")
 
 
+def test_a_snapshot_is_named_after_an_at_sign(images: Path, tmp_path: Path, vdifs: Vdifs) -> None:
+    oracle.qemu_img("snapshot", "-c", "before", images / "monday.qcow2")
+    wanted = oracle.materialize(images / "monday.qcow2", tmp_path / "wanted.raw")
+    oracle.qemu_io("monday.qcow2", ["write -P 9 0 64k"], cwd=images)
+    assert vdifs("export", f"{images / 'monday.qcow2'}@before", tmp_path / "output.qcow2") == (0, "", "")
+    oracle.compare(tmp_path / "output.qcow2", wanted, right_format="raw")
+
+
 def test_an_existing_output_is_kept_unless_forced(images: Path, tmp_path: Path, vdifs: Vdifs) -> None:
     output = tmp_path / "output.qcow2"
     output.write_bytes(b"precious")
@@ -107,6 +115,7 @@ def test_a_member_of_the_chain_is_never_overwritten(member: str, images: Path, v
     ("output", "options"),
     [
         ("base.qcow2", []),
+        ("base.qcow2", ["--base", "alias.qcow2"]),
         ("output.qcow2", ["--backing-name", "output.qcow2"]),
         ("output.qcow2", ["--backing-name", "./sub/../output.qcow2"]),
         ("link/output.qcow2", ["--backing-name", "output.qcow2"]),
@@ -115,16 +124,17 @@ def test_a_member_of_the_chain_is_never_overwritten(member: str, images: Path, v
     ],
 )
 def test_an_output_that_its_backing_name_leads_to_is_never_written(
-    output: str, options: list[str], images: Path, tmp_path: Path, vdifs: Vdifs
+    output: str, options: list[str], images: Path, tmp_path: Path, vdifs: Vdifs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (images / "alias.qcow2").symlink_to("base.qcow2")
     folder = tmp_path / "out"
     (folder / "sub").mkdir(parents=True)
     (folder / "link").symlink_to(".")
     (folder / "leads-to-output.qcow2").symlink_to("output.qcow2")
     before = names_in(folder)
-    status, _, err = vdifs(
-        "export", images / "monday.qcow2", folder / output, "--base", images / "base.qcow2", "--force", *options
-    )
+    command = ["export", "monday.qcow2", folder / output, "--base", "base.qcow2", "--force", *options]
+    monkeypatch.chdir(images)
+    status, _, err = vdifs(*command)
     assert status == 2
     assert "lead back to it" in err
     assert names_in(folder) == before
@@ -193,6 +203,19 @@ def test_an_interrupted_export_leaves_no_file(number: signal.Signals, tmp_path: 
         rest = process.stderr.read()
     assert (process.returncode, rest.strip().splitlines()[-1]) == (1, b"vdifs: interrupted")
     assert names_in(tmp_path) == {"big.qcow2"}
+
+
+def test_an_export_under_nohup_survives_the_end_of_its_terminal(images: Path) -> None:
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        ["nohup", *COMMAND, "export", images / "tuesday.qcow2", "-"], stdout=writing, stderr=subprocess.PIPE
+    ) as process:
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            assert pipe.read(4) == b"QFI\xfb"
+            process.send_signal(signal.SIGHUP)
+            pipe.read()
+    assert process.returncode == 0
 
 
 def test_a_reader_of_the_pipe_that_has_enough_is_no_news(images: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import ExpectWarning
 from vdifs.errors import InUseError, VdifsError
 from vdifs.mount.boundary import answering_errno
+from vdifs.mount.complaints import Complaints
 from vdifs.mount.operations import Operations
 
 
@@ -29,7 +30,7 @@ class Broken:
 
 def broken_operations(error: Exception) -> Operations:
     stub: Any = Broken(error)
-    return Operations(stub, stub)
+    return Operations(stub, stub, Complaints())
 
 
 def test_the_handlers_are_those_of_a_read_only_file_system() -> None:
@@ -65,6 +66,8 @@ async def test_an_error_of_ours_keeps_its_errno_and_is_logged_once(expect_warnin
 
     @answering_errno
     class Handlers:
+        complaints = Complaints()
+
         async def read(self) -> None:
             raise InUseError("a.qcow2: is in use")
 
@@ -78,6 +81,8 @@ async def test_an_error_of_ours_keeps_its_errno_and_is_logged_once(expect_warnin
 async def test_what_happens_every_day_is_not_logged(code: int) -> None:
     @answering_errno
     class Handlers:
+        complaints = Complaints()
+
         async def lookup(self) -> None:
             raise VdifsError("nothing to see", errno=code)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.qemu import oracle, stamps
-from tests.qemu.chains import SourceChain, make_chain
+from tests.qemu.chains import MIB, Shape, SourceChain, make_chain
 
 OPERATIONS = [
     "write -s", "write -P 0", "write -z ", "write -z -u", "discard", "truncate",
@@ -28,6 +28,14 @@ def test_forty_seeds_leave_no_feature_out(tmp_path: Path) -> None:
     depths = [f"depth {depth}" for depth in range(1, 9)]
     sizes = ["longer overlay", "shorter overlay", "shorter in the middle", "odd raw base", "mixed cluster sizes"]
     assert [name for name in [*OPERATIONS, *cluster_sizes, *depths, *sizes] if not seen[name]] == []
+
+
+def test_ten_seeds_of_compressed_chains_have_all_kinds_of_clusters(tmp_path: Path) -> None:
+    shape = Shape(depth=range(2, 6), largest_disk=MIB, compressed=True, extended_l2=True)
+    chains = [make_chain(tmp_path / f"chain{seed}", seed, shape) for seed in range(10)]
+    recipes = "\n".join(line for chain in chains for line in chain.recipe)
+    wanted = ["write -c", "'compression_type': 'zstd'", "'extended_l2': 'on'"]
+    assert [name for name in wanted if name not in recipes] == []
 
 
 def features(chain: SourceChain) -> Iterator[str]:

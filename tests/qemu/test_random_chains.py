@@ -9,7 +9,7 @@ import pytest
 import vdifs
 from tests.qemu import oracle, stamps
 from tests.qemu.allocation import SourceAllocation, data_is_in_guest_order, held_clusters, seek_data, unlike
-from tests.qemu.chains import KIB, MIB, SourceChain, make_chain
+from tests.qemu.chains import KIB, MIB, Shape, SourceChain, make_chain
 from tests.qemu.copying import copy_in_pieces
 
 DEFAULT_CLUSTER_SIZE = 64 * KIB
@@ -18,9 +18,22 @@ DEFAULT_CLUSTER_SIZE = 64 * KIB
 @pytest.mark.seeds(40, long=300)
 @pytest.mark.timeout(600)
 def test_all_files_of_a_random_chain_are_what_qemu_reads_from_it(tmp_path: Path, seed: int, rng: Random) -> None:
-    chain = make_chain(tmp_path / "source", seed)
+    prove_all_files(make_chain(tmp_path / "source", seed), tmp_path / "tree", rng)
+
+
+@pytest.mark.seeds(10, long=100)
+@pytest.mark.timeout(600)
+def test_all_files_of_a_chain_with_compressed_clusters_and_subclusters_are_what_qemu_reads_from_it(
+    tmp_path: Path, seed: int, rng: Random
+) -> None:
+    shape = Shape(depth=range(2, 6), largest_disk=32 * MIB, compressed=True, extended_l2=True)
+    prove_all_files(make_chain(tmp_path / "source", seed, shape), tmp_path / "tree", rng)
+
+
+def prove_all_files(chain: SourceChain, root: Path, rng: Random) -> None:
+    """Prove each full image, each raw view and the delta of each image against itself and each of its ancestors."""
     with chain.explained():
-        tree = Tree(chain, tmp_path / "tree", rng)
+        tree = Tree(chain, root, rng)
         for image in range(len(chain.images)):
             if chain.standalone(image):
                 tree.prove_full(image)

@@ -68,6 +68,16 @@ def test_a_disk_of_any_size_has_an_l1_table_that_is_long_enough(
     prove_full(source, tmp_path / "full.qcow2")
 
 
+@pytest.mark.parametrize("clusters", [*range(225, 256), 16_000, 32_000])
+def test_refcounts_count_themselves_at_any_length_of_the_file(folder: Path, tmp_path: Path, clusters: int) -> None:
+    """With clusters of 512 a refcount block counts 256: one cluster more of data may need two more for refcounts."""
+    source = folder / "disk.qcow2"
+    oracle.create(source, 16 * MIB, options={"cluster_size": 512})
+    oracle.qemu_io(source, [f"write -P 5 0 {clusters * 512}"])
+    full = prove_full(source, tmp_path / "full.qcow2")
+    assert oracle.check(full)["image-end-offset"] == full.stat().st_size
+
+
 @pytest.mark.parametrize("size", [1, 511, 513, 1000, 65535, 65537, 1_000_001])
 def test_a_virtual_size_that_is_no_multiple_of_512_is_rounded_down(folder: Path, tmp_path: Path, size: int) -> None:
     source = folder / "disk.qcow2"

@@ -12,10 +12,13 @@ import vdifs
 from vdifs.cli.arguments import Size, trust_option
 from vdifs.cli.progress import progress_reports
 from vdifs.errors import UsageError, printable
+from vdifs.qcow2.header import Header
 from vdifs.source.naming import ImageName
 from vdifs.synthetic.export import export as export_image
 
 __all__ = ["export"]
+
+_HEAD = 4096  # more than a header, its extensions and a backing file name of 1023 bytes
 
 
 @click.command(short_help="Write a full image, a delta or raw contents to a file or pipe.")
@@ -70,24 +73,27 @@ def export(
         ) as opened,
     ):
         if output != "-" and base is not None:
-            _refuse_own_backing(output, backing_name or os.path.basename(base))
+            _refuse_own_backing(output, opened)
         with progress_reports(progress) as report:
             export_image(opened, output, overwrite=force, progress=report)
 
 
 @contextmanager
 def _signals_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end an export as Ctrl-C does: with no partly written file left."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """Let SIGTERM and SIGHUP end an export as Ctrl-C does, with no partly written file left; nohup still works."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def _refuse_own_backing(output: str, backing_name: str) -> None:
+def _refuse_own_backing(output: str, image: vdifs.Image) -> None:
     """Refuse an OUTPUT that would be its own backing file: the name in it resolves against OUTPUT's folder."""
+    backing_name = Header.parse(image.read_at(0, _HEAD)).backing_file or ""
     written = _without_links_above(output)
     backing = os.path.join(os.path.dirname(written), backing_name)
     if written in (_without_links_above(backing), os.path.realpath(backing)):

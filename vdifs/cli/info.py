@@ -55,10 +55,6 @@ class Described:
                 found.append("marked dirty: not closed properly; its refcounts may be wrong, its data are served")
             if self.header.backing_file is not None and self.header.backing_format is None:
                 found.append("no backing file format stated: the backing file is followed only if it is a qcow2")
-            if self.header.data_file is not None:
-                found.append("its data are in an external data file, which is not supported yet")
-            if self.header.nb_snapshots:
-                found.append("its internal snapshots are not offered yet")
         if self.backing_problem is not None:
             found.append(str(self.backing_problem))
         return found

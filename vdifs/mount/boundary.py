@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyfuse3
 
@@ -17,7 +17,14 @@ from vdifs.mount.complaints import Complaints
 
 __all__ = ["answering_errno"]
 
-C = TypeVar("C", bound=type)
+
+class Complaining(Protocol):
+    """What a class of handlers must have."""
+
+    complaints: Complaints
+
+
+C = TypeVar("C", bound=type[Complaining])
 _ORDINARY = frozenset({errno.ENOENT, errno.ESTALE, errno.ENODATA, errno.ENOTDIR, errno.EISDIR})
 """What programs meet every day, and the kernel partly deals with by itself: no line in the log."""
 
@@ -29,23 +36,22 @@ log = logging.getLogger("vdifs.mount")
 
 def answering_errno(operations: C) -> C:
     """Decorate a class so that each of its handlers (its own public async methods) lets out nothing but FUSEError."""
-    complaints = Complaints()
     for name, member in list(vars(operations).items()):
         if inspect.iscoroutinefunction(member) and not name.startswith("_"):
-            setattr(operations, name, _guarded(member, complaints))
+            setattr(operations, name, _guarded(member))
     return operations
 
 
-def _guarded(handler: Callable[..., Awaitable[Any]], complaints: Complaints) -> Callable[..., Awaitable[Any]]:
+def _guarded(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(handler)
-    async def guarded(*args: Any) -> Any:
+    async def guarded(self: Complaining, *args: Any) -> Any:
         try:
-            return await handler(*args)
+            return await handler(self, *args)
         except pyfuse3.FUSEError:
             raise
         except VdifsError as error:
             if error.errno not in _ORDINARY:
-                complaints.say(str(error))
+                self.complaints.say(str(error))
             raise pyfuse3.FUSEError(error.errno) from None
         except Exception as error:
             log.exception("%s failed", handler.__name__)

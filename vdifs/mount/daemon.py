@@ -49,7 +49,7 @@ def _run(options: MountOptions, ready: Ready) -> None:
         ready()
 
     try:
-        with logging_to(options), _failures_logged():
+        with logging_to(options), _failures_logged(options):
             _allow_many_files()
             keep_read_buffers()
             from vdifs.mount.serve import serve  # after the fork: the supervisor needs none of it
@@ -73,12 +73,13 @@ def _write_pid(path: str) -> None:
 
 
 @contextmanager
-def _failures_logged() -> Iterator[None]:
-    """Log what ends the daemon: in the background nobody else hears of it."""
+def _failures_logged(options: MountOptions) -> Iterator[None]:
+    """Log what ends the daemon, where the log is not what the caller prints the error to anyway."""
     try:
         yield
     except VdifsError as error:
-        log.error("%s", error)
+        if not (options.foreground and options.log_file is None):
+            log.error("%s", error)
         raise
     except Exception:
         log.exception("the daemon failed")

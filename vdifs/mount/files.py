@@ -58,7 +58,6 @@ class Files:
             attributes = self._namespace.peek(file)
         except SourceChangedError as error:
             self._images.release(slot)
-            self._moved(slot, error)
             raise MovedError(str(error)) from error
         except BaseException:
             self._images.release(slot)
@@ -128,13 +127,17 @@ class Files:
         return await self._images.read(slot, slot.image.read_at, offset, length)
 
     async def _check(self, slot: Slot) -> None:
-        """Raise SourceChangedError if the sources of an open image have changed."""
+        """Raise SourceChangedError, and see to what follows from it, if the sources of an open image have changed."""
         if slot.stale is not None:
             raise slot.stale
-        if slot.prompt:
-            slot.image.check_unchanged()
-        else:
-            await self._images.read(slot, slot.image.check_unchanged)
+        try:
+            if slot.prompt:
+                slot.image.check_unchanged()
+            else:
+                await self._images.read(slot, slot.image.check_unchanged)
+        except SourceChangedError as error:
+            self._moved(slot, error)
+            raise
 
     def _moved(self, slot: Slot, error: SourceChangedError) -> None:
         """Note that the sources of an open image have changed."""
@@ -143,7 +146,7 @@ class Files:
         slot.stale = error
         self._images.discard(slot)
         self._namespace.scanner.outdated()
-        if slot.users:
+        if any(handle.slot is slot for handle in self._handles.images()):
             self._namespace.complaints.say(str(error))
             self._tasks.spawn(self._drop_pages, slot.inode)
 
@@ -165,10 +168,8 @@ class Files:
     async def _watch_one(self, slot: Slot) -> None:
         try:
             await self._check(slot)
-        except SourceChangedError as error:
-            self._moved(slot, error)
         except (VdifsError, OSError):
-            pass  # a source that hangs or fails tells its readers by itself
+            pass  # one that changed was seen to; one that hangs or fails tells its readers by itself
         finally:
             self._checking.discard(slot)
 

@@ -23,6 +23,7 @@ from pyfuse3 import (
 
 from vdifs.mount.attributes import TIMEOUT_S, Attributes
 from vdifs.mount.boundary import answering_errno
+from vdifs.mount.complaints import Complaints
 from vdifs.mount.files import Files
 from vdifs.mount.listings import Listings
 from vdifs.mount.names import MAX_NAME
@@ -41,8 +42,9 @@ class Operations(pyfuse3.Operations):
 
     supports_dot_lookup = True
 
-    def __init__(self, namespace: Namespace, files: Files) -> None:
+    def __init__(self, namespace: Namespace, files: Files, complaints: Complaints) -> None:
         super().__init__()
+        self.complaints = complaints
         self._namespace = namespace
         self._files = files
         self._listings = Listings(namespace)

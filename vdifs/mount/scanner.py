@@ -43,6 +43,7 @@ class Scanner:
         self._running = False
         self._seen = time.monotonic()
         self._outdated = False
+        self._failure = ""
         self.last_duration = 0.0
         self.scans = 0
 
@@ -74,8 +75,9 @@ class Scanner:
         try:
             if await self._threads.run(_SCANS, self._catalog.scan):
                 self._on_change()
-        except (VdifsError, OSError) as error:
-            log.warning("the source cannot be searched: %s", error)
+            self._failure = ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, the tree stays as it was and the mount goes on
+            self._complain(error)
         finally:
             # Counted from the end: a search longer than MAX_AGE_S would else be repeated without a pause.
             self._seen = time.monotonic()
@@ -83,3 +85,13 @@ class Scanner:
             self.scans += 1
             self._running = False
             self._done.set()
+
+    def _complain(self, error: Exception) -> None:
+        """Log a failure, unless it is the one that the last scan had."""
+        if self._failure == repr(error):
+            return
+        self._failure = repr(error)
+        if isinstance(error, (VdifsError, OSError)):
+            log.warning("the source cannot be searched: %s", error)
+        else:
+            log.error("the search of the source failed", exc_info=error)

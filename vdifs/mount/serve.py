@@ -63,7 +63,7 @@ async def _serve(options: MountOptions, catalog: Catalog, supervisor: Supervisor
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
     namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes)
     files = Files(namespace, images, tasks, options, drop_pages)
-    with open_session(Operations(namespace, files), options) as mount:
+    with open_session(Operations(namespace, files, namespace.complaints), options) as mount:
         supervisor.watch(mount)
         async with trio.open_nursery() as nursery:
             tasks.start(nursery)

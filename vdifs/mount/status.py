@@ -12,7 +12,7 @@ from vdifs.mount.handles import Handle
 from vdifs.mount.options import MountOptions
 from vdifs.mount.tree import Tree
 
-__all__ = ["Counters", "Status", "name_fields", "status_json"]
+__all__ = ["Counters", "Status", "errno_name", "name_fields", "status_json"]
 
 SCHEMA = 1
 
@@ -57,6 +57,11 @@ def name_fields(key: str, name: str) -> dict[str, str]:
         return {key: exact.decode()}
     except UnicodeDecodeError:
         return {key: exact.decode(errors="replace"), f"{key}_hex": exact.hex()}
+
+
+def errno_name(number: int) -> str:
+    """Return the symbol of an errno; of the two names that 95 has on Linux the one that open(2) documents."""
+    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode.get(number, str(number))
 
 
 def _report(status: Status) -> dict[str, object]:
@@ -106,7 +111,7 @@ def _problems(status: Status) -> Iterable[dict[str, object]]:
 
 
 def _problem(error: VdifsError) -> dict[str, object]:
-    return {"errno": errno.errorcode.get(error.errno, str(error.errno)), "message": str(error)}
+    return {"errno": errno_name(error.errno), "message": str(error)}
 
 
 def _open_file(handle: Handle) -> dict[str, object]:

@@ -1,0 +1,13 @@
+"""Every test here needs QEMU's tools."""
+
+import pytest
+
+from tests.conftest import require_tool
+
+pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")
+
+
+@pytest.fixture(autouse=True)
+def qemu_tools() -> None:
+    require_tool("qemu-img")
+    require_tool("qemu-io")

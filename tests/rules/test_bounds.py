@@ -1,0 +1,224 @@
+"""Hostile headers: work and memory follow what is on disk, not what the header claims (DESIGN.md 8, RELIABILITY.md)."""
+
+import os
+import struct
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vdifs
+from tests.rules.images import COMPRESSED, COPIED, KIB, MIB, Image, make, pattern
+from tests.rules.test_backing_files import rebase
+from vdifs.source.catalog import Catalog
+
+GIB, EIB = 1 << 30, 1 << 60
+LARGE = 2 * MIB
+L1_MAX = 32 * MIB
+MOST_SECONDS = 1.0
+MOST_MEMORY = 64 * MIB
+
+Action = Callable[[], object]
+
+
+def within_a_second(action: Action) -> None:
+    """Run `action` within a second of this process's time."""
+    started = time.process_time()
+    action()
+    seconds = time.process_time() - started
+    assert seconds < MOST_SECONDS, f"took {seconds:.1f} s"
+
+
+def within_bounds(action: Action) -> None:
+    """Run `action` twice: within a second, and within 64 MiB of memory."""
+    within_a_second(action)
+    with traced() as peak:
+        action()
+    assert peak[0] < MOST_MEMORY, f"took {peak[0] >> 20} MiB"
+
+
+@contextmanager
+def traced() -> Iterator[list[int]]:
+    """Give a list that holds the peak of memory once the block has ended."""
+    peak = [0]
+    tracemalloc.start()
+    try:
+        yield peak
+    finally:
+        peak[0] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+
+def refuse(image: Image, match: str) -> Action:
+    def action() -> None:
+        with pytest.raises(vdifs.FormatError, match=match):
+            vdifs.open(image.path)
+
+    return action
+
+
+def serve(image: Image, **options: object) -> Action:
+    def action() -> None:
+        with vdifs.open(image.path, **options) as opened:  # type: ignore[arg-type] # passed on
+            for offset in (0, opened.size // 2, opened.size - 1):
+                opened.read_at(offset, 128 * KIB)
+
+    return action
+
+
+def claim(path: Path, *, bits: int = 21, size: int = 2 * EIB, l1_size: int = L1_MAX // 8) -> Image:
+    """Make an image that claims a huge disk; its L1 table begins behind everything else, and is a hole."""
+    image = make(path, MIB, cluster_size=1 << bits)
+    table = image.append(b"\0")
+    os.truncate(path, table + l1_size * 8)
+    return image.set(size=size, l1_size=l1_size, l1_table_offset=table)
+
+
+def fill_l1(image: Image, entries: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Image:
+    return image.write(image.get("l1_table_offset"), (entries.astype(">u8") | np.uint64(COPIED)).astype(">u8").tobytes())
+
+
+@pytest.mark.parametrize("view", ["qcow2", "raw"])
+def test_a_claim_of_2_eib_is_served_in_no_time(tmp_path: Path, view: str) -> None:
+    image = claim(tmp_path / "image.qcow2")
+    within_bounds(serve(image, view=view))
+
+
+def test_a_claim_of_2_eib_with_data_at_both_ends(tmp_path: Path) -> None:
+    image = claim(tmp_path / "image.qcow2")
+    for number, (l1_index, l2_index) in enumerate([(0, 0), (L1_MAX // 8 - 1, LARGE // 8 - 1)], 1):
+        data, table = image.append(pattern(number, LARGE)), image.append(bytes(LARGE))
+        image.write(table + 8 * l2_index, struct.pack(">Q", data | COPIED)).set_l1(l1_index, table | COPIED)
+    within_bounds(serve(image))
+    with vdifs.open(image.path, view="raw") as opened:
+        assert opened.read_at(0, LARGE + 1) == pattern(1, LARGE) + b"\0"
+        assert opened.read_at(2 * EIB - LARGE - 1, LARGE + 2) == b"\0" + pattern(2, LARGE)
+
+
+def test_l1_entries_that_share_an_l2_table_are_refused_in_no_time(tmp_path: Path) -> None:
+    """34 MiB that claim 2 EiB of data: every L1 entry points to one L2 table."""
+    image = claim(tmp_path / "image.qcow2")
+    table = image.append(pattern(1, LARGE))
+    fill_l1(image, np.full(L1_MAX // 8, table, np.int64))
+    within_bounds(refuse(image, "two L1 entries share the L2 table"))
+
+
+def test_l2_tables_beyond_the_end_of_the_file_are_refused_in_no_time(tmp_path: Path) -> None:
+    image = claim(tmp_path / "image.qcow2")
+    fill_l1(image, np.arange(L1_MAX // 8, dtype=np.int64) * LARGE + (1 << 50))
+    within_bounds(refuse(image, "the L2 table at 0x.* lies beyond the end of the file"))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(("bits", "tables"), [(9, 1 << 20), (16, 16384), (21, 2048)])
+def test_l2_tables_in_a_hole_of_the_file_cost_nothing(tmp_path: Path, bits: int, tables: int) -> None:
+    """A sparse file whose L2 tables were never written: they hold nothing, as its holes tell without reading them."""
+    coverage = (1 << bits) // 8 << bits
+    image = claim(tmp_path / "image.qcow2", bits=bits, size=tables * coverage, l1_size=tables)
+    first = image.append(b"\0")
+    os.truncate(image.path, first + (tables << bits))
+    fill_l1(image, (np.arange(tables, dtype=np.int64) << bits) + first)
+    within_bounds(serve(image))
+
+
+def test_tables_of_absurd_size_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB)
+    for field, match in (
+        ("l1_size", "the L1 table is .* bytes long, at most"),
+        ("refcount_table_clusters", "the refcount table is .* bytes long, at most"),
+        ("nb_snapshots", "the snapshot table is .* bytes long, at most"),
+    ):
+        honest = image.get(field)
+        within_bounds(refuse(image.set(**{field: 0xFFFFFFFF}), match))
+        image.set(**{field: honest})
+
+
+@pytest.mark.parametrize("where", ["in a hole", "beyond the end"])
+def test_65536_snapshots_that_are_not_there_cost_nothing(tmp_path: Path, where: str) -> None:
+    image = make(tmp_path / "image.qcow2", MIB)
+    table = 1 << 40
+    if where == "in a hole":
+        table = image.append(b"\0")
+        os.truncate(image.path, table + 64 * MIB)
+    image.set(nb_snapshots=65536, snapshots_offset=table)
+
+    def scan() -> None:
+        catalog = Catalog(os.fspath(tmp_path))
+        catalog.scan()
+        catalog.close()
+
+    within_a_second(serve(image))
+    within_a_second(scan)
+
+
+def test_a_first_cluster_full_of_extensions_is_read_within_bounds(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, cluster_size=LARGE // 4)
+    start = image.get("header_length")
+    image.write(start, struct.pack(">II", 0x12345678, 0) * ((LARGE // 4 - start) // 8))
+    within_bounds(serve(image))
+
+
+def test_a_feature_name_table_of_a_whole_cluster_is_read_within_bounds(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, cluster_size=LARGE)
+    image.extensions((0x6803F857, b"\0\5" + pattern(0x41, LARGE - 1024))).set(incompatible_features=1 << 5)
+
+    def action() -> None:
+        with pytest.raises(vdifs.UnsupportedError, match="unknown incompatible feature: AAAA"):
+            vdifs.open(image.path)
+
+    within_bounds(action)
+
+
+def test_a_disk_of_clusters_that_all_inflate_from_one_is_opened_in_no_time(tmp_path: Path) -> None:
+    """Two kilobytes stand for 512 MiB; only what is read is inflated, one cluster at a time."""
+    image = make(tmp_path / "image.qcow2", 512 * MIB, "write -P 1 0 64k")
+    stream = zlib.compressobj(wbits=-12)
+    offset = image.append(stream.compress(pattern(7)) + stream.flush())
+    image.write(image.l2_place(0), struct.pack(">Q", COMPRESSED | offset) * 8192)
+    within_bounds(serve(image))
+    within_bounds(serve(image, view="raw"))
+
+
+def test_clusters_of_2_mib_that_inflate_from_one_are_read_within_bounds(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", 64 * LARGE, "write -P 1 0 2M", cluster_size=LARGE)
+    stream = zlib.compressobj(wbits=-12)
+    packed = stream.compress(bytes(LARGE)) + stream.flush()
+    offset = image.append(packed)
+    x = 62 - (21 - 8)
+    image.write(image.l2_place(0), struct.pack(">Q", COMPRESSED | (len(packed) // 512) << x | offset) * 64)
+    within_bounds(serve(image, view="raw"))
+
+
+def test_a_data_cluster_that_is_used_everywhere_is_opened_in_no_time(tmp_path: Path) -> None:
+    """4 MiB that claim 512 GiB of data."""
+    image = make(tmp_path / "image.qcow2", 512 * GIB, "write -P 1 0 2M", cluster_size=LARGE)
+    image.write(image.l2_place(0), struct.pack(">Q", image.l2_entry(0)) * (LARGE // 8))
+    within_bounds(serve(image))
+
+
+def test_zeros_beyond_a_short_backing_file_of_2_eib_are_laid_out_in_no_time(tmp_path: Path) -> None:
+    make(tmp_path / "base.qcow2", MIB, "write -P 0xbb 0 1M")
+    make(tmp_path / "middle.qcow2", MIB, backing=("base.qcow2", "qcow2"))
+    top = make(tmp_path / "top.qcow2", MIB, cluster_size=LARGE)
+    table = top.append(b"\0")
+    os.truncate(top.path, table + L1_MAX)
+    rebase(top.set(size=2 * EIB, l1_size=L1_MAX // 8, l1_table_offset=table), "middle.qcow2")
+    within_bounds(serve(top, base=tmp_path / "base.qcow2"))
+
+
+def test_a_chain_of_32_that_claim_2_eib_each_is_served_within_bounds(tmp_path: Path) -> None:
+    for index in range(32):
+        image = claim(tmp_path / f"{index}.qcow2")
+        if index:
+            rebase(image, f"{index - 1}.qcow2")
+    within_bounds(serve(Image(tmp_path / "31.qcow2")))
+
+
+def test_an_image_of_64_tib_is_served_within_bounds(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", 64 << 40, "write -P 1 0 64k", f"write -P 2 {32 << 40} 64k")
+    within_bounds(serve(image))

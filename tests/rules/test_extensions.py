@@ -1,0 +1,175 @@
+"""QCOW2.md, 'Header extensions'."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+import vdifs
+from tests.qemu import oracle
+from tests.rules.images import (
+    CLUSTER,
+    MIB,
+    Image,
+    both_read,
+    both_refuse,
+    contents,
+    format_error,
+    make,
+    pattern,
+    qemu_contents,
+)
+
+WRITTEN = pattern(1) + bytes(MIB - CLUSTER)
+BACKING_FORMAT, FEATURE_NAMES, BITMAPS, LUKS = 0xE2792ACA, 0x6803F857, 0x23852875, 0x0537BE77
+DATA_FILE, HIDDEN, UNKNOWN = 0x44415441, 0x76617465, 0x12345678
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    return make(tmp_path / "image.qcow2", MIB, "write -P 1 0 64k")
+
+
+@pytest.fixture
+def overlay(tmp_path: Path, image: Image) -> Image:
+    """An overlay that holds nothing; its extensions end where the name of its backing file begins."""
+    return make(tmp_path / "overlay.qcow2", MIB, backing=("image.qcow2", "qcow2"))
+
+
+def area(image: Image) -> int:
+    """Return the bytes between the header and the backing file name."""
+    return image.get("backing_file_offset") - image.get("header_length")
+
+
+def head(kind: int, length: int) -> bytes:
+    return struct.pack(">II", kind, length)
+
+
+def test_extensions_begin_where_the_header_ends(image: Image) -> None:
+    image.set(header_length=200).write(200, head(BACKING_FORMAT, 16) + bytes(24))
+    both_refuse(image, "the backing format is 16 bytes long, at most 15 are allowed")
+
+
+def test_extensions_of_version_2_begin_at_72(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", compat="0.10")
+    both_refuse(image.write(72, head(BACKING_FORMAT, 16) + bytes(24)), "the backing format is 16 bytes long")
+
+
+def test_extensions_end_at_the_backing_file_name(overlay: Image) -> None:
+    room = area(overlay)
+    overlay.write(overlay.get("header_length"), head(UNKNOWN, room - 8))
+    assert both_read(overlay) == WRITTEN
+    overlay.write(overlay.get("header_length"), head(UNKNOWN, room - 7))
+    both_refuse(overlay, f"is {room - 7} bytes long, but the area for extensions ends after {room - 8}")
+
+
+def test_extensions_end_with_the_first_cluster_where_there_is_no_name(image: Image) -> None:
+    room = CLUSTER - image.get("header_length")
+    image.write(image.get("header_length"), head(UNKNOWN, room - 8))
+    assert both_read(image) == WRITTEN
+    image.write(image.get("header_length"), head(UNKNOWN, room - 7))
+    both_refuse(image, f"is {room - 7} bytes long, but the area for extensions ends after {room - 8}")
+
+
+def test_an_extension_longer_than_its_area_is_refused(image: Image) -> None:
+    both_refuse(image.write(image.get("header_length"), head(UNKNOWN, 0xFFFFFFFF)), "0x12345678 at 0x70 is 4294967295")
+
+
+def test_extensions_are_padded_to_8(overlay: Image, tmp_path: Path) -> None:
+    """The format stands behind an extension of 3 bytes and 5 of padding, which need not be zeros."""
+    packed = head(UNKNOWN, 3) + b"abcdefgh" + head(BACKING_FORMAT, 3) + b"raw\0\0\0\0\0" + head(0, 0)
+    overlay.write(overlay.get("header_length"), packed)
+    raw = (tmp_path / "image.qcow2").read_bytes()
+    assert both_read(overlay) == raw[:MIB].ljust(MIB, b"\0")
+
+
+def test_type_0_ends_the_extensions(overlay: Image) -> None:
+    end = overlay.extensions((BACKING_FORMAT, b"qcow2")).get("header_length") + 16
+    assert both_read(overlay.write(end, head(0, 0) + head(BACKING_FORMAT, 0xFFFFFFFF))) == WRITTEN
+    assert both_read(overlay.write(end, head(0, 8) + head(BACKING_FORMAT, 0xFFFFFFFF))) == WRITTEN
+
+
+def test_type_0_ends_the_extensions_though_qemu_looks_at_its_length(overlay: Image) -> None:
+    overlay.write(overlay.get("header_length"), head(0, 0xFFFFFFFF))
+    assert contents(overlay, trusted=[overlay.path.parent]) == WRITTEN
+    assert qemu_contents(overlay) is None
+
+
+def test_an_area_too_short_for_an_extension_has_none(overlay: Image) -> None:
+    overlay.set(header_length=overlay.get("backing_file_offset") - 7)
+    assert contents(overlay) == WRITTEN
+
+
+@pytest.mark.parametrize("length", [16, 100])
+def test_backing_format_is_shorter_than_16_bytes(image: Image, length: int) -> None:
+    both_refuse(image.extensions((BACKING_FORMAT, b"q" * length)), f"the backing format is {length} bytes long")
+
+
+def test_backing_format_is_read_by_its_name(overlay: Image) -> None:
+    overlay.extensions((BACKING_FORMAT, b"vmdk"))
+    with pytest.raises(vdifs.UnsupportedError, match="states the format 'vmdk': only qcow2 and raw are read"):
+        vdifs.open(overlay.path)
+
+
+def test_backing_format_given_twice_is_the_last(overlay: Image, tmp_path: Path) -> None:
+    overlay.extensions((BACKING_FORMAT, b"qcow2"), (BACKING_FORMAT, b"raw"))
+    assert both_read(overlay) == (tmp_path / "image.qcow2").read_bytes().ljust(MIB, b"\0")[:MIB]
+
+
+def test_feature_names_are_entries_of_48_bytes(image: Image) -> None:
+    table = b"".join(struct.pack(">BB46s", 0, bit, b"name %d" % bit) for bit in (40, 41))
+    image.extensions((FEATURE_NAMES, table)).set(incompatible_features=1 << 41 | 1 << 42)
+    both_refuse(image, "unknown incompatible feature: name 41, bit 42;", kind=vdifs.UnsupportedError, code=95)
+
+
+@pytest.mark.parametrize("length", [0, 1, 47, 49])
+def test_feature_names_with_a_broken_tail_are_read(image: Image, length: int) -> None:
+    assert both_read(image.extensions((FEATURE_NAMES, b"x" * length))) == WRITTEN
+
+
+def test_bitmaps_are_left_alone(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, "write -P 1 0 64k")
+    oracle.qemu_img("bitmap", "--add", "--enable", image.path, "changes")
+    image.io("write -P 1 0 64k")
+    assert image.get("autoclear_features") & 1
+    assert both_read(image) == WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"), [(BITMAPS, 23), (LUKS, 16), (LUKS, 15)], ids=["bitmaps too short", "luks", "luks too short"]
+)
+def test_bitmaps_and_luks_headers_are_not_looked_into_though_qemu_does(image: Image, kind: int, length: int) -> None:
+    """Neither says anything about the bytes of an image that is not encrypted."""
+    assert contents(image.extensions((kind, bytes(length)))) == WRITTEN
+    assert qemu_contents(image) is None
+
+
+def test_bitmaps_of_24_bytes_are_read_by_both_whatever_they_say(image: Image) -> None:
+    assert both_read(image.extensions((BITMAPS, b"x" * 24))) == WRITTEN
+
+
+def test_a_data_file_name_without_the_feature_bit_means_nothing(image: Image) -> None:
+    assert both_read(image.extensions((DATA_FILE, b"/etc/passwd"))) == WRITTEN
+
+
+def test_the_hidden_flag_of_xcp_ng_is_read_and_serves(image: Image) -> None:
+    image.extensions((HIDDEN, b"\1"))
+    assert both_read(image) == WRITTEN
+
+
+def test_others_are_ignored(image: Image) -> None:
+    assert both_read(image.extensions((UNKNOWN, b"x" * 1000), (1, b""), (0xFFFFFFFF, b"y"))) == WRITTEN
+
+
+def test_an_extension_may_lie_far_into_a_large_first_cluster(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, cluster_size=2 * MIB)
+    image.extensions((UNKNOWN, bytes(MIB)), (BACKING_FORMAT, b"x" * 16))
+    both_refuse(image, "the backing format is 16 bytes long")
+
+
+def test_a_file_that_ends_within_the_extensions_is_refused(image: Image) -> None:
+    image.write(image.get("header_length"), head(UNKNOWN, 1000))
+    with image.path.open("r+b") as file:
+        file.truncate(200)
+    with format_error("but the area for extensions ends after"):
+        vdifs.open(image.path)
