@@ -21,6 +21,8 @@ from vdifs.source.hostfile import HostFile
 __all__ = ["TRUST_PREFIX", "Policy"]
 
 TRUST_PREFIX = "@trust/"
+_DETOUR = re.compile(r"(?:^|/)(?!\.\.?/)[^/]+/+(?:\./+)*\.\.(?:/|$)")
+"""A `..` behind a folder's name: `a/../b` is `b` only if `a` is no link."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -135,8 +137,23 @@ class Policy:
         where = f"{printable(self.display(overlay))}: it names {printable(name)!r}"
         if _CONTROL.search(name):
             raise PolicyError(f"{where}, with a control character in it: rename the file and rebase the image")
+        if _DETOUR.search(name) and not self._is_plain_folder(overlay, posixpath.dirname(name)):
+            raise PolicyError(
+                f"{where}: its '..' follows what is no folder beneath the source: rebase it on a plain name"
+            )
         if ":" in name.split("/", 1)[0]:
             raise PolicyError(f"{where}, a protocol: only files are followed; rebase the image on a file")
+
+    def _is_plain_folder(self, overlay: str, folder: str) -> bool:
+        """Tell whether `folder`, as an image names it, is reached beneath the source root, and through no link."""
+        if folder.startswith("/") or overlay.startswith(TRUST_PREFIX):
+            return False
+        path = posixpath.join(posixpath.dirname(overlay), folder) or "."
+        try:
+            os.close(open_beneath(self._root.fd, path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
 
     def _find(self, path: str) -> tuple[_Root, str]:
         if not path.startswith(TRUST_PREFIX):
