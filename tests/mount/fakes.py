@@ -37,6 +37,7 @@ class FakeCatalog:
     def __init__(self, *entries: Entry) -> None:
         self.next = {each.path: each for each in entries}
         self.entries: Mapping[str, Entry] = dict(self.next)
+        self.problems: tuple[VdifsError, ...] = ()
         self.scans = 0
 
     def scan(self) -> bool:

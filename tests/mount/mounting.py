@@ -206,8 +206,13 @@ class Mounts:
             mounted.pid = _pid_in(mounted)
         return mounted
 
+    def end_all(self) -> list[str]:
+        """Unmount every mount; return what is wrong with what they leave behind."""
+        return [problem for mounted in reversed(self._made) for problem in mounted.clear_away()]
+
     def clear_away(self) -> list[str]:
-        found = [problem for mounted in reversed(self._made) for problem in mounted.clear_away()]
+        """Do the same, and see that nothing else is mounted in the scratch folder."""
+        found = self.end_all()
         left = [each.mountpoint for each in mounts() if each.mountpoint.startswith(f"{self.scratch}/")]
         for mountpoint in reversed(left):
             subprocess.run(["umount", "-l", mountpoint], capture_output=True)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.source.stated import GRAIN, StatedChain, StatedLayer, stated_chains
-from tests.synthetic.plain_reader import Cluster, PlainReader
+from tests.synthetic.plain_reader import Holds, PlainReader
 from vdifs.extents import Kind
+from vdifs.qcow2.geometry import Geometry
 from vdifs.source.layer import UNLIMITED
 from vdifs.synthetic.allocation import Allocation
 from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody
@@ -16,19 +17,22 @@ from vdifs.synthetic.gather import Gatherer
 from vdifs.synthetic.layout import Backing, Layout
 
 BITS = st.sampled_from([9, 9, 10, 11, 12])
+EXTENDED_BITS = 11
+"""With extended entries: subclusters of GRAIN bytes, smaller than any that a real image has."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A chain, the cluster size of the output and, for a delta, its base: the index of a layer."""
+    """A chain, the clusters of the output and, for a delta, its base: the index of a layer."""
 
     stated: StatedChain
     bits: int
     base: int | None
+    extended: bool = False
 
     def body(self) -> Qcow2Body:
         chain = self.stated.chain
-        allocation = Allocation(chain, self.base, self.bits)
+        allocation = Allocation(chain, self.base, Geometry(self.bits, chain.virtual_size, self.extended))
         summary = allocation.summarize()
         backing = None if self.base is None else Backing("base", "qcow2")
         layout = Layout.plan(allocation.geometry, summary.l2_tables.count, summary.data_clusters, backing)
@@ -42,7 +46,10 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn, *, delta: bool) -> Case:
     stated = draw(stated_chains())
-    return Case(stated, draw(BITS), draw(st.integers(0, len(stated.layers) - 1)) if delta else None)
+    base = draw(st.integers(0, len(stated.layers) - 1)) if delta else None
+    if draw(st.booleans()):
+        return Case(stated, EXTENDED_BITS, base, extended=True)
+    return Case(stated, draw(BITS), base)
 
 
 fulls, deltas = cases(delta=False), cases(delta=True)
@@ -79,37 +86,37 @@ def test_a_delta_on_its_base_holds_what_the_chain_holds(case: Case) -> None:
     assert PlainReader(whole(case.body())).contents(case.below()) == case.stated.contents()
 
 
-def kinds_by_cluster(stated: StatedChain, bits: int) -> list[set[Kind]]:
-    """Return what kinds each output cluster touches."""
-    kinds = stated.kinds()
-    step = (1 << bits) // GRAIN
+def kinds_by_unit(stated: StatedChain, size: int) -> list[set[Kind]]:
+    """Return what kinds each cluster or subcluster of the output touches."""
+    kinds, step = stated.kinds(), size // GRAIN
     return [set(kinds[at : at + step]) for at in range(0, len(kinds), step)]
 
 
 @given(fulls)
-def test_a_full_image_has_a_cluster_where_the_chain_has_data_and_nowhere_else(case: Case) -> None:
-    wanted = [
-        Cluster.DATA if Kind.DATA in kinds else Cluster.NOTHING for kinds in kinds_by_cluster(case.stated, case.bits)
+def test_a_full_image_has_data_where_the_chain_has_data_and_nowhere_else(case: Case) -> None:
+    reader = PlainReader(whole(case.body()))
+    kinds = kinds_by_unit(case.stated, reader.unit_size)
+    assert [holds for holds, _ in reader.units()] == [
+        Holds.DATA if Kind.DATA in among else Holds.NOTHING for among in kinds
     ]
-    assert [kind for kind, _ in PlainReader(whole(case.body())).clusters()] == wanted
 
 
 @given(deltas)
 def test_a_delta_holds_what_lies_above_its_base_and_no_more(case: Case) -> None:
     """Data where there is some above, or where zeros and data from below share a cluster; zeros where all is zeros."""
     assert case.base is not None
+    reader = PlainReader(whole(case.body()))
     size = case.stated.chain.virtual_size
-    bare = StatedLayer(((size, Kind.UNALLOCATED, 0),) if size else ())
-    above = StatedChain((bare, *case.stated.layers[: case.base]))
-    held, all_kinds = kinds_by_cluster(above, case.bits), kinds_by_cluster(case.stated, case.bits)
-    wanted = [wanted_of(kinds, in_all) for kinds, in_all in zip(held, all_kinds, strict=True)]
-    assert [kind for kind, _ in PlainReader(whole(case.body())).clusters()] == wanted
+    untouched = StatedLayer(((size, Kind.UNALLOCATED, 0),) if size else ())
+    above = StatedChain((untouched, *case.stated.layers[: case.base]))
+    held, in_all = kinds_by_unit(above, reader.unit_size), kinds_by_unit(case.stated, reader.unit_size)
+    assert [holds for holds, _ in reader.units()] == [wanted_of(*pair) for pair in zip(held, in_all, strict=True)]
 
 
-def wanted_of(held: set[Kind], in_all: set[Kind]) -> Cluster:
+def wanted_of(held: set[Kind], in_all: set[Kind]) -> Holds:
     if held == {Kind.UNALLOCATED}:
-        return Cluster.NOTHING
-    return Cluster.DATA if Kind.DATA in in_all else Cluster.ZERO
+        return Holds.NOTHING
+    return Holds.DATA if Kind.DATA in in_all else Holds.ZERO
 
 
 @given(st.one_of(fulls, deltas), st.data())
@@ -132,7 +139,7 @@ def test_reading_in_any_cuts_equals_reading_whole(case: Case, step: int) -> None
 @given(stated_chains(), st.integers(1, 3000))
 def test_the_raw_view_is_the_guest_contents_in_any_cuts(stated: StatedChain, step: int) -> None:
     chain = stated.chain
-    body = RawBody(Allocation(chain, None, 9), Gatherer(chain))
+    body = RawBody(Allocation(chain, None, Geometry(9, chain.virtual_size)), Gatherer(chain))
     contents = stated.contents()
     assert body.size == len(contents)
     assert whole(body) == contents
@@ -166,7 +173,7 @@ def test_a_full_image_of_deltas_is_the_full_image(stated: StatedChain, bits: int
 @given(stated_chains(), BITS)
 def test_the_base_against_itself_holds_nothing(stated: StatedChain, bits: int) -> None:
     reader = PlainReader(whole(Case(stated, bits, 0).body()))
-    assert all(kind is Cluster.NOTHING for kind, _ in reader.clusters())
+    assert all(holds is Holds.NOTHING for holds, _ in reader.units())
     assert not reader.l2_tables()
 
 

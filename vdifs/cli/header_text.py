@@ -58,6 +58,8 @@ def header_fields(header: Header, full_backing_name: str | None) -> dict[str, ob
     fields["compression type"] = f"{h.compression_type} ({_COMPRESSION_NAMES[CompressionType(h.compression_type)]})"
     if h.data_file is not None:
         fields["data file"] = h.data_file
+    if h.hidden:
+        fields["hidden"] = "yes, XCP-ng's mark"
     for number, extension in enumerate(h.extensions, 1):
         fields[f"extension {number}"] = (
             f"{extension.type:#010x} ({_meaning(extension)}), {counted(len(extension.data), 'byte', 'bytes')}"

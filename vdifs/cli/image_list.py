@@ -22,6 +22,7 @@ class ListedImage:
     backing_path: str | None
     own_data: int | None
     problem: VdifsError | None
+    hidden: bool = False
 
 
 def survey(catalog: Catalog) -> dict[str, ListedImage]:
@@ -47,6 +48,7 @@ def survey(catalog: Catalog) -> dict[str, ListedImage]:
             entry.backing_path,
             own_data.get((path, entry.format)),
             entry.problem or problems.get(path),
+            entry.header is not None and entry.header.hidden,
         )
         for path, entry in sorted(catalog.entries.items())
     }

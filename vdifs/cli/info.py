@@ -11,12 +11,16 @@ from typing import Any
 import click
 
 from vdifs.cli.arguments import Output, output_option, trust_option
+from vdifs.cli.extras_text import bitmap_fields, bitmaps_json, snapshot_fields, snapshots_json
 from vdifs.cli.header_text import header_fields, header_json, qemu_format_specific
 from vdifs.cli.text import echo_fields, echo_json, json_name, size_text, size_with_bytes
 from vdifs.errors import ChainError, FormatError, PolicyError, VdifsError
-from vdifs.qcow2.geometry import SECTOR, round_up
+from vdifs.qcow2.bitmaps import Bitmap
+from vdifs.qcow2.geometry import SECTOR, round_down, round_up
 from vdifs.qcow2.header import Header, Incompatible
-from vdifs.source.members import RAW_SUFFIXES, read_header
+from vdifs.qcow2.snapshots import Snapshot
+from vdifs.source.members import RAW_SUFFIXES, find_snapshot, read_bitmaps, read_header, read_snapshots
+from vdifs.source.naming import ImageName
 from vdifs.source.policy import Policy
 
 __all__ = ["info"]
@@ -33,11 +37,19 @@ class Described:
     identity: tuple[int, int]
     backing_path: str | None
     backing_problem: VdifsError | None
+    snapshots: tuple[Snapshot, ...] = ()
+    bitmaps: tuple[Bitmap, ...] = ()
+    label: str | None = None
+    snapshot: Snapshot | None = None
 
     @property
     def virtual_size(self) -> int:
         """Bytes of guest disk."""
-        return round_up(self.file_length, SECTOR) if self.header is None else self.header.virtual_size
+        if self.header is None:
+            return round_up(self.file_length, SECTOR)
+        if self.snapshot is None or self.snapshot.disk_size is None:
+            return self.header.virtual_size
+        return round_down(self.snapshot.disk_size, SECTOR)
 
     @property
     def full_backing_name(self) -> str | None:
@@ -67,9 +79,11 @@ class Described:
 @output_option
 def info(image: str, backing_chain: bool, trusted: tuple[str, ...], output: Output) -> None:
     """Show every field of the header of IMAGE, and what it means."""
-    policy, path = Policy.for_image(image, trusted)
+    named = ImageName.parse(image)
+    policy, path = Policy.for_image(named.path, trusted)
     with policy:
-        described = list(_chain(policy, path, image)) if backing_chain else [_describe(policy, path, image, None)]
+        top = _describe(policy, path, named.path, None, named.snapshot)
+        described = list(_chain(policy, top)) if backing_chain else [top]
     if output == "json":
         values = [_as_json(each) for each in described]
         echo_json(values if backing_chain else values[0])
@@ -80,11 +94,10 @@ def info(image: str, backing_chain: bool, trusted: tuple[str, ...], output: Outp
         echo_fields(_as_fields(each))
 
 
-def _chain(policy: Policy, path: str, name: str) -> Iterator[Described]:
+def _chain(policy: Policy, described: Described) -> Iterator[Described]:
     seen: set[tuple[int, int]] = set()
-    stated: str | None = None
     while True:
-        described = _describe(policy, path, name, stated)
+        name = described.name
         if described.identity in seen:
             raise ChainError(f"{name}: it is in its own chain: rebase one of the images that name it")
         seen.add(described.identity)
@@ -94,16 +107,19 @@ def _chain(policy: Policy, path: str, name: str) -> Iterator[Described]:
         if described.backing_path is None:
             raise described.backing_problem or ChainError(f"{name}: its backing file cannot be found")
         path, name = described.backing_path, described.full_backing_name or described.backing_path
-        stated = described.header.backing_format
+        described = _describe(policy, path, name, described.header.backing_format)
 
 
-def _describe(policy: Policy, path: str, name: str, stated: str | None) -> Described:
+def _describe(policy: Policy, path: str, name: str, stated: str | None, snapshot: str | None = None) -> Described:
     file = policy.open(path)
     try:
         header = None if stated == "raw" else read_header(file)
         if header is None and stated != "raw" and (stated is not None or not path.endswith(RAW_SUFFIXES)):
             raise FormatError(f"{file.name}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
         status = file.status
+        snapshots = read_snapshots(file, header) if header else ()
+        bitmaps = read_bitmaps(file, header) if header else ()
+        label, chosen = (None, None) if snapshot is None else find_snapshot(file, snapshots, snapshot)
     finally:
         file.close()
     backing_path, problem = None, None
@@ -113,16 +129,21 @@ def _describe(policy: Policy, path: str, name: str, stated: str | None) -> Descr
         except PolicyError as error:
             problem = error
     disk_size, identity = status.st_blocks * 512, (status.st_dev, status.st_ino)
-    return Described(name, header, status.st_size, disk_size, identity, backing_path, problem)
+    return Described(
+        name, header, status.st_size, disk_size, identity, backing_path, problem, snapshots, bitmaps, label, chosen
+    )
 
 
 def _as_fields(image: Described) -> dict[str, object]:
     fields: dict[str, object] = {"image": image.name, "file format": "raw" if image.header is None else "qcow2"}
+    if image.label is not None:
+        fields["snapshot"] = image.label
     fields["virtual size"] = size_with_bytes(image.virtual_size)
     fields["file length"] = size_with_bytes(image.file_length)
     fields["disk size"] = size_text(image.disk_size)
     if image.header is not None:
         fields |= header_fields(image.header, image.full_backing_name)
+        fields |= snapshot_fields(image.snapshots) | bitmap_fields(image.bitmaps)
     for number, warning in enumerate(image.warnings, 1):
         fields["warning" if len(image.warnings) == 1 else f"warning {number}"] = warning
     return fields
@@ -139,7 +160,15 @@ def _as_json(image: Described) -> dict[str, Any]:
     if (header := image.header) is not None:
         value["cluster-size"] = header.cluster_size
         value["dirty-flag"] = bool(header.incompatible_features & Incompatible.DIRTY)
-        value["format-specific"] = {"type": "qcow2", "data": qemu_format_specific(header)}
+        specific = qemu_format_specific(header)
+        if image.bitmaps:
+            specific["bitmaps"] = bitmaps_json(image.bitmaps)
+        value["format-specific"] = {"type": "qcow2", "data": specific}
+        value["hidden"] = header.hidden
+        if image.snapshots:
+            value["snapshots"] = snapshots_json(image.snapshots)
+        if image.label is not None:
+            value |= json_name("snapshot", image.label)
         if header.backing_file is not None:
             value |= json_name("backing-filename", header.backing_file)
             value |= json_name("full-backing-filename", image.full_backing_name or header.backing_file)

@@ -41,6 +41,8 @@ def _as_json(image: ListedImage) -> dict[str, Any]:
         value["own-data"] = image.own_data
     if image.backing_path is not None:
         value |= json_name("backing-name", image.backing_path)
+    if image.hidden:
+        value["hidden"] = True
     if image.problem is not None:
         value["problem"] = str(image.problem)
     return value
@@ -58,6 +60,8 @@ def _echo_tree(images: dict[str, ListedImage]) -> None:
         above, path = waiting.pop()
         image = images[path]
         label = Text.assemble(printable(path), (f"  {_sizes(image)}", "dim"))
+        if image.hidden:
+            label.append("  hidden", "dim")
         if image.problem is not None:
             label.append(f"  {image.problem}", "red")
         branch = above.add(label)

@@ -41,6 +41,7 @@ class Scanner:
         self._tasks = tasks
         self._done = trio.Event()
         self._running = False
+        self._begun = 0.0
         self._seen = time.monotonic()
         self._outdated = False
         self._failure = ""
@@ -52,20 +53,21 @@ class Scanner:
         self._outdated = True
 
     async def fresh(self) -> None:
-        """Return once the tree is young enough; at once if it is, at the latest when patience is at its end."""
-        if not self._is_old():
-            return
-        with trio.move_on_after(_PATIENCE_S):
-            while self._is_old():
-                if not self._running:
-                    self._begin()
+        """Return once the tree is young enough: at once if it is, and if the scan under way has hung for too long."""
+        while self._is_old():
+            if not self._running:
+                self._begin()
+            with trio.move_on_at(self._begun + _PATIENCE_S) as patience:
                 await self._done.wait()
+            if patience.cancelled_caught:
+                return
 
     def _is_old(self) -> bool:
         return self._outdated or time.monotonic() - self._seen > MAX_AGE_S
 
     def _begin(self) -> None:
         self._running = True
+        self._begun = trio.current_time()
         self._done = trio.Event()
         self._tasks.spawn(self._scan)  # so that the scan outlives the request that wanted it
 

@@ -34,6 +34,10 @@ class Catalog(Protocol):
     def entries(self) -> Mapping[str, Entry]:
         """The images by PATH."""
 
+    @property
+    def problems(self) -> Iterable[VdifsError]:
+        """Why snapshots are not offered."""
+
     def chain(self, path: str) -> tuple[Entry, ...]:
         """Return an image and its ancestors, top first; raises VdifsError."""
 
@@ -135,6 +139,7 @@ class Tree:
 
     def problems(self) -> Iterator[VdifsError]:
         """Yield why names are not offered."""
+        yield from self._catalog.problems
         for section in (names.FULL, names.RAW, names.DELTA):
             yield from self._section(section).problems
         for base in self._entries:

@@ -1,7 +1,5 @@
 """One compressed cluster to bytes, bounded by the cluster size: 2 KiB of a hostile image may hold megabytes."""
 
-import io
-
 import zstandard
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
@@ -38,7 +36,7 @@ def inflate(packed: bytes, cluster_size: int, compression: CompressionType) -> b
 def _inflate_zstd(packed: bytes, cluster_size: int) -> bytes:
     """Inflate perhaps several frames; `max_output_size` would be no bound, since a frame header overrules it."""
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
-    with decompressor.stream_reader(io.BytesIO(packed), read_across_frames=True) as reader:
+    with decompressor.stream_reader(packed, read_across_frames=True) as reader:
         parts: list[bytes] = []
         missing = cluster_size
         while missing and (part := reader.read(missing)):

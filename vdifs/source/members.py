@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, printable
+from vdifs.qcow2.bitmaps import Bitmap, parse_bitmaps
 from vdifs.qcow2.extensions import has_end_mark
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.qcow2.header import MAGIC, Header, Incompatible
@@ -14,7 +15,16 @@ from vdifs.source.layer import Layer, RawLayer
 from vdifs.source.policy import Policy
 from vdifs.source.qcow2_layer import L1Place, Qcow2Layer
 
-__all__ = ["MAX_DEPTH", "RAW_SUFFIXES", "Member", "open_members", "read_header", "read_snapshots"]
+__all__ = [
+    "MAX_DEPTH",
+    "RAW_SUFFIXES",
+    "Member",
+    "find_snapshot",
+    "open_members",
+    "read_bitmaps",
+    "read_header",
+    "read_snapshots",
+]
 
 MAX_DEPTH = 256
 RAW_SUFFIXES = (".raw", ".img")
@@ -101,6 +111,28 @@ def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
         raise FormatError(f"{file.name}: {error}") from error
 
 
+def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
+    """Return the dirty bitmaps of `file`. Raises FormatError with the file's name in front."""
+    try:
+        return parse_bitmaps(header, file.read_at)
+    except FormatError as error:
+        raise FormatError(f"{file.name}: {error}") from error
+
+
+def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) -> tuple[str, Snapshot]:
+    """Return label and entry of the snapshot whose label, else name, else ID, is `wanted`. Raises ChainError."""
+    labels = snapshot_labels(snapshots)
+    for names in (labels, [s.name for s in snapshots], [s.id for s in snapshots]):
+        if wanted in names:
+            index = list(names).index(wanted)
+            return labels[index], snapshots[index]
+    listed = ", ".join(printable(label) for label in labels) or "none"
+    raise ChainError(
+        f"{file.name}: it has no snapshot {printable(wanted)!r}: choose one of its snapshots ({listed})",
+        errno=errno.ENOENT,
+    )
+
+
 def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: ExitStack) -> HostFile:
     """Open a file of the chain; namer: the image that names it, None for the image that was asked for."""
     try:
@@ -142,7 +174,7 @@ def _member(
     data = _data_file(policy, path, file, header, opened)
     place = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
     if snapshot is not None:
-        label, chosen = _find_snapshot(file, snapshots, snapshot)
+        label, chosen = find_snapshot(file, snapshots, snapshot)
         path = f"{path}@{label}"
         size = header.virtual_size if chosen.disk_size is None else chosen.disk_size
         place = L1Place(chosen.l1_table_offset, chosen.l1_size, size)
@@ -155,17 +187,3 @@ def _data_file(policy: Policy, path: str, file: HostFile, header: Header, opened
     if not header.data_file:
         raise FormatError(f"{file.name}: it keeps its data in an external data file, but does not name one")
     return _open(policy, policy.resolve(path, header.data_file), file, "data file", opened)
-
-
-def _find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) -> tuple[str, Snapshot]:
-    """Return label and entry of the snapshot whose label, else name, else ID, is `wanted`."""
-    labels = snapshot_labels(snapshots)
-    for names in (labels, [s.name for s in snapshots], [s.id for s in snapshots]):
-        if wanted in names:
-            index = list(names).index(wanted)
-            return labels[index], snapshots[index]
-    listed = ", ".join(printable(label) for label in labels) or "none"
-    raise ChainError(
-        f"{file.name}: it has no snapshot {printable(wanted)!r}: choose one of its snapshots ({listed})",
-        errno=errno.ENOENT,
-    )

@@ -1,0 +1,134 @@
+"""Sources that hang or fail: their own readers get EIO, nobody else notices, and all is well when it is over."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.mount import images
+from tests.mount.mounting import ROOT, Mounted, Mounts, eventually
+from tests.qemu import oracle
+from tests.qemu.stamps import difference, stamped
+
+DEADLINE_S = 1.0
+MIB = 1 << 20
+
+
+@dataclass
+class Faulty:
+    """A source of which the folder `slow` lies on a file system that can be told to hang or to fail."""
+
+    source: Path
+    flags: Path
+
+    def begin(self, what: str) -> None:
+        (self.flags / what).touch()
+
+    def end(self, what: str) -> None:
+        (self.flags / what).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def faulty(mounts: Mounts, source: Path) -> Iterator[Faulty]:
+    backing, flags, slow = mounts.scratch / "backing", mounts.scratch / "flags", source / "slow"
+    images.week(backing)
+    flags.mkdir()
+    slow.mkdir()
+    command = [sys.executable, "-m", "tests.mount.hanging", str(backing), str(slow), str(flags)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        eventually(lambda: os.path.ismount(slow))
+        made = Faulty(source, flags)
+        yield made
+        made.end("hang")
+        assert mounts.end_all() == []
+        subprocess.run(["umount", slow] if os.geteuid() == 0 else ["fusermount3", "-u", slow], check=True)
+        assert process.wait(10) == 0
+
+
+@pytest.fixture
+def mounted(mounts: Mounts, faulty: Faulty) -> Mounted:
+    return mounts(faulty.source, deadline=DEADLINE_S)
+
+
+def errno_of_read(path: Path, offset: int = 0) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.pread(descriptor, 4096, offset)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "read"
+
+
+def test_a_slow_source_is_served_like_any_other(mounted: Mounted, faulty: Faulty) -> None:
+    oracle.compare(mounted / "full/slow/tuesday.qcow2", faulty.flags.parent / "backing/tuesday.qcow2")
+
+
+def test_readers_of_a_source_that_hangs_get_eio_and_nobody_else_waits(mounted: Mounted, faulty: Faulty) -> None:
+    mounted.expect_log("the source did not answer within 1 s")
+    hung, good = mounted / "raw/slow/base.qcow2.raw", mounted / "raw/tuesday.qcow2.raw"
+    assert hung.stat().st_size == images.SIZE
+    with hung.open("rb", buffering=0), ThreadPoolExecutor(60) as pool:
+        faulty.begin("hang")
+        began = time.monotonic()
+        readers = [pool.submit(errno_of_read, hung, number * 65536) for number in range(60)]
+        time.sleep(0.3)
+        slowest = 0.0
+        for number in range(200):
+            moment = time.monotonic()
+            assert errno_of_read(good, number * 65536) == "read"
+            assert good.stat().st_size == images.SIZE
+            slowest = max(slowest, time.monotonic() - moment)
+        assert {reader.result() for reader in readers} == {"EIO"}
+        assert time.monotonic() - began < 4 * DEADLINE_S + 1
+        assert slowest < 1.3
+        assert "tuesday.qcow2" in os.listdir(mounted / "full")
+        faulty.end("hang")
+        eventually(lambda: errno_of_read(hung, MIB) == "read")
+    data = hung.read_bytes()
+    assert difference(data[: 3 * MIB], stamped(0, 3 * MIB, 1), 0) is None
+
+
+def test_an_image_that_nobody_has_looked_into_hangs_alone_too(mounted: Mounted, faulty: Faulty) -> None:
+    mounted.expect_log("the source did not answer within 1 s")
+    faulty.begin("hang")
+    assert errno_of_read(mounted / "raw/slow/monday.qcow2.raw") == "EIO"
+    assert errno_of_read(mounted / "raw/monday.qcow2.raw") == "read"
+    faulty.end("hang")
+    eventually(lambda: errno_of_read(mounted / "raw/slow/monday.qcow2.raw") == "read")
+
+
+def test_a_mount_whose_source_hangs_can_be_unmounted(mounted: Mounted, faulty: Faulty) -> None:
+    mounted.allow_log("the source did not answer within 1 s")
+    hung = mounted / "raw/slow/base.qcow2.raw"
+    with hung.open("rb", buffering=0), ThreadPoolExecutor(4) as pool:
+        faulty.begin("hang")
+        readers = [pool.submit(errno_of_read, hung) for _ in range(4)]
+        time.sleep(0.2)
+        mounted.kill(signal.SIGTERM)
+        mounted.wait_until_gone(within=5)
+        assert {reader.result() for reader in readers} <= {"EIO", "ENOTCONN", "ECONNABORTED"}
+
+
+def test_a_read_error_of_the_source_is_eio_and_passes(mounted: Mounted, faulty: Faulty) -> None:
+    mounted.expect_log(r"base.qcow2: reading at 0x[0-9a-f]+ failed")
+    failing = mounted / "raw/slow/base.qcow2.raw"
+    with failing.open("rb", buffering=0) as file:
+        faulty.begin("fail")
+        for _ in range(20):
+            with pytest.raises(OSError, match="Input/output error"):
+                os.pread(file.fileno(), 4096, MIB)
+        assert errno_of_read(mounted / "raw/base.qcow2.raw") == "read"
+        faulty.end("fail")
+        assert difference(os.pread(file.fileno(), 4096, MIB), stamped(MIB, 4096, 1), MIB) is None
