@@ -1,11 +1,12 @@
 """An image to a file or to standard output, without a mount.
 
-A file is written under a temporary name beside its target and renamed when complete: whoever sees the target sees all
+A new file is written under a temporary name beside its target and renamed when complete: whoever sees the target sees all
 of it. Runs of zeros become holes.
 """
 
 import errno
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,7 +34,10 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
     if output == "-":
         export_to_descriptor(image, sys.stdout.fileno(), progress)
         return
-    _check_output(image, output, overwrite)
+    existing = _check_output(image, output, overwrite)
+    if existing is not None and not stat.S_ISREG(existing.st_mode):
+        _export_in_place(image, output, progress)
+        return
     with _renamed_when_complete(output) as fd:
         _write_sparse(image, fd, progress)
 
@@ -48,18 +52,38 @@ def export_to_descriptor(image: Image, fd: int, progress: Progress | None = None
             progress(min(offset + _CHUNK, image.size), image.size)
 
 
-def _check_output(image: Image, output: str, overwrite: bool) -> None:
+def _export_in_place(image: Image, output: str, progress: Progress | None) -> None:
+    """Write to a named pipe or a device, which a rename would replace by a file."""
+    try:
+        fd = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise StorageError.from_os(output, error, "name a file that can be written") from error
+    try:
+        export_to_descriptor(image, fd, progress)
+    except OSError as error:
+        raise StorageError.from_os(
+            output, error, _REMEDIES.get(error.errno or 0, "it was not written whole")
+        ) from error
+    finally:
+        os.close(fd)
+
+
+def _check_output(image: Image, output: str, overwrite: bool) -> os.stat_result | None:
+    """Return the stat of `output`, None if it does not exist; raise UsageError if it must not be written."""
     try:
         st = os.stat(output)
     except FileNotFoundError:
-        return
+        return None
     except OSError as error:
         raise StorageError.from_os(output, error, "name a file that can be written") from error
     for file in image.chain.files:
         if (st.st_dev, st.st_ino) == file.fingerprint[:2]:
             raise UsageError(f"{printable(output)}: it is a file of the chain that is read: choose another name")
-    if not overwrite:
+    if stat.S_ISDIR(st.st_mode):
+        raise UsageError(f"{printable(output)}: is a directory: name a file in it")
+    if not overwrite and not stat.S_ISFIFO(st.st_mode) and not stat.S_ISCHR(st.st_mode):
         raise UsageError(f"{printable(output)}: exists already: choose another name, or give --force")
+    return st
 
 
 @contextmanager
