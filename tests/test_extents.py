@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from vdifs.extents import NO_LAYER, Extents, Kind
 
-Byte = tuple[Kind, int, int]  # kind, layer, host offset of this very byte (DATA) or L2 entry (COMPRESSED)
+Byte = tuple[Kind, int, int]  # kind, layer, host offset of this very byte, if it has one, or L2 entry (COMPRESSED)
+
+HAVE_OFFSETS = {Kind.DATA, Kind.UNALLOCATED_ALLOC, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT_ALLOC}
 
 ORIGINS = st.integers(0, 1 << 61)
 LENGTHS = st.integers(1, 48)
@@ -22,7 +24,7 @@ def bytes_of(extents: Extents) -> list[Byte]:
     found: list[Byte] = []
     for start, stop, kind, layer, host in rows(extents):
         for at in range(stop - start):
-            found.append((kind, layer, host + at if kind == Kind.DATA else host))
+            found.append((kind, layer, host + at if kind in HAVE_OFFSETS else host))
     return found
 
 
@@ -50,7 +52,7 @@ def disks(draw: st.DrawFn, start: int, length: int, layer: int) -> Extents:
         kind = draw(st.sampled_from(Kind))
         size = min(draw(st.integers(1, 16)), length - at)
         host = 0
-        if kind == Kind.DATA:
+        if kind in HAVE_OFFSETS:
             host = previous if draw(st.booleans()) else draw(st.integers(0, 64))
             previous = host + size
         elif kind == Kind.COMPRESSED:
@@ -108,7 +110,7 @@ def test_merging_keeps_the_meaning_in_the_fewest_runs(layers: list[Extents]) -> 
     assert bytes_of(merged) == bytes_of(extents)
     assert_well_formed(merged, int(extents.start[0]), extents.end)
     for (start, stop, kind, layer, host), (_, _, next_kind, next_layer, next_host) in pairwise(rows(merged)):
-        continued = host + stop - start if kind == Kind.DATA else host
+        continued = host + stop - start if kind in HAVE_OFFSETS else host
         assert (kind, layer, continued) != (next_kind, next_layer, next_host)
 
 
@@ -156,6 +158,12 @@ def test_joining_the_parts_of_a_range_gives_the_range(layers: list[Extents], dat
 def test_a_range_has_the_kinds_that_its_bytes_have(layers: list[Extents], kind: Kind) -> None:
     (extents,) = layers
     assert extents.has(kind) == any(byte[0] == kind for byte in bytes_of(extents))
+
+
+@given(stacks(1))
+def test_a_run_has_an_offset_if_its_kind_has_one(layers: list[Extents]) -> None:
+    (extents,) = layers
+    assert extents.has_offset.tolist() == [kind in HAVE_OFFSETS for _, _, kind, _, _ in rows(extents)]
 
 
 @given(ORIGINS, LENGTHS, st.sampled_from(Kind))

@@ -16,6 +16,7 @@ from vdifs.qcow2.entries import (
     decode_extended_l2,
     decode_l1,
     decode_l2,
+    encode_extended_l2,
     encode_tables,
 )
 from vdifs.qcow2.geometry import Geometry
@@ -25,6 +26,8 @@ Unit = tuple[Kind, int]  # of one cluster or subcluster: kind, and host offset (
 COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1
 RESERVED = [1 << 1, 1 << 5, 1 << 8, 1 << 57, 1 << 61]
 CLUSTER_BITS = st.integers(9, 21)
+HAVE_OFFSETS = {Kind.DATA, Kind.ZERO_ALLOC, Kind.UNALLOCATED_ALLOC}
+PLAIN = {Kind.ZERO_ALLOC: Kind.ZERO, Kind.UNALLOCATED_ALLOC: Kind.UNALLOCATED}
 
 
 def geometry(cluster_bits: int, *, extended_l2: bool = False) -> Geometry:
@@ -36,7 +39,7 @@ def units_of(runs: Runs, count: int, grain: int) -> list[Unit]:
     first, kinds, hosts = runs.first.tolist(), runs.kind.tolist(), runs.host.tolist()
     found: list[Unit] = []
     for (low, high), kind, host in zip(pairwise([*first, count]), kinds, hosts, strict=True):
-        step = grain if kind == Kind.DATA else 0
+        step = grain if kind in HAVE_OFFSETS else 0
         found += [(Kind(kind), host + step * index) for index in range(high - low)]
     return found
 
@@ -46,22 +49,26 @@ def cluster_offset(entry: int) -> int:
     return entry & ((1 << 56) - 1) & ~511
 
 
+def plain(unit: Unit) -> Unit:
+    """Return what is read: without the places that hold nothing."""
+    return (PLAIN[unit[0]], 0) if unit[0] in PLAIN else unit
+
+
 def standard_unit(entry: int, cluster_bits: int, version: int, data_file: bool) -> Unit | None:
-    """Read one standard L2 entry; None where QEMU calls it damaged."""
+    """Read one standard L2 entry, in detail; None where QEMU calls it damaged."""
     offset = cluster_offset(entry)
     if entry & COMPRESSED:
         return Kind.COMPRESSED, entry & (COMPRESSED - 1)
     if offset % (1 << cluster_bits):
         return None
+    present = offset or (data_file and entry & COPIED)
     if entry & ZERO:
-        return (Kind.ZERO, 0) if version >= 3 else None
-    if offset or (data_file and entry & COPIED):
-        return Kind.DATA, offset
-    return Kind.UNALLOCATED, 0
+        return ((Kind.ZERO_ALLOC, offset) if present else (Kind.ZERO, 0)) if version >= 3 else None
+    return (Kind.DATA, offset) if present else (Kind.UNALLOCATED, 0)
 
 
 def extended_units(entry: int, bitmap: int, cluster_bits: int, data_file: bool) -> list[Unit] | None:
-    """Read one extended L2 entry, subcluster by subcluster; None where QEMU calls it damaged."""
+    """Read one extended L2 entry, subcluster by subcluster, in detail; None where QEMU calls it damaged."""
     offset = cluster_offset(entry)
     if entry & COMPRESSED:
         return [(Kind.COMPRESSED, entry & (COMPRESSED - 1))] * 32
@@ -73,12 +80,11 @@ def extended_units(entry: int, bitmap: int, cluster_bits: int, data_file: bool) 
         allocated, zero = bool(bitmap >> index & 1), bool(bitmap >> 32 + index & 1)
         if allocated and (zero or not present):
             return None
-        if zero:
-            units.append((Kind.ZERO, 0))
-        elif allocated:
-            units.append((Kind.DATA, offset + index * ((1 << cluster_bits) // 32)))
+        if present:
+            kind = Kind.ZERO_ALLOC if zero else Kind.DATA if allocated else Kind.UNALLOCATED_ALLOC
+            units.append((kind, offset + index * ((1 << cluster_bits) // 32)))
         else:
-            units.append((Kind.UNALLOCATED, 0))
+            units.append((Kind.ZERO if zero else Kind.UNALLOCATED, 0))
     return units
 
 
@@ -119,7 +125,9 @@ def test_standard_entries_mean_what_the_specification_says(
             decode_l2(table, geometry(bits), version, data_file=data_file)
         return
     runs = decode_l2(table, geometry(bits), version, data_file=data_file)
-    assert units_of(runs, len(entries), 1 << bits) == wanted
+    details = decode_l2(table, geometry(bits), version, data_file=data_file, detailed=True)
+    assert units_of(details, len(entries), 1 << bits) == wanted
+    assert units_of(runs, len(entries), 1 << bits) == [plain(unit) for unit in wanted if unit]
     assert_merged(runs, 1 << bits)
     assert table.tolist() == entries, "decoding changed the table"
 
@@ -141,7 +149,9 @@ def test_extended_entries_mean_what_the_specification_says(
         return
     wanted = [unit for units in read if units for unit in units]
     runs = decode_extended_l2(table, shape, data_file=data_file)
-    assert units_of(runs, 32 * len(pairs), shape.grain) == wanted
+    details = decode_extended_l2(table, shape, data_file=data_file, detailed=True)
+    assert units_of(details, 32 * len(pairs), shape.grain) == wanted
+    assert units_of(runs, 32 * len(pairs), shape.grain) == [plain(unit) for unit in wanted]
     assert_merged(runs, shape.grain)
 
 
@@ -152,7 +162,7 @@ def assert_merged(runs: Runs, grain: int) -> None:
     assert rows[0][0] == 0
     for (first, kind, host), (next_first, next_kind, next_host) in pairwise(rows):
         assert first < next_first
-        continued = host + (next_first - first) * grain if kind == Kind.DATA else host
+        continued = host + (next_first - first) * grain if kind in HAVE_OFFSETS else host
         assert (kind, continued) != (next_kind, next_host)
 
 
@@ -210,6 +220,24 @@ def test_decoding_gives_back_what_was_encoded(bits: int, places: list[int | None
             assert unit == (Kind.ZERO, 0)
         else:
             assert unit == ((Kind.DATA, place << bits) if place else (Kind.UNALLOCATED, 0))
+
+
+bit_rows = st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1)))
+
+
+@given(st.integers(14, 21), bit_rows.filter(bool))
+def test_decoding_gives_back_the_subclusters_that_were_encoded(bits: int, drawn: list[tuple[int, int, int]]) -> None:
+    """Of each cluster: its place (0: not stored), its subclusters with data and those with zeros."""
+    clusters = [(place, low if place else 0, high & ~low if place else high) for place, low, high in drawn]
+    shape = geometry(bits, extended_l2=True)
+    offsets = np.array([place << bits for place, _, _ in clusters], np.int64)
+    data, zero = (np.array([[row[n] >> bit & 1 for bit in range(32)] for row in clusters], np.bool_) for n in (1, 2))
+    table = np.frombuffer(encode_extended_l2(offsets, data, zero), ">u8").astype(np.uint64)
+    pairs = [((place << bits) | COPIED if place else 0, high << 32 | low) for place, low, high in clusters]
+    assert table.reshape(-1, 2).tolist() == [list(pair) for pair in pairs]
+    read = [extended_units(*pair, bits, False) for pair in pairs]
+    wanted = [unit for units in read if units for unit in units]
+    assert units_of(decode_extended_l2(table, shape, detailed=True), 32 * len(clusters), shape.grain) == wanted
 
 
 def test_an_error_names_the_entry_and_its_offset() -> None:

@@ -20,6 +20,8 @@ from vdifs.source.layer import UNLIMITED
 GRAIN = 64
 SECTOR = 512
 KINDS = [Kind.UNALLOCATED, Kind.ZERO, Kind.DATA]
+READ_KINDS = [*KINDS, Kind.COMPRESSED]
+"""Those that decide what is read; the others are for maps."""
 
 Run = tuple[int, Kind, int]  # length, kind, host offset
 
@@ -52,6 +54,9 @@ class StatedLayer:
     def extents(self, start: int, end: int) -> Extents:
         assert 0 <= start < end <= self.virtual_size
         return self.whole().between(start, end)
+
+    def details(self, start: int, end: int) -> Extents:
+        return self.extents(start, end)
 
     def hosts(self) -> list[tuple[Kind, int]]:
         """Return the kind and host offset of each grain, one after the other."""

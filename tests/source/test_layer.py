@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.source.stated import StatedLayer, layers, rows
+from tests.source.stated import READ_KINDS, StatedLayer, layers, rows
 from vdifs.extents import Extents, Kind
 from vdifs.source.hostfile import HostFile
 from vdifs.source.layer import RawLayer, without_holes
@@ -33,7 +33,7 @@ def by_byte(extents: Extents) -> list[tuple[Kind, int, int]]:
 @st.composite
 def disks(draw: st.DrawFn) -> Extents:
     """Draw a few hundred bytes of disk, its data anywhere in a file of 200 bytes."""
-    run = st.tuples(st.integers(1, 40), st.sampled_from(Kind), st.integers(0, 160))
+    run = st.tuples(st.integers(1, 40), st.sampled_from(READ_KINDS), st.integers(0, 160))
     runs = draw(st.lists(run, min_size=1, max_size=8))
     layer = StatedLayer(tuple((length, kind, host if kind >= Kind.DATA else 0) for length, kind, host in runs))
     return layer.whole()
@@ -49,6 +49,25 @@ def test_data_in_a_hole_are_zeros_and_nothing_else_changes(disk: Extents, edges:
         for kind, layer, host in by_byte(disk)
     ]
     assert by_byte(without_holes(disk, np.array(edges, np.int64))) == wanted
+
+
+@given(disks(), edge_arrays(220))
+def test_for_a_map_a_hole_keeps_its_place(disk: Extents, edges: list[int]) -> None:
+    plain = without_holes(disk, np.array(edges, np.int64))
+    detailed = without_holes(disk, np.array(edges, np.int64), Kind.DATA_HOLE)
+    places = [(host + at) for start, stop, _, _, host in rows(disk) for at in range(stop - start)]
+    found = [
+        (kind, host + at)
+        for start, stop, kind, _, host in rows(detailed)
+        for at in range(stop - start)
+    ]
+    for (kind, host), place, (plain_kind, _, _), (old_kind, _, _) in zip(
+        found, places, by_byte(plain), by_byte(disk), strict=True
+    ):
+        if kind == Kind.DATA_HOLE:
+            assert (host, plain_kind, old_kind) == (place, Kind.ZERO, Kind.DATA)
+        else:
+            assert kind == plain_kind
 
 
 @given(layers())

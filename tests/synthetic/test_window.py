@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.source.stated import rows
+from tests.source.stated import READ_KINDS, rows
 from vdifs.extents import NO_LAYER, Extents, Kind
 from vdifs.synthetic.window import (
     Pieces,
@@ -24,7 +24,7 @@ BITS = st.integers(3, 6)
 def windows(draw: st.DrawFn) -> Extents:
     """Draw a window of a few hundred bytes that begins at a multiple of 64."""
     origin = draw(st.integers(0, 1 << 40)) * 64
-    runs = draw(st.lists(st.tuples(st.integers(1, 40), st.sampled_from(Kind), st.integers(1, 99)), min_size=1))
+    runs = draw(st.lists(st.tuples(st.integers(1, 40), st.sampled_from(READ_KINDS), st.integers(1, 99)), min_size=1))
     starts = origin + np.cumsum([0, *(length for length, _, _ in runs[:-1])], dtype=np.int64)
     kinds = [kind for _, kind, _ in runs]
     return Extents(

@@ -1,7 +1,7 @@
 """An image to a file or to standard output, without a mount.
 
-A new file is written under a temporary name beside its target and renamed when complete: whoever sees the target sees all
-of it. Runs of zeros become holes.
+A new file is written under a temporary name beside its target and renamed when complete: whoever sees the target sees
+all of it. Runs of zeros become holes.
 """
 
 import errno
