@@ -153,7 +153,7 @@ class Maker:
             case "exact":
                 return whole
             case "huge":
-                return min(self.combination.coverage << 15, 16 * TIB) - self.rng.choice([0, 1, 7]) * 64 * KIB
+                return min(self.combination.coverage << 13, TIB) - self.rng.choice([0, 1, 7]) * 64 * KIB
             case "odd":
                 self.odd_bytes = self.rng.choice([0, self.rng.randrange(1, SECTOR)]) if bits > 9 else 200
                 return whole + SECTOR * self.rng.randrange(1, max(2, 1 << bits - 9))

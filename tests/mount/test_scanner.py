@@ -47,7 +47,10 @@ async def scanner(source: Slow, changes: list[int], nursery: trio.Nursery) -> Sc
     return Scanner(source, tasks, Threads(2, 5), lambda: changes.append(source.scans))
 
 
-async def test_a_young_tree_is_not_scanned_again(scanner: Scanner, source: Slow) -> None:
+async def test_a_young_tree_is_not_scanned_again(
+    scanner: Scanner, source: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanner_module, "MAX_AGE_S", 60)
     for _ in range(10):
         await scanner.fresh()
     assert source.scans == 0

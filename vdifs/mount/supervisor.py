@@ -4,10 +4,12 @@
       |-- supervisor                 waits: end of the pipe = the daemon has gone
       `-- (goes on as the daemon)    holds the pipe's other end
 
-A mountpoint may serve another mount by then. So the daemon tells which mount is its own, and the supervisor, which is
-woken whenever the table of mounts changes, takes nothing away once that one has vanished.
+A thread of the daemon that hangs in a source keeps the pipe open even after kill -9, so the end of the daemon's main
+thread counts too. A mountpoint may serve another mount by then. So the daemon tells which mount is its own, and the
+supervisor, which is woken whenever the table of mounts changes, takes nothing away once that one has vanished.
 """
 
+import ctypes
 import os
 import select
 import signal
@@ -21,6 +23,7 @@ from vdifs.mount.mounts import FUSE_TYPE, MOUNTINFO, Mount, mounts, topmost
 
 __all__ = ["Supervisor"]
 
+_PR_SET_PDEATHSIG = 1
 _TRIES = 20
 _BETWEEN_TRIES_S = 0.1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
@@ -39,9 +42,10 @@ class Supervisor:
         """Fork the supervisor of a mount that is about to be made at `mountpoint`. Call it before any thread runs."""
         before = frozenset(mount.mount_id for mount in mounts())
         reading, writing = os.pipe()
+        daemon = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _supervise(reading, mountpoint, before)
+            _supervise(daemon, reading, mountpoint, before)
         os.close(reading)
         return cls(pid, writing)
 
@@ -60,14 +64,62 @@ class Supervisor:
             _take_away(self._own)
 
 
-def _supervise(pipe: int, mountpoint: str, before: frozenset[int]) -> NoReturn:
+def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[int]) -> NoReturn:
     try:
         _let_go_of_everything(pipe)
-        own = _wait_for_the_end(pipe, mountpoint, before)
-        if own is not None:
-            _take_away(own)
+        own = _OwnMount(mountpoint, before)
+        try:
+            _end_with_the_daemon(daemon)
+            _wait_for_the_end(pipe, own)
+        except _DaemonGoneError:
+            pass
+        if (mount := own.left()) is not None:
+            _take_away(mount)
     finally:
         os._exit(0)
+
+
+class _DaemonGoneError(Exception):
+    """The daemon's main thread has ended."""
+
+
+def _end_with_the_daemon(daemon: int) -> None:
+    """Have _DaemonGoneError raised when the daemon's main thread ends."""
+
+    def gone(*_: object) -> NoReturn:
+        raise _DaemonGoneError
+
+    signal.signal(signal.SIGUSR1, gone)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() != daemon:
+        raise _DaemonGoneError
+
+
+class _OwnMount:
+    """The daemon's mount, as far as it is known. before: the mounts that were there when the supervisor started."""
+
+    def __init__(self, mountpoint: str, before: frozenset[int]) -> None:
+        self._mountpoint = mountpoint
+        self._before = before
+        self._mount: Mount | None = None
+        self._vanished = False
+
+    def named(self, mount_id: int) -> None:
+        """Take the daemon's word which one it is."""
+        self._mount = _with_id(mount_id)
+
+    def look(self) -> None:
+        """Note if it has vanished: what comes after it with the same id is another one."""
+        if self._mount is not None and _with_id(self._mount.mount_id) != self._mount:
+            self._vanished = True
+
+    def left(self) -> Mount | None:
+        """Return it if it is still there; if the daemon ended before it named it, what is new at the mountpoint."""
+        self.look()
+        if self._vanished or self._mount is not None:
+            return None if self._vanished else self._mount
+        top = topmost(self._mountpoint)
+        return top if top and top.type == FUSE_TYPE and top.mount_id not in self._before else None
 
 
 def _let_go_of_everything(pipe: int) -> None:
@@ -83,32 +135,24 @@ def _let_go_of_everything(pipe: int) -> None:
     os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _wait_for_the_end(pipe: int, mountpoint: str, before: frozenset[int]) -> Mount | None:
-    """Return the daemon's mount when the daemon has gone; None if the mount had vanished before."""
+def _wait_for_the_end(pipe: int, own: _OwnMount) -> None:
+    """Return when the daemon has closed its end of the pipe."""
     table = os.open(MOUNTINFO, os.O_RDONLY)
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     poll.register(table, select.POLLPRI)
-    own: Mount | None = None
     while True:
         for descriptor, _ in poll.poll():
             if descriptor == pipe:
                 said = os.read(pipe, 64)
                 if not said:
-                    return own or _newcomer(mountpoint, before)
-                own = _with_id(int(said))
-        if own is not None and _with_id(own.mount_id) != own:
-            return None
+                    return
+                own.named(int(said))
+        own.look()
 
 
 def _with_id(mount_id: int) -> Mount | None:
     return next((mount for mount in mounts() if mount.mount_id == mount_id), None)
-
-
-def _newcomer(mountpoint: str, before: frozenset[int]) -> Mount | None:
-    """Return the mount of a daemon that ended after mounting and before it could say so."""
-    top = topmost(mountpoint)
-    return top if top and top.type == FUSE_TYPE and top.mount_id not in before else None
 
 
 def _take_away(own: Mount) -> None:

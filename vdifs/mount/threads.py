@@ -10,6 +10,7 @@ from typing import TypeVar
 import trio
 
 from vdifs.errors import StorageError
+from vdifs.mount.poke import Poke
 
 __all__ = ["DeadlineError", "Threads"]
 
@@ -26,13 +27,15 @@ class Threads:
 
     def __init__(self, limit: int, deadline: float) -> None:
         self._limit = limit
+        self._poke = Poke()
         self.deadline = deadline
         self._limiters: dict[Devices, trio.CapacityLimiter] = {}
 
     async def run(self, devices: Devices, function: Callable[..., T], *args: object) -> T:
         """Return function(*args), run in a thread. No deadline: for tasks that nobody waits for."""
         limiter = self._limiters.setdefault(devices, trio.CapacityLimiter(self._limit))
-        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=limiter)
+        with self._poke.needed():
+            return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=limiter)
 
     async def answer(self, devices: Devices, function: Callable[..., T], *args: object) -> T:
         """Return function(*args), run in a thread. Raises DeadlineError."""

@@ -160,8 +160,8 @@ class Catalog:
     ) -> tuple[dict[str, Entry], tuple[VdifsError, ...]]:
         """Return the images and their snapshots, whose names give way to files, and why a snapshot is not offered."""
         entries, problems = dict(active), list[VdifsError]()
-        for _, (_, *snapshots) in files.values():
-            for snapshot in snapshots:
+        for _, in_file in files.values():
+            for snapshot in in_file[1:]:
                 if entries.setdefault(snapshot.path, snapshot) is not snapshot:
                     where = printable(self.policy.display(snapshot.file_path))
                     what = f"its snapshot would be called {printable(snapshot.path)}, which is taken"
