@@ -174,7 +174,7 @@ class Maker:
         else:
             cluster_size = self.other_cluster_size(5)
             draft = self.created("base", sectors_up(size), cluster_size, None, {"cluster_size": cluster_size})
-        self.operate(draft, [write_data, write_data, write_data, write_zeros, write_data])
+        self.operate(draft, [write_data, write_data, write_data, discard if is_raw else write_zeros, write_data])
         if self.combination.backing == "odd" and draft.format == "qcow2":
             surgery.virtual_size_in_header(draft.path, draft.size + 300)
         return draft
@@ -231,19 +231,19 @@ class Maker:
     def preallocated(self, cluster_size: int, base: Draft | None, options: dict[str, object]) -> Draft:
         """Make an image of which every cluster has its place: with subclusters the base shows nevertheless.
 
-        QEMU does not preallocate other overlays, but `rebase -u` makes some. A huge disk has been a small one first.
+        QEMU does not preallocate other overlays, but `rebase -u` makes some. A huge disk has been a small one first,
+        before it got its base: else QEMU would write zeros over all of that.
         """
         size = min(self.size, max(6, 256 * KIB // cluster_size) * cluster_size)
         options["preallocation"] = self.rng.choice(["metadata", "falloc", "full"])
-        if "extended_l2" in options:
-            options["preallocation"] = "metadata"
-            draft = self.created("image", size, cluster_size, base, options)
-        else:
-            draft = self.created("image", size, cluster_size, None, options)
+        below = None
+        if "extended_l2" in options and size == self.size:
+            below, options["preallocation"] = base, "metadata"
+        draft = self.created("image", size, cluster_size, below, options)
         if size < self.size:
             draft.resize(self.size)
         draft.flush()
-        if base and "extended_l2" not in options:
+        if base and not below:
             self.recipe.append("qemu-img rebase -u image.qcow2")
             oracle.qemu_img("rebase", "-u", "-b", base.path.name, "-F", base.format, draft.path)
             draft.backing = base

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,37 @@ def test_a_mount_whose_source_hangs_can_be_ended(mounted: Mounted, faulty: Fault
         mounted.wait_until_gone(within=5 if number == signal.SIGTERM else 2)
         faulty.end("hang")
         assert {reader.result() for reader in readers} <= {"EIO", "ENOTCONN", "ECONNABORTED"}
+
+
+def test_a_request_that_is_withdrawn_at_the_wrong_moment_stops_nobody(mounted: Mounted, faulty: Faulty) -> None:
+    """Between poll and read, which strace draws apart: the daemon then reads from /dev/fuse what is no longer there."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    mounted.allow_log("the source did not answer within 1 s")
+    hung = mounted / "raw/slow/base.qcow2.raw"
+    slowly = [strace, "-q", "-o", "/dev/null", "-P", "/dev/fuse", "-e", "trace=read"]
+    slowly += ["-e", "inject=read:delay_enter=300000", "-p", str(mounted.pid)]
+    with hung.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as pool:
+        faulty.begin("hang")
+        reader = pool.submit(errno_of_pread, file.fileno())
+        time.sleep(0.1)
+        with subprocess.Popen(slowly) as tracer:
+            time.sleep(0.3)
+            with subprocess.Popen(["stat", mounted / "full/nothing"], stderr=subprocess.DEVNULL) as withdrawn:
+                time.sleep(0.15)
+                withdrawn.kill()
+            assert reader.result(5) == "EIO"
+            faulty.end("hang")
+            tracer.terminate()
+
+
+def errno_of_pread(descriptor: int) -> str:
+    try:
+        os.pread(descriptor, 4096, 8 * MIB)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "read"
 
 
 def test_a_read_error_of_the_source_is_eio_and_passes(mounted: Mounted, faulty: Faulty) -> None:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 import zlib
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -54,7 +55,7 @@ def test_deflate_streams_of_any_window_are_read(window_bits: int) -> None:
 @given(st.lists(st.integers(0, SIZE), max_size=4))
 def test_several_zstd_frames_make_one_cluster(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), SIZE]
-    parts = [CLUSTER[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    parts = [CLUSTER[low:high] for low, high in pairwise(edges)]
     assert inflate(b"".join(packed(part, ZSTD) for part in parts), SIZE, ZSTD) == CLUSTER
 
 

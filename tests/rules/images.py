@@ -115,7 +115,9 @@ class Image:
 
     def extensions(self, *extensions: tuple[int, bytes]) -> "Image":
         """Replace the header extensions, behind which there must be no backing file name."""
-        packed = b"".join(struct.pack(">II", kind, len(data)) + data + bytes(-len(data) % 8) for kind, data in extensions)
+        packed = b"".join(
+            struct.pack(">II", kind, len(data)) + data + bytes(-len(data) % 8) for kind, data in extensions
+        )
         start = self.get("header_length") if self.get("version") == 3 else 72
         return self.write(start, packed + bytes(8))
 

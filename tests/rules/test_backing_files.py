@@ -59,7 +59,7 @@ def test_beyond_the_end_of_the_backing_file_there_are_zeros(tmp_path: Path, base
 
 
 def test_beyond_the_end_of_the_backing_file_nothing_further_down_shows(tmp_path: Path, base: Image) -> None:
-    """base of 1 MiB <- middle of 192 KiB <- top of 1 MiB."""
+    """A base of 1 MiB <- middle of 192 KiB <- top of 1 MiB."""
     overlay(tmp_path, "base.qcow2", size=3 * CLUSTER, name="middle")
     top = make(tmp_path / "top.qcow2", MIB, backing=("middle.qcow2", "qcow2"))
     assert both_read(top) == BELOW + ONE + BELOW + bytes(MIB - 3 * CLUSTER)

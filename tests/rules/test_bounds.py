@@ -80,7 +80,9 @@ def claim(path: Path, *, bits: int = 21, size: int = 2 * EIB, l1_size: int = L1_
 
 
 def fill_l1(image: Image, entries: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Image:
-    return image.write(image.get("l1_table_offset"), (entries.astype(">u8") | np.uint64(COPIED)).astype(">u8").tobytes())
+    return image.write(
+        image.get("l1_table_offset"), (entries.astype(">u8") | np.uint64(COPIED)).astype(">u8").tobytes()
+    )
 
 
 @pytest.mark.parametrize("view", ["qcow2", "raw"])

@@ -69,9 +69,7 @@ def test_external_raw_data_file_is_read_through_the_tables(tmp_path: Path) -> No
 
 
 def test_external_data_file_with_extended_l2_entries(tmp_path: Path) -> None:
-    image = make(
-        tmp_path / "image.qcow2", MIB, "write -P 1 2k 2k", data_file=tmp_path / "image.data", extended_l2="on"
-    )
+    image = make(tmp_path / "image.qcow2", MIB, "write -P 1 2k 2k", data_file=tmp_path / "image.data", extended_l2="on")
     assert both_read(image)[: 3 << 11] == bytes(2048) + pattern(1, 2048) + bytes(2048)
 
 

@@ -166,7 +166,9 @@ def test_crypt_method_3_is_refused(image: Image) -> None:
 
 
 def test_l1_table_offset_is_aligned(image: Image) -> None:
-    both_refuse(image.set(l1_table_offset=image.get("l1_table_offset") + 8), "the L1 table is at 0x30008, which is no m")
+    both_refuse(
+        image.set(l1_table_offset=image.get("l1_table_offset") + 8), "the L1 table is at 0x30008, which is no m"
+    )
 
 
 def test_l1_size_is_at_most_32_mib_in_bytes(image: Image) -> None:

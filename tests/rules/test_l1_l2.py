@@ -175,8 +175,7 @@ def set_compressed(image: Image, cluster: int, offset: int, sectors: int) -> int
 def test_compressed_clusters_are_read_at_every_cluster_size(tmp_path: Path, bits: int, method: str) -> None:
     size = 3 << bits
     commands = [f"write -c -P {n + 1} {n << bits} {1 << bits}" for n in range(2)]
-    options = {"cluster_size": 1 << bits, "compression_type": method}
-    image = make(tmp_path / "image.qcow2", size, *commands, **options)
+    image = make(tmp_path / "image.qcow2", size, *commands, cluster_size=1 << bits, compression_type=method)
     assert image.l2_entry(0) & COMPRESSED
     assert both_read(image) == pattern(1, 1 << bits) + pattern(2, 1 << bits) + bytes(1 << bits)
 

@@ -1,4 +1,4 @@
-"""Images made of an L1 table and L2 entries of any value, written without QEMU: what they mean is for a model to say."""
+"""Images made of an L1 table and L2 entries of any value, written without QEMU: a model says what they mean."""
 
 import struct
 from collections.abc import Mapping

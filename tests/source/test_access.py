@@ -1,4 +1,4 @@
-"""Nobody reads through the mount what he could not read in the sources: against a model of all persons (SPEC.md 5.6)."""
+"""Nobody reads through the mount what he could not read in the sources: a model of all persons (SPEC.md 5.6)."""
 
 import os
 import struct

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
 
@@ -53,7 +54,7 @@ def outcome(root: int, path: str) -> Outcome:
         os.close(fd)
 
 
-def without_openat2() -> "mock._patch[object]":
+def without_openat2() -> AbstractContextManager[object]:
     """The kernel answers as if it had no openat2."""
     return mock.patch.object(beneath, "_openat2", side_effect=OSError(errno.ENOSYS, "not there"))
 

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import require_tool
+from tests.qemu import oracle
+from tests.rules.images import MIB, Image, make
 from tests.source.blank import write_blank
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
 from vdifs.source.catalog import Catalog
@@ -194,9 +197,12 @@ def test_the_catalog_says_of_a_chain_what_opening_it_says(
     source = tmp_path_factory.mktemp("catalog")
     for name, (backing, backing_format) in links.items():
         (source / name).parent.mkdir(exist_ok=True)
-        if backing and ":" not in backing and not backing.startswith("/"):
-            backing = os.path.relpath(backing, os.path.dirname(name))
-        write_blank(source / name, backing, backing_format if backing else None)
+        if backing is None:
+            write_blank(source / name)
+        else:
+            is_plain = ":" not in backing and not backing.startswith("/")
+            stated = os.path.relpath(backing, os.path.dirname(name)) if is_plain else backing
+            write_blank(source / name, stated, backing_format)
     with scanned(source) as catalog:
         for path in catalog.entries:
             assert in_catalog(catalog, path) == when_opened(catalog, path), path
@@ -256,3 +262,73 @@ def test_a_hidden_qcow2_is_a_qcow2_whichever_overlay_is_looked_at_first(source: 
         assert catalog.entries[".hidden.qcow2"].format == "qcow2"
         for path in (as_raw, as_qcow2, ".hidden.qcow2"):
             assert in_catalog(catalog, path) == when_opened(catalog, path)
+
+
+# Internal snapshots and data files: these need images that QEMU made.
+
+
+@pytest.fixture
+def snapshots(source: Path) -> Image:
+    """`disk.qcow2` with the snapshots `one` and `two`, on `base.qcow2`."""
+    require_tool("qemu-img")
+    image = make(source / "disk.qcow2", MIB, backing=("base.qcow2", "qcow2"))
+    for name in ("one", "two"):
+        oracle.qemu_img("snapshot", "-c", name, image.path)
+    return image
+
+
+def test_snapshots_are_images_that_share_the_chain_below(source: Path, snapshots: Image) -> None:
+    with scanned(source) as catalog:
+        for path in ("disk.qcow2", "disk.qcow2@one", "disk.qcow2@two"):
+            assert paths(catalog, path) == [path, "base.qcow2"]
+        entry = catalog.entries["disk.qcow2@one"]
+        assert (entry.snapshot, entry.file_path, entry.virtual_size) == ("one", "disk.qcow2", MIB)
+        assert {"disk.qcow2", "disk.qcow2@one", "disk.qcow2@two"} <= set(catalog.overlays("base.qcow2"))
+
+
+def test_a_snapshot_and_the_active_state_are_not_each_others_ancestors(source: Path, snapshots: Image) -> None:
+    with scanned(source) as catalog:
+        for path in ("disk.qcow2", "disk.qcow2@one"):
+            assert catalog.overlays(path) == ()
+
+
+def test_a_snapshot_and_the_active_state_have_different_generations(source: Path, snapshots: Image) -> None:
+    with scanned(source) as catalog:
+        known = {catalog.generation(path) for path in ("disk.qcow2", "disk.qcow2@one", "disk.qcow2@two")}
+        assert len(known) == 3
+
+
+def test_the_name_of_a_snapshot_gives_way_to_a_file(source: Path, snapshots: Image) -> None:
+    write_blank(source / "disk.qcow2@one")
+    with scanned(source) as catalog:
+        assert catalog.entries["disk.qcow2@one"].snapshot is None
+        assert paths(catalog, "disk.qcow2@one") == ["disk.qcow2@one"]
+        (problem,) = catalog.problems
+        assert "disk.qcow2: its snapshot would be called disk.qcow2@one, which is taken" in str(problem)
+
+
+def test_a_new_snapshot_appears_and_a_deleted_one_vanishes(source: Path, snapshots: Image) -> None:
+    with scanned(source) as catalog:
+        oracle.qemu_img("snapshot", "-c", "three", snapshots.path)
+        oracle.qemu_img("snapshot", "-d", "one", snapshots.path)
+        assert catalog.scan()
+        assert {path for path in catalog.entries if "@" in path} == {"disk.qcow2@two", "disk.qcow2@three"}
+
+
+def test_a_data_file_counts_for_permissions_and_generation(source: Path) -> None:
+    require_tool("qemu-img")
+    data = source / "disk.data"
+    make(source / "disk.qcow2", MIB, data_file=data)
+    with scanned(source) as catalog:
+        before = catalog.generation("disk.qcow2")
+        for path in (source / "disk.qcow2", data):
+            path.chmod(0o600)
+        catalog.scan()
+        assert catalog.generation("disk.qcow2") != before
+        before = catalog.generation("disk.qcow2")
+        data.write_bytes(bytes(MIB))
+        assert catalog.scan()
+        assert catalog.generation("disk.qcow2") != before
+        data.unlink()
+        assert catalog.scan()
+        assert catalog.entries["disk.qcow2"].problem is not None

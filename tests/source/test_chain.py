@@ -78,3 +78,10 @@ def test_a_union_of_ranges_is_the_union_of_their_members(ranges: list[tuple[int,
     assert edges == sorted(set(edges)), "ranges overlap, touch or are out of order"
 
 
+@given(stated_chains())
+def test_each_member_is_found_by_its_path(stated: StatedChain) -> None:
+    chain = stated.chain
+    assert [chain.index_of(str(n)) for n in range(len(stated.layers))] == list(range(len(stated.layers)))
+    with pytest.raises(ChainError, match="other is not in its chain: give one of its ancestors as base") as caught:
+        chain.index_of("other")
+    assert caught.value.errno == 22

@@ -56,11 +56,7 @@ def test_for_a_map_a_hole_keeps_its_place(disk: Extents, edges: list[int]) -> No
     plain = without_holes(disk, np.array(edges, np.int64))
     detailed = without_holes(disk, np.array(edges, np.int64), Kind.DATA_HOLE)
     places = [(host + at) for start, stop, _, _, host in rows(disk) for at in range(stop - start)]
-    found = [
-        (kind, host + at)
-        for start, stop, kind, _, host in rows(detailed)
-        for at in range(stop - start)
-    ]
+    found = [(kind, host + at) for start, stop, kind, _, host in rows(detailed) for at in range(stop - start)]
     for (kind, host), place, (plain_kind, _, _), (old_kind, _, _) in zip(
         found, places, by_byte(plain), by_byte(disk), strict=True
     ):

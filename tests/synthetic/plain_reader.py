@@ -69,7 +69,9 @@ class PlainReader:
         """Every cluster of the file counts 1, none behind it; every cluster is used exactly once."""
         clusters = len(self.file) // self.cluster_size
         counts: list[int] = []
-        blocks = [word for word in self.words(self.field(48, "Q"), self.field(56, "I") * self.cluster_size // 8) if word]
+        blocks = [
+            word for word in self.words(self.field(48, "Q"), self.field(56, "I") * self.cluster_size // 8) if word
+        ]
         for block in blocks:
             counts += struct.unpack_from(f">{self.cluster_size // 2}H", self.file, block)
         assert counts[:clusters] == [1] * clusters

@@ -44,7 +44,10 @@ def test_the_header_says_where_the_regions_are(plan: tuple[Geometry, int, int], 
     assert header == layout.header
     assert (header.backing_file, header.backing_format) == (name, "raw")
     assert (header.l1_table_offset, header.l1_size) == (layout.l1_table, geometry.l1_size)
-    assert (header.refcount_table_offset, header.virtual_size) == (layout.refcount_table, geometry.virtual_size // 512 * 512)
+    assert (header.refcount_table_offset, header.virtual_size) == (
+        layout.refcount_table,
+        geometry.virtual_size // 512 * 512,
+    )
     assert header.incompatible_features == header.nb_snapshots == header.crypt_method == 0
 
 
@@ -61,7 +64,9 @@ def test_a_backing_name_fits_the_first_cluster_and_1023_bytes(bits: int, longest
 def test_an_l1_table_above_32_mib_is_refused_with_a_remedy(bits: int) -> None:
     most = (4 << 20) * Geometry(bits, 0).l2_coverage
     check_geometry(Geometry(bits, most))
-    with pytest.raises(UsageError, match="are too small for a disk of .* bytes: ask for larger ones with --cluster-size"):
+    with pytest.raises(
+        UsageError, match=r"are too small for a disk of .* bytes: ask for larger ones with --cluster-size"
+    ):
         check_geometry(Geometry(bits, most + 1))
 
 
@@ -69,6 +74,6 @@ def test_a_refcount_table_above_8_mib_is_refused_with_a_remedy() -> None:
     """Clusters of 512: a table of 8 MiB has 1 Mi blocks of 256 refcounts each."""
     geometry = Geometry(9, (4 << 20) * (64 << 9))
     clusters = (1 << 20) * 256
-    with pytest.raises(UsageError, match="clusters of 512 bytes are too small for .* of them: ask for larger ones"):
+    with pytest.raises(UsageError, match=r"clusters of 512 bytes are too small for .* of them: ask for larger ones"):
         Layout.plan(geometry, 1, clusters, None)
     Layout.plan(geometry, 1, clusters - (2 << 20), None)

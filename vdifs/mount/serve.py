@@ -18,6 +18,7 @@ from vdifs.mount.namespace import Namespace
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.operations import Operations
 from vdifs.mount.options import MountOptions
+from vdifs.mount.poke import Poke
 from vdifs.mount.state import opener_for
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.tasks import Tasks

@@ -5,12 +5,12 @@ file systems it is about, so that a source that hangs uses up its own threads an
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import trio
 
 from vdifs.errors import StorageError
-from vdifs.mount.poke import Poke
 
 __all__ = ["DeadlineError", "Threads"]
 
@@ -23,18 +23,23 @@ class DeadlineError(StorageError):
 
 
 class Threads:
-    """Runs blocking functions. limit: threads per set of file systems. deadline: seconds until a wait is given up."""
+    """Runs blocking functions. limit: threads per set of file systems. deadline: seconds until a wait is given up.
 
-    def __init__(self, limit: int, deadline: float) -> None:
+    waiting: entered as long as an answer is awaited.
+    """
+
+    def __init__(
+        self, limit: int, deadline: float, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self._limit = limit
-        self._poke = Poke()
+        self._waiting = waiting
         self.deadline = deadline
         self._limiters: dict[Devices, trio.CapacityLimiter] = {}
 
     async def run(self, devices: Devices, function: Callable[..., T], *args: object) -> T:
         """Return function(*args), run in a thread. No deadline: for tasks that nobody waits for."""
         limiter = self._limiters.setdefault(devices, trio.CapacityLimiter(self._limit))
-        with self._poke.needed():
+        with self._waiting():
             return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=limiter)
 
     async def answer(self, devices: Devices, function: Callable[..., T], *args: object) -> T:
