@@ -1,1 +1,1 @@
-"""Everything QEMU can write, and everything that can be asked about it: crossed with one another, and proved by QEMU."""
+"""Everything QEMU can write, crossed with everything that can be asked about it, and proved by QEMU."""

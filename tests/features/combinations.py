@@ -1,13 +1,12 @@
 """The feature matrix: which combinations can exist, which 150 of them stand for the rest, and the images of each.
 
-    base         raw or qcow2, perhaps shorter or longer than the image, perhaps not there
-    image        of the combination: cluster size, version, what its clusters are, virtual size
-    top          an overlay in clusters of another size, which hides the image in part
+base         raw or qcow2, perhaps shorter or longer than the image, perhaps not there
+image        of the combination: cluster size, version, what its clusters are, virtual size
+top          an overlay in clusters of another size, which hides the image in part
 """
 
 import hashlib
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Literal
 
 from tests.qemu import oracle, surgery
 from tests.qemu.chains import (
+    GIB,
     KIB,
     SECTOR,
     Draft,
@@ -28,8 +28,6 @@ from tests.qemu.chains import (
     write_zeros,
     write_zeros_and_unmap,
 )
-
-TIB = 1 << 40
 
 Clusters = Literal["plain", "deflate", "zstd", "extended_l2", "zeros", "preallocated"]
 Size = Literal["odd", "exact", "none", "huge"]
@@ -153,7 +151,7 @@ class Maker:
             case "exact":
                 return whole
             case "huge":
-                return min(self.combination.coverage << 13, TIB) - self.rng.choice([0, 1, 7]) * 64 * KIB
+                return min(self.combination.coverage << 14, 256 * GIB) - self.rng.choice([0, 1, 7]) * 64 * KIB
             case "odd":
                 self.odd_bytes = self.rng.choice([0, self.rng.randrange(1, SECTOR)]) if bits > 9 else 200
                 return whole + SECTOR * self.rng.randrange(1, max(2, 1 << bits - 9))
@@ -170,7 +168,7 @@ class Maker:
             path = self.folder / "base.raw"
             path.touch()
             draft = Draft(path, 0, "raw", 3, 64 * KIB, 0, None, self.scratch, self.recipe)
-            draft.resize(min(size, TIB))
+            draft.resize(size)
         else:
             cluster_size = self.other_cluster_size(5)
             draft = self.created("base", sectors_up(size), cluster_size, None, {"cluster_size": cluster_size})
@@ -261,7 +259,7 @@ class Maker:
     def other_cluster_size(self, step: int) -> int:
         """Return another cluster size, large enough for the disk."""
         bits = CLUSTER_BITS[(self.combination.cluster_bits - CLUSTER_BITS.start + step) % len(CLUSTER_BITS)]
-        while (1 << bits) ** 2 // 8 << 16 < self.size:
+        while (1 << bits) ** 2 // 8 << 13 < self.size:
             bits += 1
         return 1 << bits
 
@@ -281,12 +279,7 @@ class Maker:
         return Draft(path, level, "qcow2", version, cluster_size, size, backing, self.scratch, self.recipe)
 
     def operate(self, draft: Draft, steps: list[Operation]) -> None:
-        if draft.format == "raw":
-            draft.fresh = False
         for step in steps:
-            if step is not write_compressed:
-                draft.fresh = False
-            if os.fspath(draft.path).endswith("top.qcow2") and not draft.size:
-                continue
+            draft.fresh &= step is write_compressed
             step(self.rng, draft, self.hot)
         draft.flush()

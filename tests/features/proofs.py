@@ -9,24 +9,29 @@ from typing import Any
 
 from tests.features.command_line import answer, export
 from tests.qemu import oracle
-from vdifs.source.map import map_runs
-from vdifs.source.naming import ImageName, open_chain
+
+Words = tuple[str | Path, ...]
 
 
-def prove_full(image: str | Path, output: Path, *, like: Path, like_format: str = "qcow2") -> Path:
-    """Prove the full image to QEMU: valid, the contents and the size of `like`, as long as measured; return it."""
-    measured = answer("measure", image)
-    export(image, output)
+def prove_full(image: str | Path, output: Path, *, like: Path, like_format: str = "qcow2", words: Words = ()) -> Path:
+    """Prove the full image to QEMU: valid, the contents and the size of `like`, as long as measured; return it.
+
+    words: more for every command, as in the proofs below.
+    """
+    measured = answer("measure", image, *words)
+    export(image, output, *words)
     assert output.stat().st_size == measured["required"] <= measured["fully-allocated"]
     oracle.check(output)
     identical(output, like, right_format=like_format)
     return output
 
 
-def prove_delta(image: str | Path, base: str | Path, backing: Path, output: Path, *, like: Path) -> Path:
+def prove_delta(
+    image: str | Path, base: str | Path, backing: Path, output: Path, *, like: Path, words: Words = ()
+) -> Path:
     """Prove the delta of an image against `base`, which QEMU finds in the file `backing`; return it."""
-    measured = answer("measure", image, "--base", base)
-    export(image, output, "--base", base, "--backing-name", os.path.relpath(backing, output.parent))
+    measured = answer("measure", image, "--base", base, *words)
+    export(image, output, "--base", base, "--backing-name", os.path.relpath(backing, output.parent), *words)
     assert output.stat().st_size == measured["required"] <= measured["fully-allocated"]
     oracle.check(output)
     identical(output, like)
@@ -41,11 +46,11 @@ def identical(left: Path, right: Path, *, right_format: str = "qcow2") -> None:
         raise oracle.OracleError(f"qemu-img {' '.join(map(str, words))}: {said}")
 
 
-def prove_info(image: Path) -> None:
+def prove_info(image: Path, *, words: Words = ()) -> None:
     """Prove that `vdifs info` says all that `qemu-img info` does."""
     with image.open("rb") as file:
         os.fsync(file.fileno())  # until then a file system may still change its mind about the blocks in use
-    missing = list(missing_or_different(oracle.info(image), answer("info", image)))
+    missing = list(missing_or_different(oracle.info(image), answer("info", image, *words)))
     assert missing == []
 
 
@@ -54,8 +59,14 @@ def missing_or_different(wanted: Any, given: Any, where: str = "") -> Iterator[s
     if isinstance(wanted, dict) and isinstance(given, dict):
         for name, value in wanted.items():
             yield from missing_or_different(value, given.get(name, "nothing"), f"{where}.{name}")
+    elif isinstance(wanted, list) and isinstance(given, list) and len(wanted) == len(given):
+        for index, pair in enumerate(zip(wanted, given, strict=True)):
+            yield from missing_or_different(*pair, f"{where}[{index}]")
     elif wanted != given:
         yield f"{where}: QEMU says {wanted!r}, vdifs {given!r}"
+
+
+RUN_KEYS = ("depth", "present", "data", "offset", "zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +88,20 @@ class Run:
         return same and other.offset == expected
 
 
-def prove_map(image: Path) -> None:
-    """Prove that `vdifs map` and `qemu-img map` say the same of each byte; zeros may be known better, never worse."""
-    extents = [extent for extent in oracle.map_of(image) if extent.start < extent.end]  # an empty disk has an empty one
+def prove_map(image: str | Path, like: Path, *, words: Words = ()) -> None:
+    """Prove that `vdifs map` says of each byte what `qemu-img map` does; zeros may be known better, never worse.
+
+    like: the file that QEMU is asked about.
+    """
+    extents = [extent for extent in oracle.map_of(like) if extent.start < extent.end]  # an empty disk has an empty one
     by_qemu = [Run(e.start, e.end, e.depth, e.present, e.data, e.offset, e.zero) for e in extents]
-    with open_chain(ImageName(str(image)), ()) as chain:
-        by_vdifs = [
-            Run(run.start, run.start + run.length, run.depth, run.present, run.data, run.offset, run.zero)
-            for run in map_runs(chain)
-        ]
-        files = [Path(member.data.name) for member in chain.members]
-    assert [(run.start, run.end) for run in by_vdifs] == [(run.start, run.end) for run in merged(by_vdifs)]
+    told = answer("map", image, *words)
+    by_vdifs = [
+        Run(each["start"], each["start"] + each["length"], *(each.get(name) for name in RUN_KEYS)) for each in told
+    ]
+    assert list(merged(by_vdifs)) == by_vdifs
     assert list(merged(without_zero(by_vdifs))) == list(merged(without_zero(by_qemu)))
+    files = {each["depth"]: Path(each["filename"]) for each in told if "filename" in each}
     for start, end, ours, theirs in side_by_side(by_vdifs, by_qemu):
         assert ours.zero or not theirs.zero, f"QEMU knows that [{start:#x}, {end:#x}) is zeros, vdifs does not"
         if ours.zero and not theirs.zero:

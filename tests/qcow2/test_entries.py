@@ -240,6 +240,13 @@ def test_decoding_gives_back_the_subclusters_that_were_encoded(bits: int, drawn:
     assert units_of(decode_extended_l2(table, shape, detailed=True), 32 * len(clusters), shape.grain) == wanted
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_bit_0_of_a_compressed_entry_is_part_of_its_offset(version: int) -> None:
+    entry = COMPRESSED | 0x50001
+    runs = decode_l2(np.array([entry], np.uint64), geometry(16), version)
+    assert units_of(runs, 1, 1 << 16) == [(Kind.COMPRESSED, 0x50001)]
+
+
 def test_an_error_names_the_entry_and_its_offset() -> None:
     table = np.array([0, COPIED | 0x10200], np.uint64)
     with pytest.raises(FormatError, match=r"L2 entry 1 of the range points to 0x10200, no multiple of .* 0x10000"):

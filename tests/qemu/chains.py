@@ -73,7 +73,7 @@ class Shape:
     """What chains a test wants."""
 
     depth: range = range(1, 9)
-    largest_disk: int = 3 * GIB
+    largest_disk: int = 2 * GIB
     raw_bases: bool = True
     absolute_names: bool = True
     resizes: bool = True  # or all images are of one size
@@ -355,14 +355,14 @@ class Workshop:
 
 
 def disk_size(rng: Random, largest: int) -> int:
-    """Return a virtual size in sectors: mostly small, at times none or one or two gigabytes (sparse)."""
+    """Return a virtual size in sectors: mostly small, at times none or more than a gigabyte (sparse)."""
     kind = rng.choices(["none", "tiny", "small", "middle", "large"], [1, 2, 12, 3, 2])[0]
     low, high = {
         "none": (0, 0),
         "tiny": (SECTOR, 16 * SECTOR),
         "small": (64 * KIB, 16 * MIB),
         "middle": (16 * MIB, 64 * MIB),
-        "large": (GIB, 3 * GIB),
+        "large": (GIB, GIB * 3 // 2),
     }[kind]
     size = log_uniform(rng, low, high) if low else 0
     grain = rng.choice([SECTOR, 64 * KIB if size >= 64 * KIB else SECTOR])

@@ -119,6 +119,28 @@ def test_nothing_shows_through_from_below_a_backing_file_that_was_shortened(fold
     assert held == [(MIB, True, False)]
 
 
+def test_the_zeros_beyond_a_short_backing_file_may_be_many_l2_tables_long(folder: Path, tmp_path: Path) -> None:
+    for name, size, backing in [("base", 3 * GIB, None), ("middle", MIB, "base"), ("top", 3 * GIB, "middle")]:
+        oracle.create(folder / f"{name}.qcow2", size, backing=(f"{backing}.qcow2", "qcow2") if backing else None)
+    oracle.qemu_io(folder / "base.qcow2", ["write -P 7 1500M 100k", "write -P 8 0 100k"])
+    oracle.qemu_io(folder / "top.qcow2", ["write -P 9 2500M 100k"])
+    delta = prove_delta(folder / "top.qcow2", folder / "base.qcow2", tmp_path / "delta" / "top.qcow2")
+    held = [(e.start, e.data) for e in oracle.map_of(delta) if e.depth == 0 and e.present]
+    assert held == [(MIB, False), (2500 * MIB, True), (2500 * MIB + 128 * KIB, False)]
+
+
+def test_neighbours_from_two_files_are_two_runs_even_where_their_offsets_go_on(folder: Path, tmp_path: Path) -> None:
+    """Cluster 0 lies in the base, cluster 1 in the top, one cluster further in its file than the other in its own."""
+    oracle.create(folder / "base.qcow2", MIB)
+    oracle.qemu_io(folder / "base.qcow2", ["write -P 7 0 128k"])
+    oracle.create(folder / "top.qcow2", MIB, backing=("base.qcow2", "qcow2"))
+    oracle.qemu_io(folder / "top.qcow2", ["write -P 8 512k 64k", "write -P 9 64k 64k"])
+    offsets = [extent.offset for extent in oracle.map_of(folder / "top.qcow2") if extent.data]
+    assert offsets[0] is not None
+    assert offsets[1] == offsets[0] + 64 * KIB
+    prove_full(folder / "top.qcow2", tmp_path / "full.qcow2")
+
+
 def test_a_cluster_of_zeros_and_nothing_over_zeros_needs_no_data(folder: Path) -> None:
     """512 zeros in a cluster of 64 KiB: the base has nothing there, so that the delta needs no data to say so."""
     oracle.create(folder / "base.qcow2", MIB)

@@ -104,8 +104,8 @@ def test_a_file_counts_with_its_read_bits_and_a_folder_with_its_search_bits(tmp_
     for bits in range(0o1000):
         image.chmod(bits)
         folder.chmod(bits)
-        assert Permission.of(image.stat()).mode == bits >> 2 & 0o111
-        assert Permission.of(folder.stat()).mode == bits & 0o111
+        assert Permission.of(str(image), image.stat()).mode == bits >> 2 & 0o111
+        assert Permission.of(str(folder), folder.stat()).mode == bits & 0o111
     folder.chmod(0o700)
 
 
@@ -117,7 +117,7 @@ def test_the_folders_above_are_those_that_links_lead_to(tmp_path: Path) -> None:
     found = folders_above(os.fspath(tmp_path / "link"))
     assert found == folders_above(os.fspath(real))
     assert found[-1].mode == 0o110
-    assert found[0] == Permission.of(os.stat("/"))
+    assert found[0] == Permission.of("/", os.stat("/"))
     assert len(found) == len(real.resolve().parts)
 
 

@@ -87,7 +87,7 @@ def raw(tmp_path: Path) -> HostFile:
 def test_a_raw_file_is_data_and_zeros_rounded_up_to_a_sector(raw: HostFile) -> None:
     layer = RawLayer(raw)
     assert layer.virtual_size == 2 * BLOCK + 1024
-    assert layer.populated().tolist() == [[0, layer.virtual_size]]
+    assert layer.populated().tolist() == [[0, BLOCK], [2 * BLOCK, raw.size]]
     kinds = [(start, stop, kind, host) for start, stop, kind, _, host in rows(layer.extents(0, layer.virtual_size))]
     assert kinds[0] == (0, BLOCK, Kind.DATA, 0)
     assert kinds[1] == (BLOCK, 2 * BLOCK, Kind.ZERO, 0)

@@ -67,7 +67,7 @@ def test_a_walk_finds_the_regular_files_that_are_not_hidden(
         assert file.fingerprint == Fingerprint.of(status)
         assert (file.uid, file.gid) == (status.st_uid, status.st_gid)
         folders = [root / folder for folder in PurePosixPath(path).parents if folder != PurePosixPath()]
-        assert file.permissions == tuple(Permission.of(p.stat()) for p in (root / path, *folders))
+        assert file.permissions == tuple(Permission.of(str(p), p.stat()) for p in (root / path, *folders))
 
 
 patterns = st.lists(st.sampled_from(PATTERNS), max_size=2)

@@ -1,6 +1,6 @@
 """Waking an event loop that is stuck in reading /dev/fuse.
 
-A request that is withdrawn, as its process was killed, between poll and read leaves nothing to read: pyfuse3's read then
+A request that is withdrawn between poll and read, as its process was killed, leaves nothing to read: pyfuse3's read
 sleeps until the next request comes, and meanwhile no answer of a thread is passed on and no deadline met. A signal ends
 that sleep, and pyfuse3 goes back to its loop. So while anything is awaited from a thread, one comes ten times a second.
 """

@@ -18,6 +18,7 @@ from vdifs.mount.threads import Threads
 __all__ = ["MAX_AGE_S", "Scannable", "Scanner"]
 
 MAX_AGE_S = 0.3
+_LONGEST_AGE_S = 1.0
 _PATIENCE_S = 1.0
 _SCANS = frozenset[int]()
 
@@ -63,7 +64,9 @@ class Scanner:
                 return
 
     def _is_old(self) -> bool:
-        return self._outdated or time.monotonic() - self._seen > MAX_AGE_S
+        # A scan that takes long, of very many images, must not keep a whole processor busy.
+        allowed = min(max(MAX_AGE_S, 2 * self.last_duration), _LONGEST_AGE_S)
+        return self._outdated or time.monotonic() - self._seen > allowed
 
     def _begin(self) -> None:
         self._running = True

@@ -1,6 +1,7 @@
 """Serving one mount, from /dev/fuse opened to /dev/fuse closed: the parts put together, signals, readiness."""
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -51,6 +52,7 @@ def serve(options: MountOptions, supervisor: Supervisor, ready: Ready) -> None:
     )
     try:
         catalog.scan()
+        gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
         trio.run(_serve, options, catalog, supervisor, ready)
     except ExceptionGroup as group:
         raise _first(group) from group
@@ -59,7 +61,7 @@ def serve(options: MountOptions, supervisor: Supervisor, ready: Ready) -> None:
 
 
 async def _serve(options: MountOptions, catalog: Catalog, supervisor: Supervisor, ready: Ready) -> None:
-    tasks, threads = Tasks(), Threads(options.threads, options.deadline)
+    tasks, threads = Tasks(), Threads(options.threads, options.deadline, Poke().needed)
     images = OpenImages(opener_for(catalog, options), tasks, threads)
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
     namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes)
@@ -95,9 +97,7 @@ async def _report(namespace: Namespace, options: MountOptions, mount: Mount, rea
     except (OSError, trio.TooSlowError) as error:
         raise VdifsError(f"{name}: mounted, but it does not answer: {error}", errno=errno.EIO) from error
     _set_readahead(mount, options.readahead)
-    broken = sum(1 for path in namespace.tree.entries if (source := namespace.tree.source(path)) and source.problem)
-    log.info("%s: mounted at %s: %d images, %d of them cannot be served", printable(options.source), name,
-             len(namespace.tree.entries), broken)  # fmt: skip
+    log.info("%s: mounted at %s: %d images", printable(options.source), name, len(namespace.tree.entries))
     if options.overrides_permissions:
         log.warning("%s: --uid, --gid or --umask replace the permissions of the sources", name)
     ready()

@@ -172,8 +172,8 @@ class Header:
 
     @property
     def backing_format(self) -> str | None:
-        """The stated format of the backing file, None where none is stated."""
-        return self._text(ExtensionType.BACKING_FORMAT)
+        """The stated format of the backing file, None where none is stated, or an empty one."""
+        return self._text(ExtensionType.BACKING_FORMAT) or None
 
     @property
     def data_file(self) -> str | None:

@@ -11,6 +11,7 @@ __all__ = ["inflate"]
 
 _WINDOW = 15
 """A superset of the 12 bits that QEMU writes."""
+_MAX_FRAMES = 256
 _ZSTD_WINDOW_MAX = 1 << 23
 """What the zstd format asks every decoder to accept."""
 
@@ -34,12 +35,18 @@ def inflate(packed: bytes, cluster_size: int, compression: CompressionType) -> b
 
 
 def _inflate_zstd(packed: bytes, cluster_size: int) -> bytes:
-    """Inflate perhaps several frames; `max_output_size` would be no bound, since a frame header overrules it."""
+    """Inflate one frame, or several; as in QEMU one must end with the cluster.
+
+    A read ends with its frame, or after a byte more than is missing: that bounds it, as `max_output_size` would not,
+    which a frame header overrules.
+    """
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
-    with decompressor.stream_reader(packed, read_across_frames=True) as reader:
-        parts: list[bytes] = []
-        missing = cluster_size
-        while missing and (part := reader.read(missing)):
-            parts.append(part)
-            missing -= len(part)
+    parts: list[bytes] = []
+    missing = cluster_size
+    with decompressor.stream_reader(packed, read_across_frames=False) as reader:
+        for _ in range(_MAX_FRAMES):
+            parts.append(reader.read(missing + 1))
+            missing -= len(parts[-1])
+            if missing <= 0:
+                break
     return b"".join(parts)

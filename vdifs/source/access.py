@@ -20,10 +20,14 @@ class Permission(NamedTuple):
     gid: int
 
     @classmethod
-    def of(cls, st: os.stat_result) -> Self:
-        """Return the permission that matters of a stat result, as three bits of the form 0o111."""
+    def of(cls, place: str | int, st: os.stat_result) -> Self:
+        """Return the permission that matters, of a path or descriptor and its stat, as three bits of the form 0o111.
+
+        Where an access control list says more, only the owner's bit is sure: ACLs grant nothing, and may deny.
+        """
         bits = st.st_mode if stat.S_ISDIR(st.st_mode) else st.st_mode >> 2
-        return cls(bits & 0o111, st.st_uid, st.st_gid)
+        allowed = 0o100 if bits & 0o011 and _has_acl(place) else 0o111
+        return cls(bits & allowed, st.st_uid, st.st_gid)
 
 
 class Access(NamedTuple):
@@ -49,12 +53,20 @@ def intersection(items: Iterable[Permission], uid: int, gid: int) -> Access:
     return Access(0o400 * user | 0o040 * group | 0o004 * other, uid, gid)
 
 
+def _has_acl(place: str | int) -> bool:
+    try:
+        os.getxattr(place, "system.posix_acl_access")
+    except OSError:
+        return False
+    return True
+
+
 def folders_above(path: str) -> tuple[Permission, ...]:
     """Return the permissions of the folders from `/` down to the directory `path`, it included, links resolved."""
     found: list[Permission] = []
     folder = os.path.realpath(path)
     while True:
-        found.append(Permission.of(os.stat(folder)))
+        found.append(Permission.of(folder, os.stat(folder)))
         if folder == "/":
             return tuple(reversed(found))
         folder = os.path.dirname(folder)

@@ -6,6 +6,7 @@ Where the kernel lacks it, every component is opened in turn without following l
 import ctypes
 import errno
 import os
+import stat
 from typing import Final
 
 __all__ = ["open_beneath"]
@@ -59,6 +60,8 @@ def _walk(directory: int, path: str, flags: int) -> int:
     """Do the same one component at a time; `..` pops the descriptor it came from."""
     if path.startswith("/"):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+    if path.endswith(("/", "/.")):
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     *folders, name = [part for part in path.split("/") if part not in ("", ".")] or ["."]
     held: list[int] = []
     try:
@@ -69,10 +72,19 @@ def _walk(directory: int, path: str, flags: int) -> int:
                 os.close(held.pop())
             else:
                 where = held[-1] if held else directory
-                held.append(os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where))
+                held.append(_open_folder(part, where))
         if name == "..":
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         return os.open(name, flags, dir_fd=held[-1] if held else directory)
     finally:
         for fd in held:
             os.close(fd)
+
+
+def _open_folder(name: str, directory: int) -> int:
+    try:
+        return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except NotADirectoryError:
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from None
+        raise

@@ -38,7 +38,10 @@ class Layer(Protocol):
         """Return the same with all kinds, as a map shows it: DATA_HOLE, ZERO_ALLOC and UNALLOCATED_ALLOC too."""
 
     def populated(self) -> NDArray[np.int64]:
-        """Return the ranges outside of which everything is UNALLOCATED: int64, shape (n, 2), sorted, apart."""
+        """Return the ranges outside of which there are neither tables nor data: int64, shape (n, 2), sorted, apart.
+
+        Of any range between them `extents` is known at once.
+        """
 
 
 class RawLayer:
@@ -60,8 +63,9 @@ class RawLayer:
         return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges, Kind.ZERO_ALLOC)
 
     def populated(self) -> NDArray[np.int64]:
-        """Return the whole disk; see Layer."""
-        return np.array([[0, self.virtual_size]] if self.virtual_size else np.empty((0, 2)), np.int64)
+        """Return where there are data; see Layer."""
+        runs: NDArray[np.int64] = self._edges.reshape(-1, 2)
+        return runs
 
 
 def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind = Kind.ZERO) -> Extents:

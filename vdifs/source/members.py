@@ -33,13 +33,17 @@ _HEAD = 4096
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One image of a chain. header: None for a raw file. data: the file that holds the guest data."""
+    """One image of a chain. header: None for a raw file. data: the file that holds the guest data.
+
+    snapshot: the label of an internal snapshot, with which `path` then ends.
+    """
 
     path: str
     file: HostFile
     data: HostFile
     header: Header | None
     layer: Layer
+    snapshot: str | None = None
 
     @property
     def format(self) -> str:
@@ -173,12 +177,13 @@ def _member(
     snapshots = read_snapshots(file, header)
     data = _data_file(policy, path, file, header, opened)
     place = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
+    label = None
     if snapshot is not None:
         label, chosen = find_snapshot(file, snapshots, snapshot)
         path = f"{path}@{label}"
         size = header.virtual_size if chosen.disk_size is None else chosen.disk_size
         place = L1Place(chosen.l1_table_offset, chosen.l1_size, size)
-    return Member(path, file, data, header, Qcow2Layer(file, data, header, place))
+    return Member(path, file, data, header, Qcow2Layer(file, data, header, place), label)
 
 
 def _data_file(policy: Policy, path: str, file: HostFile, header: Header, opened: ExitStack) -> HostFile:

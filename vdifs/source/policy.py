@@ -40,7 +40,9 @@ class _Root:
             fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise StorageError.from_os(directory, error, "name an existing directory") from error
-        return cls(fd, os.path.abspath(directory), os.path.realpath(directory))
+        resolved = os.path.realpath(directory)
+        plain = ".." not in directory.split("/")  # behind a link, `..` is not what abspath takes it for
+        return cls(fd, os.path.abspath(directory) if plain else resolved, resolved)
 
     def below(self, absolute: str) -> str | None:
         """Return the part of `absolute` beneath this directory, None if it is not beneath it."""
@@ -72,11 +74,11 @@ class Policy:
 
         The image itself may be a symbolic link; names inside it resolve against the folder it was typed in, as in QEMU.
         """
-        folder, name = os.path.split(os.path.abspath(path))
-        if not name:
+        folder, name = os.path.split(path)
+        if name in ("", ".", ".."):
             raise StorageError(f"{printable(path)}: is a directory: name an image")
         links = [name] if os.path.islink(path) else []
-        return cls(folder, trusted, typed_links=links), name
+        return cls(folder or ".", trusted, typed_links=links), name
 
     @staticmethod
     def _opened(directory: str, stack: ExitStack) -> _Root:
@@ -118,13 +120,13 @@ class Policy:
             inner = _normal(posixpath.join(posixpath.dirname(overlay), name))
             if not overlay.startswith(TRUST_PREFIX):
                 if inner is not None:
-                    return inner
+                    return self._checked(overlay, inner)
                 name = posixpath.join(self._root.resolved, posixpath.dirname(overlay), name)
             else:
                 name = posixpath.join("/", posixpath.dirname(overlay)[len(TRUST_PREFIX) :], name)
         absolute = posixpath.normpath("/" + name.lstrip("/"))
         if (below := self._root.below(absolute)) is not None:
-            return below
+            return self._checked(overlay, below)
         for root in self._trusted:
             if (below := root.below(absolute)) is not None:
                 return TRUST_PREFIX + posixpath.join(root.typed, below).lstrip("/")
@@ -132,6 +134,15 @@ class Policy:
             f"{printable(self.display(overlay))}: it names {printable(absolute)!r}, which is not beneath a trusted "
             f"directory: allow it with --trust {printable(posixpath.dirname(absolute))}"
         )
+
+    def _checked(self, overlay: str, path: str) -> str:
+        """Return `path`, which leads to a file in the source root, unless it looks like one that does not."""
+        if path.startswith(TRUST_PREFIX):
+            raise PolicyError(
+                f"{printable(self.display(overlay))}: it names a file in a folder called {TRUST_PREFIX!r}, "
+                "which stands for trusted directories: rename the folder"
+            )
+        return path
 
     def _check_name(self, overlay: str, name: str) -> None:
         where = f"{printable(self.display(overlay))}: it names {printable(name)!r}"
@@ -146,11 +157,14 @@ class Policy:
 
     def _is_plain_folder(self, overlay: str, folder: str) -> bool:
         """Tell whether `folder`, as an image names it, is reached beneath the source root, and through no link."""
-        if folder.startswith("/") or overlay.startswith(TRUST_PREFIX):
+        if folder.startswith("/"):
+            path = self._root.below(folder)
+        else:
+            path = None if overlay.startswith(TRUST_PREFIX) else posixpath.join(posixpath.dirname(overlay), folder)
+        if path is None:
             return False
-        path = posixpath.join(posixpath.dirname(overlay), folder) or "."
         try:
-            os.close(open_beneath(self._root.fd, path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            os.close(open_beneath(self._root.fd, path or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError:
             return False
         return True

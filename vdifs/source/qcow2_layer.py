@@ -92,15 +92,30 @@ class Qcow2Layer:
         if offset % self.geometry.cluster_size:
             raise FormatError(f"{self._file.name}: the L1 table is at {offset:#x}, no multiple of the cluster size")
         indices, offsets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        edges = self._edges if self._data is self._file else self._file.data_edges()
+        left = self.geometry.clusters_for(self._file.size)
         for at in range(0, length, _L1_STEP):
             size = min(_L1_STEP, length - at)
             part = self._decode_l1(offset + at, size)
             used = np.flatnonzero(part)
+            self._check_tables_within_file(part[used])
+            left -= len(used)
+            if left < 0:
+                raise self._shared(int(part[used[-1]]))
+            used = used[~_in_holes(part[used], self.geometry.cluster_size, edges)]
             indices.append(used + at // 8)
             offsets.append(part[used])
         index, offset_of = np.concatenate(indices), np.concatenate(offsets)
         self._check_shared(offset_of)
         return index, offset_of
+
+    def _check_tables_within_file(self, offsets: NDArray[np.int64]) -> None:
+        beyond = offsets >= self._file.size
+        if beyond.any():
+            raise FormatError(
+                f"{self._file.name}: the L2 table at {int(offsets[beyond][0]):#x} lies beyond the end of the file at "
+                f"{self._file.size:#x}: the file was cut short; restore it from a copy"
+            )
 
     def _decode_l1(self, offset: int, size: int) -> NDArray[np.int64]:
         table = self._file.read_table("L1 table", offset, size, self.geometry.cluster_size)
@@ -114,10 +129,13 @@ class Qcow2Layer:
         ordered = np.sort(offsets)
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(twice):
-            raise FormatError(
-                f"{self._file.name}: two L1 entries share the L2 table at {int(twice[0]):#x}: "
-                "repair the image with 'qemu-img check -r all'"
-            )
+            raise self._shared(int(twice[0]))
+
+    def _shared(self, offset: int) -> FormatError:
+        return FormatError(
+            f"{self._file.name}: two L1 entries share the L2 table at {offset:#x}: "
+            "repair the image with 'qemu-img check -r all'"
+        )
 
     def entries(self, start: int, end: int) -> NDArray[np.uint64]:
         """Return the native L2 entries of [start, end), one of `groups`: one word for each, with extended L2 two."""
@@ -152,6 +170,8 @@ class Qcow2Layer:
         extents = Extents(starts, runs.kind, layer, runs.host, last << g.cluster_bits).between(start, end)
         if not extents.has(Kind.DATA):
             return extents
+        if self._data is not self._file:
+            self._check_in_place(extents)
         self._check_within_file(extents)
         return without_holes(extents, self._edges, Kind.DATA_HOLE if detailed else Kind.ZERO)
 
@@ -178,6 +198,16 @@ class Qcow2Layer:
             parts.append(self._file.read_table("L2 table", offset + skip, size, g.cluster_size))
         return np.frombuffer(b"".join(parts), ">u8").astype(np.uint64)
 
+    def _check_in_place(self, extents: Extents) -> None:
+        """Refuse data in an external data file that do not lie at their guest offset, as QEMU does."""
+        moved = (extents.kind == Kind.DATA) & (extents.host != extents.start)
+        if moved.any():
+            index = int(moved.argmax())
+            raise FormatError(
+                f"{self._file.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
+                f"{int(extents.host[index]):#x} of the external data file, expected the same offset"
+            )
+
     def _check_within_file(self, extents: Extents) -> None:
         """Refuse data that start beyond the end of the file, where QEMU shows zeros; a last cluster may end early."""
         size = self.geometry.clusters_for(self._data.size) * self.geometry.cluster_size
@@ -189,3 +219,10 @@ class Qcow2Layer:
                 f"{int(extents.host[index]):#x}, beyond the end of the file at {self._data.size:#x}: "
                 "the file was cut short; restore it from a copy"
             )
+
+
+def _in_holes(offsets: NDArray[np.int64], length: int, edges: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of the tables of `length` bytes lie wholly in a hole of the file, and so hold nothing: bool."""
+    before = edges.searchsorted(offsets, "right")
+    found: NDArray[np.bool_] = (before % 2 == 0) & (before == edges.searchsorted(offsets + length, "left"))
+    return found

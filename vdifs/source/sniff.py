@@ -19,9 +19,11 @@ __all__ = ["find", "has_same_links", "sniff"]
 def find(policy: Policy, path: str) -> Found:
     """Return a file that the walk does not reach. Raises PolicyError, StorageError."""
     file = policy.open(path)
-    file.close()
-    st = file.status
-    return Found(path, file.fingerprint, st.st_uid, st.st_gid, (Permission.of(st), *_folders(policy, path)))
+    try:
+        own, st = Permission.of(file.fd, file.status), file.status
+    finally:
+        file.close()
+    return Found(path, file.fingerprint, st.st_uid, st.st_gid, (own, *_folders(policy, path)))
 
 
 def _folders(policy: Policy, path: str) -> list[Permission]:
@@ -29,7 +31,7 @@ def _folders(policy: Policy, path: str) -> list[Permission]:
     folders = [] if path.startswith(TRUST_PREFIX) else path.split("/")[:-1]
     try:
         hosts = [os.path.join(policy.root, *folders[: depth + 1]) for depth in range(len(folders))]
-        return [Permission.of(os.stat(folder, follow_symlinks=False)) for folder in hosts]
+        return [Permission.of(folder, os.stat(folder, follow_symlinks=False)) for folder in hosts]
     except OSError as error:
         raise StorageError.from_os(policy.display(path), error, "restore it, or correct the name") from error
 
@@ -50,8 +52,6 @@ def sniff(policy: Policy, found: Found, *, stated: str | None = None) -> tuple[E
     stated: the format that an overlay states for it.
     """
     entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
-    if stated == "raw":
-        return (as_raw(entry),)
     try:
         file = policy.open(found.path)
     except VdifsError as error:
@@ -59,7 +59,7 @@ def sniff(policy: Policy, found: Found, *, stated: str | None = None) -> tuple[E
     try:
         header = read_header(file)
         if header is None:
-            return (as_raw(entry),) if found.path.endswith(RAW_SUFFIXES) else ()
+            return (as_raw(entry),) if stated == "raw" or found.path.endswith(RAW_SUFFIXES) else ()
         snapshots = read_snapshots(file, header)
         entry = _with_links(policy, replace(entry, virtual_size=header.virtual_size, header=header), header)
     except VdifsError as error:

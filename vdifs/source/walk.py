@@ -10,6 +10,8 @@ from vdifs.source.hostfile import Fingerprint
 
 __all__ = ["Filter", "Found", "vdifs_mounts", "walk"]
 
+_RESERVED = "@trust"
+"""What stands for the trusted directories in a PATH: a folder of this name in the root is not searched."""
 _FSTYPE = "fuse.vdifs"
 
 
@@ -59,15 +61,15 @@ def walk(root: str, wanted: Filter, skip: Collection[str]) -> Iterator[Found]:
             continue
         for entry in entries:
             path = os.path.join(folder, entry.name)
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or path == _RESERVED:
                 continue
             try:
                 if entry.is_dir(follow_symlinks=False):
                     if not wanted.excludes(path) and os.path.abspath(os.path.join(root, path)) not in skip:
-                        folders.append((path, (Permission.of(entry.stat(follow_symlinks=False)), *above)))
+                        folders.append((path, (Permission.of(entry.path, entry.stat(follow_symlinks=False)), *above)))
                 elif entry.is_file(follow_symlinks=False) and wanted.accepts(path):
                     st = entry.stat(follow_symlinks=False)
-                    yield Found(path, Fingerprint.of(st), st.st_uid, st.st_gid, (Permission.of(st), *above))
+                    yield Found(path, Fingerprint.of(st), st.st_uid, st.st_gid, (Permission.of(entry.path, st), *above))
             except OSError:
                 continue
 

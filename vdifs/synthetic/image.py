@@ -228,5 +228,14 @@ def safe_backing_name(name: str) -> str:
 
 
 def _etag(chain: Chain, view: View, base: int | None, clusters: tuple[int, bool], backing: Backing | None) -> str:
-    parts = (_ETAG_VERSION, view, base, clusters, backing and (backing.name, backing.format), *chain.fingerprints)
+    snapshot = chain.members[0].snapshot
+    parts = (
+        _ETAG_VERSION,
+        view,
+        snapshot,
+        base,
+        clusters,
+        backing and (backing.name, backing.format),
+        *chain.fingerprints,
+    )
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
