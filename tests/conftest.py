@@ -13,6 +13,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -26,9 +27,14 @@ def require_tool(name: str) -> str:
     path = shutil.which(name, path=search)
     if path is not None:
         return path
+    cannot_be_tried(f"{name} is not installed")
+
+
+def cannot_be_tried(reason: str) -> NoReturn:
+    """Skip the test on a user's machine; in CI, where everything must be tried, fail it."""
     if os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed, and CI must have it", pytrace=False)
-    pytest.skip(f"{name} is not installed")
+        pytest.fail(f"{reason}, and CI must try it", pytrace=False)
+    pytest.skip(reason)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -75,7 +75,7 @@ def test_a_missing_tool_skips_the_test_of_a_user(tmp_path: Path) -> None:
 
 
 def test_a_missing_tool_fails_the_test_in_ci(tmp_path: Path) -> None:
-    assert "no-such-tool is not installed, and CI must have it" in outcome(
+    assert "no-such-tool is not installed, and CI must try it" in outcome(
         tmp_path, NEEDS_A_TOOL.format("no-such-tool"), ci=True
     )
 

@@ -173,6 +173,9 @@ class Maker:
             cluster_size = self.other_cluster_size(5)
             draft = self.created("base", sectors_up(size), cluster_size, None, {"cluster_size": cluster_size})
         self.operate(draft, [write_data, write_data, write_data, discard if is_raw else write_zeros, write_data])
+        if draft.size > self.size:  # which must not show through where an image on top is longer again
+            draft.write(self.size, draft.size - self.size)
+            draft.flush()
         if self.combination.backing == "odd" and draft.format == "qcow2":
             surgery.virtual_size_in_header(draft.path, draft.size + 300)
         return draft
@@ -249,8 +252,9 @@ class Maker:
         return draft
 
     def top(self, image: Draft) -> Draft:
-        """Make an overlay in clusters of another size, once in a while of another length."""
-        size = self.rng.choice([image.size, image.size, image.size + 64 * KIB])
+        """Make an overlay in clusters of another size, at times longer."""
+        longer = self.combination.backing in ("longer", "odd") or self.rng.random() < 0.3
+        size = image.size + 64 * KIB if longer else image.size
         cluster_size = self.other_cluster_size(3)
         draft = self.created("top", size, cluster_size, image, {"cluster_size": cluster_size})
         self.operate(draft, ON_TOP)

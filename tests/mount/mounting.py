@@ -15,8 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.conftest import cannot_be_tried
 from vdifs.mount.mounts import FUSE_TYPE, mounts
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +74,7 @@ def interpreter(user: int | None) -> tuple[str, dict[str, str]] | None:
 def driver(command: str, argument: str, user: int | None = None) -> subprocess.Popen[str]:
     found = interpreter(user)
     if found is None:
-        pytest.skip("an ordinary user may not run Python from here")
+        cannot_be_tried("an ordinary user may not run Python from here")
     program, environment = found
     process: subprocess.Popen[str] = subprocess.Popen(
         [program, "-m", "tests.mount.driver", command, argument],

@@ -207,7 +207,10 @@ def test_a_reader_through_mmap_gets_the_old_bytes_or_a_signal(mounted: Mounted, 
         assert reader.stdout is not None
         assert reader.stdout.readline() == b"ready\n"
         overwrite(source / "base.qcow2", 9)
-        assert reader.wait(20) == -signal.SIGBUS
+        try:
+            assert reader.wait(20) == -signal.SIGBUS
+        finally:
+            reader.kill()
 
 
 def test_hard_linking_a_source_is_no_change(mounted: Mounted, source: Path) -> None:

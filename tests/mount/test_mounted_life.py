@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import require_tool
+from tests.conftest import cannot_be_tried, require_tool
 from tests.mount.mounting import (
     NOBODY,
     ROOT,
@@ -36,7 +36,7 @@ def nobody() -> int:
     if os.geteuid() != 0:
         pytest.skip("only root may become somebody else")
     if not os.stat("/dev/fuse").st_mode & 0o006:
-        pytest.skip("others may not use /dev/fuse here, as no udev has given it its mode 0666")
+        cannot_be_tried("others may not use /dev/fuse here, as no udev has given it its mode 0666")
     return NOBODY
 
 

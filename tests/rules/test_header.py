@@ -80,6 +80,10 @@ def test_backing_file_offset_behind_the_first_cluster_is_refused(image: Image) -
     both_refuse(image.set(backing_file_offset=CLUSTER + 1, backing_file_size=1), "at 0x10001, outside the first clus")
 
 
+def test_backing_file_offset_at_the_end_of_the_first_cluster_is_an_empty_name(image: Image) -> None:
+    assert both_read(image.set(backing_file_offset=CLUSTER, backing_file_size=0)) == WRITTEN
+
+
 def test_backing_file_size_is_at_most_1023(image: Image) -> None:
     image.set(backing_file_offset=1024, backing_file_size=1024)
     both_refuse(image, "name is 1024 bytes long, at most 1023 are allowed")

@@ -58,9 +58,11 @@ class Supervisor:
     def finish(self) -> None:
         """Have the mount taken away, and return when that is done."""
         os.close(self._pipe)
-        with suppress(ChildProcessError):  # whoever started us ignores SIGCHLD: then no child is waited for
-            os.waitpid(self.pid, 0)
-        if self._own is not None:
+        try:
+            _, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            return  # whoever started us ignores SIGCHLD: then children are waited for, but say nothing
+        if os.WIFSIGNALED(status) and self._own is not None:
             _take_away(self._own)
 
 
@@ -71,6 +73,7 @@ def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[int]) 
         try:
             _end_with_the_daemon(daemon)
             _wait_for_the_end(pipe, own)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the end was heard of in the other way
         except _DaemonGoneError:
             pass
         if (mount := own.left()) is not None:
@@ -87,6 +90,7 @@ def _end_with_the_daemon(daemon: int) -> None:
     """Have _DaemonGoneError raised when the daemon's main thread ends."""
 
     def gone(*_: object) -> NoReturn:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the next comes with the end of each other thread
         raise _DaemonGoneError
 
     signal.signal(signal.SIGUSR1, gone)
@@ -164,3 +168,5 @@ def _take_away(own: Mount) -> None:
             detach(own.mountpoint, lazy=True)
         except VdifsError:
             time.sleep(_BETWEEN_TRIES_S)
+        else:
+            return  # a mount that looks like it from now on is another one
