@@ -27,7 +27,7 @@ def require_tool(name: str) -> str:
     path = shutil.which(name, path=search)
     if path is not None:
         return path
-    cannot_be_tried(f"{name} is not installed")
+    return cannot_be_tried(f"{name} is not installed")
 
 
 def cannot_be_tried(reason: str) -> NoReturn:
