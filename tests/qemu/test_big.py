@@ -150,6 +150,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "small.qcow2"
 
 
+@pytest.mark.timeout(300)
 def test_a_sparse_disk_of_64_tib_opens_fast_and_in_little_memory(tmp_path: Path, small: Path) -> None:
     big = tmp_path / "big.qcow2"
     oracle.create(big, 64 * TIB)
@@ -159,6 +160,7 @@ def test_a_sparse_disk_of_64_tib_opens_fast_and_in_little_memory(tmp_path: Path,
     assert found["memory"] <= MEMORY
 
 
+@pytest.mark.timeout(300)
 def test_a_preallocated_disk_of_1_tib_opens_fast_and_its_full_image_is_small(tmp_path: Path, small: Path) -> None:
     big = tmp_path / "big.qcow2"
     oracle.create(big, TIB, options={"preallocation": "metadata"})

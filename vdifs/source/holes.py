@@ -12,6 +12,7 @@ So what SEEK_DATA calls data and FIEMAP, after the file's dirty pages were writt
 
 import errno
 import fcntl
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ _EXTENT_LAST, _EXTENT_UNWRITTEN = 0x1, 0x800
 _HEAD = struct.Struct("=QQIIII")
 _EXTENT = struct.Struct("=QQQQQIIII")
 _EXTENTS_AT_ONCE = 512
+_MOST_SEEKS = 2 * MAX_DATA_RUNS
+"""Pieces that are looked at: what is in the page cache may have cut the runs further."""
 
 
 def data_edges(fd: int, size: int) -> NDArray[np.int64]:
@@ -38,10 +41,10 @@ def data_edges(fd: int, size: int) -> NDArray[np.int64]:
     A file on a file system that cannot tell, or with more than MAX_DATA_RUNS runs, is all data.
     """
     runs = _seek_runs(fd, size)
-    if runs is None:
+    if runs is not None and runs != _without_unwritten(runs, fd, sync=False):
+        runs = _without_unwritten(runs, fd, sync=True)
+    if runs is None or len(runs) > MAX_DATA_RUNS:
         return np.array([0, size] if size else [], np.int64)
-    if _overlap(runs, list(_unwritten(fd, sync=False))):
-        runs = _without(runs, list(_unwritten(fd, sync=True)))
     return np.array([edge for run in runs for edge in run], np.int64)
 
 
@@ -55,7 +58,7 @@ def _seek_runs(fd: int, size: int) -> list[tuple[int, int]] | None:
             at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
             if start < at:
                 runs.append((start, at))
-            if len(runs) > MAX_DATA_RUNS:
+            if len(runs) > _MOST_SEEKS:
                 return None
     except OSError as error:
         if error.errno != errno.ENXIO:
@@ -96,8 +99,10 @@ def _unwritten_extents(fd: int, flags: int) -> Iterator[tuple[int, int]]:
             return
 
 
-def _overlap(runs: list[tuple[int, int]], others: list[tuple[int, int]]) -> bool:
-    return runs != _without(runs, others)
+def _without_unwritten(runs: list[tuple[int, int]], fd: int, *, sync: bool) -> list[tuple[int, int]] | None:
+    """Return `runs` less the unwritten extents, None where those are too many."""
+    holes = list(itertools.islice(_unwritten(fd, sync=sync), _MOST_SEEKS + 1))
+    return None if len(holes) > _MOST_SEEKS else _without(runs, holes)
 
 
 def _without(runs: list[tuple[int, int]], holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
