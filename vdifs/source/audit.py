@@ -45,16 +45,17 @@ class Problem:
 
 def audit(policy: Policy, path: str, snapshot: str | None = None) -> list[Problem]:
     """Return the problems of the image PATH and of its chain, as far as its tables tell; no guest data are read."""
+    name = path if snapshot is None else f"{path}@{snapshot}"
     try:
         chain = Chain.open(policy, path, snapshot)
     except VdifsError as error:
-        return [Problem(path, Severity.ERROR, kind_of(error), str(error))]
+        return [Problem(name, Severity.ERROR, kind_of(error), str(error))]
     with chain:
         found = [problem for depth in range(len(chain.members)) for problem in _of_member(chain, depth)]
         try:
             chain.check_unchanged()
         except VdifsError as error:
-            found.append(Problem(path, Severity.ERROR, kind_of(error), str(error)))
+            found.append(Problem(name, Severity.ERROR, kind_of(error), str(error)))
     return found
 
 

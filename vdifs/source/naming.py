@@ -45,7 +45,7 @@ def base_index(chain: Chain, image: ImageName, base: ImageName) -> int:
         raise StorageError.from_os(base.path, error, "name an ancestor of the image") from error
     for index, member in enumerate(chain.members):
         if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
-            same = member.path.endswith(f"@{base.snapshot}") or base.snapshot == image.snapshot
+            same = base.snapshot in (member.snapshot, image.snapshot)
             if same if index == 0 else base.snapshot is None:
                 return index
             raise ChainError(
