@@ -66,9 +66,6 @@ def missing_or_different(wanted: Any, given: Any, where: str = "") -> Iterator[s
         yield f"{where}: QEMU says {wanted!r}, vdifs {given!r}"
 
 
-RUN_KEYS = ("depth", "present", "data", "offset", "zero")
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run of a map: guest bytes [start, end)."""
@@ -88,17 +85,31 @@ class Run:
         return same and other.offset == expected
 
 
-def prove_map(image: str | Path, like: Path, *, words: Words = ()) -> None:
+def prove_map(image: str | Path, like: Path, *, like_format: str = "qcow2", words: Words = ()) -> None:
     """Prove that `vdifs map` says of each byte what `qemu-img map` does; zeros may be known better, never worse.
 
     like: the file that QEMU is asked about.
     """
-    extents = [extent for extent in oracle.map_of(like) if extent.start < extent.end]  # an empty disk has an empty one
-    by_qemu = [Run(e.start, e.end, e.depth, e.present, e.data, e.offset, e.zero) for e in extents]
-    told = answer("map", image, *words)
-    by_vdifs = [
-        Run(each["start"], each["start"] + each["length"], *(each.get(name) for name in RUN_KEYS)) for each in told
+    prove_same_map(answer("map", image, *words), map_by_qemu(like, like_format))
+
+
+def prove_map_down_to(image: Path, base: Path, depth: int) -> None:
+    """Prove that `vdifs map --base` tells the same but of the base and what is below, which it does not look into."""
+    by_qemu = [
+        run if run.depth < depth else Run(run.start, run.end, depth, present=False, data=False, offset=None, zero=False)
+        for run in map_by_qemu(image, "qcow2")
     ]
+    prove_same_map(answer("map", image, "--base", base), by_qemu)
+
+
+def map_by_qemu(image: Path, format: str) -> list["Run"]:  # noqa: A002 - QEMU's word
+    extents = [extent for extent in oracle.map_of(image, format) if extent.start < extent.end]  # one, of an empty disk
+    return [Run(e.start, e.end, e.depth, e.present, e.data, e.offset, e.zero) for e in extents]
+
+
+def prove_same_map(told: list[dict[str, Any]], by_qemu: list["Run"]) -> None:
+    """Prove that an answer of `vdifs map` is the shortest that says what QEMU does."""
+    by_vdifs = [run_told(each) for each in told]
     assert list(merged(by_vdifs)) == by_vdifs
     assert list(merged(without_zero(by_vdifs))) == list(merged(without_zero(by_qemu)))
     files = {each["depth"]: Path(each["filename"]) for each in told if "filename" in each}
@@ -107,6 +118,12 @@ def prove_map(image: str | Path, like: Path, *, words: Words = ()) -> None:
         if ours.zero and not theirs.zero:
             assert ours.offset is not None, f"no bytes to look at in [{start:#x}, {end:#x})"
             assert reads_zero(files[ours.depth], ours.offset + start - ours.start, end - start)
+
+
+def run_told(told: dict[str, Any]) -> "Run":
+    start = told["start"]
+    what = (told["depth"], told["present"], told["data"], told.get("offset"), told["zero"])
+    return Run(start, start + told["length"], *what)
 
 
 def without_zero(runs: Iterable[Run]) -> Iterator[Run]:

@@ -139,7 +139,7 @@ def test_a_damaged_cluster_is_an_error_that_names_the_file_and_the_rest_is_read(
     assert "image.qcow2" in ended.err
 
 
-@pytest.mark.seeds(40, long=1000)
+@pytest.mark.seeds(20, long=200)
 def test_a_cluster_with_wrong_bytes_is_what_qemu_makes_of_it(image: Image, method: str, rng: Random) -> None:
     """Perhaps it still is a stream of a whole cluster, without a checksum to tell; else both refuse it."""
     packed = bytearray(pack(method, stamped(CLUSTER, CLUSTER, 2)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.features.combinations import Combination, all_combinations, make, spread
-from tests.features.proofs import prove_delta, prove_full, prove_info, prove_map
+from tests.features.proofs import prove_delta, prove_full, prove_info, prove_map, prove_map_down_to
 
 ORDINARY = spread(150)
 OTHERS = [combination for combination in all_combinations() if combination not in ORDINARY]
@@ -24,19 +24,23 @@ def test_any_combination_of_features_is_what_qemu_says_it_is(combination: Combin
 
 
 def prove(combination: Combination, folder: Path) -> None:
-    """Prove the image of a combination: both full images, three deltas, each measured; the maps, the information."""
+    """Prove the image of a combination, its base and an overlay: full images, deltas, measures, maps, information."""
     images = make(combination, folder / "source")
-    image, top, output = images.image, images.top, folder / "output"
+    base, image, top, output = images.base, images.image, images.top, folder / "output"
     try:
         prove_info(image)
         prove_map(image, image)
         prove_map(top, top)
+        prove_map_down_to(top, image, 1)
         prove_full(image, output / "image.qcow2", like=image)
         prove_full(top, output / "top.qcow2", like=top)
-        if images.base is not None:
-            prove_delta(image, images.base, images.base, output / "image-on-base.qcow2", like=image)
         prove_delta(top, image, image, output / "top-on-image.qcow2", like=top)
         prove_delta(image, image, image, output / "image-on-itself.qcow2", like=image)
+        if base is not None:
+            prove_map(base, base, like_format=images.base_format)
+            prove_map_down_to(top, base, 2)
+            prove_full(base, output / "base.qcow2", like=base, like_format=images.base_format)
+            prove_delta(image, base, base, output / "image-on-base.qcow2", like=image)
     except BaseException as error:
         error.add_note(f"{combination} in {folder}:\n" + "\n".join(images.recipe))
         raise

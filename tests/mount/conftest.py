@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_tool
+from tests.conftest import cannot_be_tried, require_tool
 from tests.mount import images
-from tests.mount.mounting import Mounts, remove_scratch
+from tests.mount.mounting import NOBODY, Mounts, remove_scratch
 
 
 def require_fuse() -> None:
     """Skip the test where FUSE cannot be used, or fail it if CI is set."""
-    if os.access("/dev/fuse", os.R_OK | os.W_OK):
-        require_tool("fusermount3")
-    elif os.environ.get("CI"):
-        pytest.fail("/dev/fuse cannot be used, and CI must have it", pytrace=False)
-    else:
-        pytest.skip("/dev/fuse cannot be used")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        cannot_be_tried("/dev/fuse cannot be used")
+    require_tool("fusermount3")
 
 
 @pytest.fixture
@@ -50,3 +47,22 @@ def source(mounts: Mounts) -> Path:
     require_tool("qemu-io")
     images.week(mounts.scratch / "src")
     return mounts.scratch / "src"
+
+
+@pytest.fixture
+def nobody() -> int:
+    """An ordinary user, as which a test run by root can mount too."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may become somebody else")
+    if not os.stat("/dev/fuse").st_mode & 0o006:
+        cannot_be_tried("others may not use /dev/fuse here, as no udev has given it its mode 0666")
+    return NOBODY
+
+
+@pytest.fixture(params=["myself", "ordinary user"])
+def user(request: pytest.FixtureRequest) -> int | None:
+    """Who mounts: whoever runs the tests, and if that is root an ordinary user too."""
+    if request.param == "myself":
+        return None
+    found: int = request.getfixturevalue("nobody")
+    return found

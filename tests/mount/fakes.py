@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from vdifs.errors import ChainError, SourceChangedError, VdifsError
 from vdifs.mount.nodes import ImageFile
-from vdifs.mount.tree import Source
+from vdifs.mount.sources import Source
 from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
 from vdifs.source.hostfile import Fingerprint

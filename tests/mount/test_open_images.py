@@ -12,9 +12,9 @@ from vdifs.mount import open_images
 from vdifs.mount.nodes import ImageFile
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.slot import Slot
+from vdifs.mount.sources import Source
 from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import DeadlineError, Threads
-from vdifs.mount.tree import Source
 from vdifs.source.access import Access
 
 A = ImageFile("a")

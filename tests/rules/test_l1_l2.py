@@ -98,6 +98,15 @@ def test_an_unaligned_offset_in_the_l2_table_is_an_error(image: Image) -> None:
     refused_on_reading(image.set_l2(1, image.l2_entry(1) + 512), "L2 entry 1 of the range points to 0x.*, no multiple")
 
 
+def test_an_l2_table_in_a_hole_of_the_file_holds_nothing(image: Image) -> None:
+    """As after a crash: the L1 table was written, the cluster of the L2 table was not."""
+    table = image.append(b"")
+    os.truncate(image.path, table + 2 * CLUSTER)
+    assert both_read(image.set_l1(0, table | COPIED)) == BACKING
+    image.write(table + 8 * 15, struct.pack(">Q", ZERO))
+    assert both_read(image) == BACKING[:-CLUSTER] + ZEROS
+
+
 # The bits of an L2 entry
 
 

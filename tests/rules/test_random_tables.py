@@ -1,4 +1,4 @@
-"""Random L2 tables, valid, odd and damaged, on a backing file: vdifs reads what QEMU reads, and refuses what it refuses."""
+"""Random L2 tables, valid, odd and damaged, on a backing file: vdifs reads and refuses what QEMU does."""
 
 import os
 import zlib
@@ -34,18 +34,23 @@ def flags(*bits: int) -> st.SearchStrategy[int]:
 @st.composite
 def words(draw: st.DrawFn, first: int, bits: int, data_clusters: int) -> int:
     """Draw an L2 entry; places lie in the data of the file, in its tables, at its end or far beyond it."""
-    kind = draw(st.sampled_from(["nothing", "data", "data", "data", "zero", "zero with a place", "packed", "unaligned"]))
+    kind = draw(
+        st.sampled_from(["nothing", "data", "data", "data", "zero", "zero with a place", "packed", "unaligned"])
+    )
     place = first + (draw(st.integers(0, data_clusters - 1)) << bits)
     odd = draw(flags(*RESERVED)) if draw(st.integers(0, 4)) == 0 else 0
     if kind == "packed":
         return COMPRESSED | place + draw(st.sampled_from([0, 0, 1, 511]))
-    return odd | {
-        "nothing": draw(st.sampled_from([0, 0, COPIED])),
-        "data": place | COPIED,
-        "zero": ZERO,
-        "zero with a place": place | COPIED | ZERO,
-        "unaligned": (place + 512) | COPIED if draw(st.integers(0, 9)) == 0 else 0,
-    }[kind]
+    return (
+        odd
+        | {
+            "nothing": draw(st.sampled_from([0, 0, COPIED])),
+            "data": place | COPIED,
+            "zero": ZERO,
+            "zero with a place": place | COPIED | ZERO,
+            "unaligned": (place + 512) | COPIED if draw(st.integers(0, 9)) == 0 else 0,
+        }[kind]
+    )
 
 
 @st.composite

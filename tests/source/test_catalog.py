@@ -332,3 +332,15 @@ def test_a_data_file_counts_for_permissions_and_generation(source: Path) -> None
         data.unlink()
         assert catalog.scan()
         assert catalog.entries["disk.qcow2"].problem is not None
+
+
+def test_a_file_below_a_folder_called_like_the_trust_prefix_is_not_served_for_another(tmp_path: Path) -> None:
+    """Who may write to the source must not get at a private file of a trusted directory by its PATH."""
+    top = tmp_path.resolve()
+    private, source = top / "private", top / "source"
+    forged = Path(f"{source}/@trust{private}")
+    for folder in (private, forged):
+        folder.mkdir(parents=True)
+        write_blank(folder / "image.qcow2")
+    with scanned(source, trusted=(private,)) as catalog:
+        assert catalog.entries == {}

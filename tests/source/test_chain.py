@@ -66,7 +66,7 @@ def test_outside_of_the_populated_ranges_there_is_nothing_but_zeros_at_the_end(
     assert all(low < high <= chain.virtual_size for low, high in ranges)
 
 
-range_lists = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=10)
+range_lists = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=6)
 
 
 @given(range_lists)

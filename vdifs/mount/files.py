@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 
-from vdifs.errors import SourceChangedError, VdifsError, WouldBlock
+from vdifs.errors import SourceChangedError, VdifsError, WouldBlock, printable
 from vdifs.mount.attributes import Attributes
 from vdifs.mount.handles import Handle, Handles, Snapshot
 from vdifs.mount.namespace import MovedError, Namespace
@@ -56,6 +56,8 @@ class Files:
         try:
             await self._check(slot)
             attributes = self._namespace.peek(file)
+            if attributes.inode != inode:
+                raise MovedError(f"{printable(file.path)}: changed while it was opened")
         except SourceChangedError as error:
             self._images.release(slot)
             raise MovedError(str(error)) from error
@@ -74,8 +76,10 @@ class Files:
         self._counters.reads += 1
         try:
             data = await self._read(handle.slot, offset, length)
-        except SourceChangedError as error:
-            self._moved(handle.slot, error)
+        except VdifsError as error:
+            self._counters.failed_reads += 1
+            if isinstance(error, SourceChangedError):
+                self._moved(handle.slot, error)
             raise
         handle.position = offset + len(data)
         handle.bytes_read += len(data)

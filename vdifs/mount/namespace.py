@@ -22,10 +22,11 @@ from vdifs.mount.nodes import Folder, ImageFile, Node, StatusFile
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.scanner import Scannable, Scanner
 from vdifs.mount.slot import Slot
+from vdifs.mount.sources import Catalog, Source
 from vdifs.mount.status import Counters
 from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import DeadlineError, Threads
-from vdifs.mount.tree import Catalog, Source, Tree
+from vdifs.mount.tree import Tree
 
 __all__ = ["MovedError", "Namespace", "ScannedCatalog"]
 

@@ -13,9 +13,9 @@ import trio
 
 from vdifs.mount.nodes import ImageFile
 from vdifs.mount.slot import Slot
+from vdifs.mount.sources import Source
 from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import Threads
-from vdifs.mount.tree import Source
 from vdifs.synthetic.image import Image
 
 __all__ = ["OpenImages", "Opener"]

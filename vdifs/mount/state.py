@@ -5,7 +5,7 @@ from vdifs.mount import names
 from vdifs.mount.nodes import ImageFile
 from vdifs.mount.open_images import Opener
 from vdifs.mount.options import MountOptions
-from vdifs.mount.tree import Source
+from vdifs.mount.sources import Source
 from vdifs.source.catalog import Catalog
 from vdifs.synthetic.image import Image, open_image
 

@@ -27,7 +27,7 @@ class Counters:
     opens: int = 0
     reads: int = 0
     bytes_read: int = 0
-    failures: int = 0
+    failed_reads: int = 0
     scans: int = 0
 
 

@@ -8,8 +8,6 @@ somebody looks into them, and those beneath `delta/BASE/` are dropped again when
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -18,51 +16,13 @@ from vdifs.mount import names
 from vdifs.mount.inodes import ROOT, inode_number
 from vdifs.mount.nodes import Folder, ImageFile, Node, StatusFile
 from vdifs.mount.shelf import Shelf
-from vdifs.source.access import Access
+from vdifs.mount.sources import Catalog, Source, source_of
 from vdifs.source.catalog import Entry
 
-__all__ = ["Catalog", "Source", "Tree"]
+__all__ = ["Tree"]
 
 STATUS_NAME = "status.json"
 _BASES_KEPT = 64
-
-
-class Catalog(Protocol):
-    """What a tree asks of `vdifs.source.catalog.Catalog`."""
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        """The images by PATH."""
-
-    @property
-    def problems(self) -> Iterable[VdifsError]:
-        """Why snapshots are not offered."""
-
-    def chain(self, path: str) -> tuple[Entry, ...]:
-        """Return an image and its ancestors, top first; raises VdifsError."""
-
-    def overlays(self, path: str) -> tuple[str, ...]:
-        """Return the PATHs of the images above this one."""
-
-    def generation(self, path: str) -> bytes:
-        """Return what identifies the present state of a chain."""
-
-    def access(self, path: str) -> Access:
-        """Return who may read what is made of a chain; raises VdifsError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
-
-    problem: why it cannot be opened; then nobody has access, and mtime_ns and devices are the image's own.
-    """
-
-    generation: bytes
-    mtime_ns: int
-    devices: frozenset[int]
-    access: Access
-    problem: VdifsError | None
 
 
 class Tree:
@@ -109,7 +69,7 @@ class Tree:
             entry = self._entries.get(path)
             if entry is None:
                 return None
-            self._sources[path] = _source(self._catalog, entry)
+            self._sources[path] = source_of(self._catalog, entry)
         return self._sources[path]
 
     def inode(self, node: Node) -> int | None:
@@ -193,18 +153,6 @@ class Tree:
 def _base_entry(entry: Entry) -> ImageFile:
     """Return the base beside its deltas: the full image, or for a raw base its contents."""
     return ImageFile(entry.path, view=entry.format)
-
-
-def _source(catalog: Catalog, entry: Entry) -> Source:
-    chain: tuple[Entry, ...] = (entry,)
-    access, problem = Access(0, entry.uid, entry.gid), None
-    try:
-        chain, access = catalog.chain(entry.path), catalog.access(entry.path)
-    except VdifsError as error:
-        problem = error
-    prints = [each for member in chain for each in member.fingerprints]
-    newest = max(each.mtime_ns for each in prints)
-    return Source(catalog.generation(entry.path), newest, frozenset(each.dev for each in prints), access, problem)
 
 
 def _candidates(file: ImageFile, entries: Mapping[str, Entry]) -> Iterable[str]:

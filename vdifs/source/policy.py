@@ -5,6 +5,7 @@ directory, through no symbolic link, by no protocol. Inside vdifs a file is call
 to the source root, or `@trust/` and the absolute path without its leading slash.
 """
 
+import errno
 import os
 import posixpath
 import re
@@ -76,7 +77,7 @@ class Policy:
         """
         folder, name = os.path.split(path)
         if name in ("", ".", ".."):
-            raise StorageError(f"{printable(path)}: is a directory: name an image")
+            raise StorageError(f"{printable(path)}: is a directory: name an image", errno=errno.EINVAL)
         links = [name] if os.path.islink(path) else []
         return cls(folder or ".", trusted, typed_links=links), name
 

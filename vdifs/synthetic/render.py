@@ -31,13 +31,14 @@ class Renderer:
         self._layout = layout
         self._summary = summary
         self._allocation = allocation
-        self._header = layout.header.pack().ljust(layout.refcount_table, b"\0")
-        self._regions: tuple[tuple[int, int, int, Callable[[int, int, bool], bytes]], ...] = (
-            (0, layout.refcount_table, 1, self._header_bytes),
-            (layout.refcount_table, layout.refcount_blocks, _ENTRY, self._refcount_table),
-            (layout.refcount_blocks, layout.l1_table, REFCOUNT_BITS // 8, self._refcount_blocks),
-            (layout.l1_table, layout.l2_tables, _ENTRY, self._l1_table),
-            (layout.l2_tables, layout.data, layout.geometry.l2_entry_size, self._l2_tables),
+        self._header = layout.header.pack()
+        # Functions, not bound methods: those would make a cycle of every opened image.
+        self._regions: tuple[tuple[int, int, int, Callable[[Renderer, int, int, bool], bytes]], ...] = (
+            (0, layout.refcount_table, 1, Renderer._header_bytes),
+            (layout.refcount_table, layout.refcount_blocks, _ENTRY, Renderer._refcount_table),
+            (layout.refcount_blocks, layout.l1_table, REFCOUNT_BITS // 8, Renderer._refcount_blocks),
+            (layout.l1_table, layout.l2_tables, _ENTRY, Renderer._l1_table),
+            (layout.l2_tables, layout.data, layout.geometry.l2_entry_size, Renderer._l2_tables),
         )
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
@@ -51,10 +52,10 @@ class Renderer:
             if low < high:
                 first, last = (low - start) // unit, ceil_div(high - start, unit)
                 skip = low - start - first * unit
-                buffer[low - offset : high - offset] = render(first, last, wait)[skip : skip + high - low]
+                buffer[low - offset : high - offset] = render(self, first, last, wait)[skip : skip + high - low]
 
     def _header_bytes(self, first: int, last: int, _wait: bool) -> bytes:
-        return self._header[first:last]
+        return self._header[first:last].ljust(last - first, b"\0")
 
     def _refcount_table(self, first: int, last: int, _wait: bool) -> bytes:
         layout = self._layout

@@ -1,0 +1,62 @@
+"""What a mount asks of the catalog, and what it keeps of the answers: one value per image."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from vdifs.errors import VdifsError
+from vdifs.source.access import Access
+from vdifs.source.catalog import Entry
+
+__all__ = ["Catalog", "Source", "source_of"]
+
+
+class Catalog(Protocol):
+    """What a tree asks of `vdifs.source.catalog.Catalog`."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The images by PATH."""
+
+    @property
+    def problems(self) -> Iterable[VdifsError]:
+        """Why snapshots are not offered."""
+
+    def chain(self, path: str) -> tuple[Entry, ...]:
+        """Return an image and its ancestors, top first; raises VdifsError."""
+
+    def overlays(self, path: str) -> tuple[str, ...]:
+        """Return the PATHs of the images above this one."""
+
+    def generation(self, path: str) -> bytes:
+        """Return what identifies the present state of a chain."""
+
+    def access(self, path: str) -> Access:
+        """Return who may read what is made of a chain; raises VdifsError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
+
+    problem: why it cannot be opened; then nobody has access, and mtime_ns and devices are the image's own.
+    """
+
+    generation: bytes
+    mtime_ns: int
+    devices: frozenset[int]
+    access: Access
+    problem: VdifsError | None
+
+
+def source_of(catalog: Catalog, entry: Entry) -> Source:
+    """Ask the catalog for everything about the image `entry`."""
+    chain: tuple[Entry, ...] = (entry,)
+    access, problem = Access(0, entry.uid, entry.gid), None
+    try:
+        chain, access = catalog.chain(entry.path), catalog.access(entry.path)
+    except VdifsError as error:
+        problem = error
+    prints = [each for member in chain for each in member.fingerprints]
+    newest = max(each.mtime_ns for each in prints)
+    return Source(catalog.generation(entry.path), newest, frozenset(each.dev for each in prints), access, problem)

@@ -1,0 +1,53 @@
+"""Who uses a mount: the processes with a file of it open, as /proc tells; nothing is asked of the mount itself."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+from vdifs.errors import printable
+from vdifs.mount.mounts import Mount
+
+__all__ = ["users_of"]
+
+_SHOWN = 5
+
+
+def users_of(mount: Mount) -> str:
+    """Say who has files open on a mount, as far as we may know."""
+    found = [f"{_command(pid)} ({pid})" for pid in _processes() if _uses(pid, mount)]
+    if not found:
+        return "close the files that are open on it"
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"in use by {', '.join(found[:_SHOWN])}{more}: end them, or have them close their files"
+
+
+def _processes() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _uses(pid: int, mount: Mount) -> bool:
+    """Tell whether a process has a file of the mount open or stands in it. Asks nothing of the mount itself."""
+    return any(_is_within(f"/proc/{pid}/{link}", mount.mountpoint) for link in ("cwd", "root")) or any(
+        mount_id == mount.mount_id for mount_id in _open_on(pid)
+    )
+
+
+def _is_within(link: str, folder: str) -> bool:
+    with suppress(OSError):  # gone, or another user's
+        path = os.readlink(link)
+        return path == folder or path.startswith(folder + "/")
+    return False
+
+
+def _open_on(pid: int) -> Iterator[int]:
+    """Yield the ids of the mounts on which a process has files open."""
+    with suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fdinfo"):
+            with suppress(OSError), open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+                yield from (int(line[7:]) for line in file if line.startswith(b"mnt_id:"))
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
+        return printable(file.read().rstrip(b"\n"))
+    return "?"
