@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.source.stated import GRAIN, StatedChain, StatedLayer, rows, stated_chains
@@ -70,6 +70,8 @@ range_lists = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_si
 
 
 @given(range_lists)
+@example([(0, 5), (5, 9)])
+@example([(3, 9), (0, 4), (4, 4), (1, 2)])
 def test_a_union_of_ranges_is_the_union_of_their_members(ranges: list[tuple[int, int]]) -> None:
     found = union(np.array(ranges, np.int64).reshape(-1, 2)).tolist()
     members = {at for low, high in ranges for at in range(low, high)}

@@ -11,7 +11,7 @@ __all__ = ["inflate"]
 
 _WINDOW = 15
 """A superset of the 12 bits that QEMU writes."""
-_MAX_FRAMES = 256
+_MAX_FRAMES = 1 << 16
 _ZSTD_WINDOW_MAX = 1 << 23
 """What the zstd format asks every decoder to accept."""
 
