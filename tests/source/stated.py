@@ -152,7 +152,7 @@ def layers(draw: st.DrawFn, max_range: int = UNLIMITED, sectors: int = 24, numbe
     left = draw(st.integers(0, sectors)) * SECTOR // GRAIN
     runs: list[Run] = []
     while left:
-        length = min(draw(st.sampled_from([1, 3, 8, 16, 24, 64])), left)
+        length = min(draw(st.sampled_from([1, 3, 8, 16, 24, 64, 600])), left)
         kind = draw(st.sampled_from(KINDS))
         host = (1000 * len(runs) + draw(st.integers(0, 9))) * GRAIN if kind == Kind.DATA else 0
         runs.append((length * GRAIN, kind, host))
@@ -161,8 +161,12 @@ def layers(draw: st.DrawFn, max_range: int = UNLIMITED, sectors: int = 24, numbe
 
 
 @st.composite
-def stated_chains(draw: st.DrawFn, depths: Sequence[int] = (1, 2, 3), sectors: int = 24) -> StatedChain:
-    """Draw a chain; each layer is of its own size, and may ask to be read in small ranges."""
+def stated_chains(draw: st.DrawFn, depths: Sequence[int] = (1, 2, 3)) -> StatedChain:
+    """Draw a chain; each layer is of its own size, and may ask to be read in small ranges.
+
+    Some disks are long enough for several L2 tables of small clusters.
+    """
+    sectors = draw(st.sampled_from([24, 24, 24, 160]))
     max_range = draw(st.sampled_from([UNLIMITED, UNLIMITED, 512, 2048, 8192]))
     drawn = [draw(layers(max_range, sectors, number)) for number in range(draw(st.sampled_from(depths)))]
     return StatedChain(tuple(drawn))

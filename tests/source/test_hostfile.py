@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vdifs.errors import FormatError, SourceChangedError, StorageError
@@ -13,7 +13,7 @@ from vdifs.source.hostfile import Fingerprint, HostFile
 
 CONTENTS = bytes(range(1, 251)) * 41
 SIZE = len(CONTENTS)
-OFFSETS = st.integers(0, SIZE + 50)
+OFFSETS = st.one_of(st.integers(0, SIZE + 50), st.integers(SIZE - 30, SIZE + 30))
 
 
 def opened(path: Path) -> HostFile:
@@ -63,7 +63,11 @@ def test_cached_bytes_are_read_without_waiting(shared: HostFile) -> None:
     assert buffer[:SIZE] == CONTENTS
 
 
-@given(st.integers(0, SIZE + 5000), st.integers(0, 5000))
+@given(st.one_of(OFFSETS, st.integers(0, SIZE + 5000)), st.one_of(st.integers(0, 30), st.integers(0, 5000)))
+@example(SIZE, 1)
+@example(SIZE - 1, 1)
+@example(SIZE - 1, 12288 - SIZE + 1)
+@example(SIZE - 1, 12288 - SIZE + 2)
 def test_a_table_may_end_early_only_in_the_last_cluster(shared: HostFile, offset: int, length: int) -> None:
     file_in_clusters = -(-SIZE // 4096) * 4096
     if offset < SIZE and offset + length <= file_in_clusters:

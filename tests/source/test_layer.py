@@ -16,13 +16,6 @@ from vdifs.source.layer import RawLayer, without_holes
 BLOCK = 1 << 16
 
 
-@st.composite
-def edge_arrays(draw: st.DrawFn, end: int) -> list[int]:
-    """Draw where the data of a file start and end, in turns."""
-    edges = sorted(draw(st.sets(st.integers(0, end), max_size=10)))
-    return edges[: len(edges) - len(edges) % 2]
-
-
 def by_byte(extents: Extents) -> list[tuple[Kind, int, int]]:
     found: list[tuple[Kind, int, int]] = []
     for start, stop, kind, layer, host in rows(extents):
@@ -39,8 +32,19 @@ def disks(draw: st.DrawFn) -> Extents:
     return layer.whole()
 
 
-@given(disks(), edge_arrays(220))
-def test_data_in_a_hole_are_zeros_and_nothing_else_changes(disk: Extents, edges: list[int]) -> None:
+@st.composite
+def disks_and_edges(draw: st.DrawFn) -> tuple[Extents, list[int]]:
+    """Draw a disk, and where the data of its file start and end, in turns; often where its runs do or a byte beside."""
+    disk = draw(disks())
+    near = {host + at for start, stop, _, _, host in rows(disk) for at in (0, 1, stop - start - 1, stop - start)}
+    edges = sorted(draw(st.sets(st.one_of(st.sampled_from(sorted(near)), st.integers(0, 220)), max_size=10)))
+    return disk, edges[: len(edges) - len(edges) % 2]
+
+
+@given(disks_and_edges())
+def test_data_in_a_hole_are_zeros_and_nothing_else_changes(drawn: tuple[Extents, list[int]]) -> None:
+    disk, edges = drawn
+
     def in_data(host: int) -> bool:
         return sum(edge <= host for edge in edges) % 2 == 1
 
@@ -51,8 +55,9 @@ def test_data_in_a_hole_are_zeros_and_nothing_else_changes(disk: Extents, edges:
     assert by_byte(without_holes(disk, np.array(edges, np.int64))) == wanted
 
 
-@given(disks(), edge_arrays(220))
-def test_for_a_map_a_hole_keeps_its_place(disk: Extents, edges: list[int]) -> None:
+@given(disks_and_edges())
+def test_for_a_map_a_hole_keeps_its_place(drawn: tuple[Extents, list[int]]) -> None:
+    disk, edges = drawn
     plain = without_holes(disk, np.array(edges, np.int64))
     detailed = without_holes(disk, np.array(edges, np.int64), Kind.DATA_HOLE)
     places = [(host + at) for start, stop, _, _, host in rows(disk) for at in range(stop - start)]

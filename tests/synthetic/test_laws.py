@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.source.stated import GRAIN, StatedChain, StatedLayer, stated_chains
@@ -55,6 +55,19 @@ def cases(draw: st.DrawFn, *, delta: bool) -> Case:
 fulls, deltas = cases(delta=False), cases(delta=True)
 
 
+def shrunk_in_the_middle(middle: int, bits: int, max_range: int) -> Case:
+    """Neither the top of 96 KiB nor the image below it holds anything, but beyond the end of that one all is zeros."""
+    top = StatedLayer(((96 << 10, Kind.UNALLOCATED, 0),), max_range, 0)
+    between = StatedLayer(((middle, Kind.UNALLOCATED, 0),), max_range, 1)
+    base = StatedLayer(((96 << 10, Kind.DATA, 0),), max_range, 2)
+    return Case(StatedChain((top, between, base)), bits, 2)
+
+
+IN_MID_CLUSTER = shrunk_in_the_middle(512, 10, UNLIMITED)
+IN_MID_CLUSTER_OF_SMALL_WINDOWS = shrunk_in_the_middle(33 << 9, 10, 512)
+IN_THE_SECOND_OF_THREE_TABLES = shrunk_in_the_middle(33 << 10, 9, 2048)
+
+
 def read(body: Body, offset: int, length: int) -> bytes:
     buffer = bytearray(length)
     body.readinto(offset, memoryview(buffer), wait=True)
@@ -82,6 +95,9 @@ def test_a_full_image_holds_what_the_chain_holds(case: Case) -> None:
 
 
 @given(deltas)
+@example(IN_MID_CLUSTER)
+@example(IN_MID_CLUSTER_OF_SMALL_WINDOWS)
+@example(IN_THE_SECOND_OF_THREE_TABLES)
 def test_a_delta_on_its_base_holds_what_the_chain_holds(case: Case) -> None:
     assert PlainReader(whole(case.body())).contents(case.below()) == case.stated.contents()
 
@@ -102,6 +118,9 @@ def test_a_full_image_has_data_where_the_chain_has_data_and_nowhere_else(case: C
 
 
 @given(deltas)
+@example(IN_MID_CLUSTER)
+@example(IN_MID_CLUSTER_OF_SMALL_WINDOWS)
+@example(IN_THE_SECOND_OF_THREE_TABLES)
 def test_a_delta_holds_what_lies_above_its_base_and_no_more(case: Case) -> None:
     """Data where there is some above, or where zeros and data from below share a cluster; zeros where all is zeros."""
     assert case.base is not None

@@ -115,22 +115,24 @@ def _umask() -> int:
 
 
 def _write_sparse(image: Image, fd: int, progress: Progress | None) -> None:
+    buffer = bytearray(_CHUNK)  # one for all: a new one for each chunk costs more than what it is filled with
     for offset in range(0, image.size, _CHUNK):
-        _write_data(fd, offset, memoryview(image.read_at(offset, _CHUNK)))
+        count = image.readinto_at(offset, buffer)
+        _write_data(fd, offset, buffer if count == _CHUNK else buffer[:count])
         if progress:
             progress(min(offset + _CHUNK, image.size), image.size)
     os.ftruncate(fd, image.size)
 
 
-def _write_data(fd: int, offset: int, chunk: memoryview) -> None:
+def _write_data(fd: int, offset: int, chunk: bytearray) -> None:
     """Write the parts of `chunk` that are not zeros, joined where they touch."""
+    view = memoryview(chunk)
     start: int | None = None
     for at in range(0, len(chunk) + _HOLE, _HOLE):
-        part = chunk[at : at + _HOLE]
-        if len(part) and part != _ZEROS[: len(part)]:
+        if at < len(chunk) and not chunk.startswith(_ZEROS[: len(chunk) - at], at):
             start = at if start is None else start
         elif start is not None:
-            _write_all(fd, offset + start, chunk[start:at])
+            _write_all(fd, offset + start, view[start:at])
             start = None
 
 

@@ -25,6 +25,7 @@ Base = str | Callable[[Chain], int]
 """A PATH, or what finds the index of the base in the chain."""
 DEFAULT_CLUSTER_BITS = 16
 _LOAD_TRIES = 3
+_ZEROS = memoryview(bytes(1 << 16))
 _ETAG_VERSION = 1
 MIN_EXTENDED_BITS = 14
 
@@ -83,7 +84,8 @@ class Image:
             raise UsageError(f"cannot read at offset {offset}: it may not be negative")
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self.size - offset))
-        view[:count] = bytes(count)
+        for at in range(0, count, len(_ZEROS)):
+            view[at : min(at + len(_ZEROS), count)] = _ZEROS[: count - at]
         self._fill(offset, view[:count], True)
         return count
 
