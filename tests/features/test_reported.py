@@ -5,6 +5,7 @@ which it refuses by name.
 import json
 import shutil
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,14 @@ def cipher_and_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     if request.param == "luks":
         options += ",encrypt.iter-time=10"
     secret = ("--object", "secret,id=key,data=swordfish", "-o", f"{options},encrypt.key-secret=key")
-    oracle.qemu_img("create", "-q", "-f", "qcow2", *secret, image, "1M")
+    for attempt in range(20, -1, -1):  # on a busy machine QEMU is "unable to get accurate CPU usage" now and then
+        try:
+            oracle.qemu_img("create", "-q", "-f", "qcow2", *secret, image, "1M")
+            break
+        except oracle.OracleError:
+            if not attempt:
+                raise
+            time.sleep(0.5)
     return str(request.param).upper(), image
 
 
