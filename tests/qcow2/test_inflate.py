@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from vdifs.errors import FormatError
 from vdifs.qcow2.header import CompressionType
-from vdifs.qcow2.inflate import inflate
+from vdifs.qcow2.inflate import Inflater
 
 SIZE = 4096
 DEFLATE, ZSTD = CompressionType.DEFLATE, CompressionType.ZSTD
 KINDS = [DEFLATE, ZSTD]
 CLUSTER = bytes(range(256)) * (SIZE // 256)
+
+
+def inflate(packed: bytes, cluster_size: int, kind: CompressionType) -> bytes:
+    return Inflater(cluster_size, kind).inflate(packed)
 
 
 def packed(data: bytes, kind: CompressionType, window_bits: int = 12) -> bytes:

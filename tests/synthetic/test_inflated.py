@@ -1,0 +1,104 @@
+"""Compressed clusters of one request are inflated side by side, each once, and errors in any of them arrive."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import vdifs
+from tests.qemu import oracle
+from vdifs.errors import FormatError
+from vdifs.qcow2.inflate import Inflater
+from vdifs.synthetic import inflated
+
+MIB = 1 << 20
+CLUSTERS = 16
+Hook = Callable[[bytes], object]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[vdifs.Image]:
+    """An image of 16 compressed clusters of 64 KiB, each of its own byte, as a raw disk."""
+    path = tmp_path / "packed.qcow2"
+    oracle.create(path, MIB)
+    oracle.qemu_io(path, [f"write -c -P {index + 1} {index * 64}k 64k" for index in range(CLUSTERS)])
+    with vdifs.open(path, view="raw") as opened:
+        yield opened
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Callable[[Hook], None]:
+    """Have a function called with the packed bytes before each cluster is inflated; four threads may do so."""
+    monkeypatch.setattr(inflated, "_WORKERS", 4)
+    pool = ThreadPoolExecutor(4)
+    monkeypatch.setattr(inflated, "_pool", lambda: pool)
+    inflate = Inflater.inflate
+
+    def install(before: Hook) -> None:
+        def hooked(self: Inflater, packed: bytes) -> bytes:
+            before(packed)
+            return inflate(self, packed)
+
+        monkeypatch.setattr(Inflater, "inflate", hooked)
+
+    return install
+
+
+def expected() -> bytes:
+    return b"".join(bytes([index + 1]) * 65536 for index in range(CLUSTERS))
+
+
+def test_clusters_of_one_request_are_inflated_side_by_side(image: vdifs.Image, hook: Callable[[Hook], None]) -> None:
+    """Each of four threads waits for the other three: one alone would wait in vain."""
+    together = threading.Barrier(4, timeout=30)
+    hook(lambda _: together.wait())
+    assert image.read_at(0, MIB) == expected()
+
+
+def test_a_cluster_that_several_ask_for_is_inflated_once(image: vdifs.Image, hook: Callable[[Hook], None]) -> None:
+    seen: list[bytes] = []
+    hook(seen.append)
+    with ThreadPoolExecutor(8) as readers:
+        parts = list(readers.map(lambda at: image.read_at(at, 4096), range(0, MIB, 4096)))
+    assert b"".join(parts) == expected()
+    assert len(seen) == CLUSTERS
+
+
+@pytest.mark.parametrize("damaged", range(4))
+def test_an_error_in_any_share_arrives_when_nobody_writes_any_more(
+    image: vdifs.Image, hook: Callable[[Hook], None], damaged: int
+) -> None:
+    lock, count = threading.Lock(), itertools.count()
+
+    def fail_one(_: bytes) -> None:
+        with lock:
+            number = next(count)
+        if number == damaged:
+            raise FormatError("planted")
+        threading.Event().wait(0.02)
+
+    hook(fail_one)
+    with pytest.raises(FormatError, match=r"packed\.qcow2: compressed cluster at 0x[0-9a-f]+: planted"):
+        image.read_at(0, MIB)
+    before = next(count)
+    threading.Event().wait(0.1)
+    assert next(count) == before + 1, "a cluster was inflated after the read had ended"
+
+
+def test_a_request_for_many_clusters_holds_few_packed_ones(
+    image: vdifs.Image, hook: Callable[[Hook], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inflated, "_AT_ONCE", 4 << 16)
+    shares: list[int] = []
+    whole = inflated.InflatedClusters._inflate_side_by_side
+
+    def counted(self: inflated.InflatedClusters, jobs: list[inflated._Job]) -> None:
+        shares.append(len(jobs))
+        whole(self, jobs)
+
+    monkeypatch.setattr(inflated.InflatedClusters, "_inflate_side_by_side", counted)
+    assert image.read_at(0, MIB) == expected()
+    assert max(shares) == 4
