@@ -17,8 +17,10 @@ from tests.source.blank import write_blank
 from vdifs.errors import FormatError, StorageError, UsageError
 from vdifs.source.chain import Chain
 from vdifs.source.policy import Policy
-from vdifs.synthetic.export import export, export_to_descriptor
+from vdifs.synthetic.bodies import Region
+from vdifs.synthetic.export import export
 from vdifs.synthetic.image import Image
+from vdifs.synthetic.transfer import to_stream
 
 BLOCK = 1 << 16
 
@@ -35,15 +37,19 @@ class StatedImage:
     def size(self) -> int:
         return len(self.contents)
 
-    def readinto_at(self, offset: int, buffer: bytearray) -> int:
-        data = self.read_at(offset, len(buffer))
+    def readinto_at(self, offset: int, buffer: memoryview) -> int:
+        if offset + len(buffer) > self.bad_from:
+            raise FormatError("damaged")
+        data = self.contents[offset : offset + len(buffer)]
         buffer[: len(data)] = data
         return len(data)
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        if offset + length > self.bad_from:
-            raise FormatError("damaged")
-        return self.contents[offset : offset + length]
+    def regions(self) -> Iterator[Region]:
+        yield Region(0, self.size, None)
+
+    def check_unchanged(self) -> None:
+        assert self.chain is not None
+        self.chain.check_unchanged()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +97,7 @@ def test_a_pipe_gets_the_bytes_in_order(chain: Chain) -> None:
 
     reader = Thread(target=read)
     reader.start()
-    export_to_descriptor(image_of(contents, chain), writing)
+    to_stream(image_of(contents, chain), writing)
     os.close(writing)
     reader.join()
     assert found == [contents]

@@ -68,7 +68,7 @@ class Files:
         path = next(iter(self._namespace.tree.paths(file)), file.path)
         return self._handles.add(Handle(path, slot, attributes)), True
 
-    async def read(self, number: int, offset: int, length: int) -> bytes:
+    async def read(self, number: int, offset: int, length: int) -> bytes | memoryview:
         """Return what an open file holds, fewer bytes only at its end. Raises SourceChangedError, VdifsError."""
         handle = self._handles[number]
         if isinstance(handle, Snapshot):
@@ -120,15 +120,15 @@ class Files:
         finally:
             self._images.release(slot)
 
-    async def _read(self, slot: Slot, offset: int, length: int) -> bytes:
+    async def _read(self, slot: Slot, offset: int, length: int) -> memoryview:
         if slot.stale is not None:
             raise slot.stale
         if slot.prompt:
             try:
-                return slot.image.read_at(offset, length, wait=False)
+                return slot.image.view_at(offset, length, wait=False)
             except WouldBlock:
                 pass
-        return await self._images.read(slot, slot.image.read_at, offset, length)
+        return await self._images.read(slot, slot.image.view_at, offset, length)
 
     async def _check(self, slot: Slot) -> None:
         """Raise SourceChangedError, and see to what follows from it, if the sources of an open image have changed."""

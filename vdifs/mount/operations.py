@@ -75,7 +75,9 @@ class Operations(pyfuse3.Operations):
         number, cached = await self._files.open(inode)
         return FileInfo(fh=number, keep_cache=cached, direct_io=not cached)
 
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+    async def read(  # type: ignore[override] # any buffer will do, and a view saves a copy
+        self, fh: FileHandleT, off: int, size: int
+    ) -> bytes | memoryview:
         return await self._files.read(fh, off, size)
 
     async def release(self, fh: FileHandleT) -> None:

@@ -11,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
-from vdifs.qcow2.entries import host_clusters, l1_reserved_bits, reserved_bits
-from vdifs.qcow2.geometry import ceil_div
+from vdifs.qcow2.entries import data_ranges, l1_reserved_bits, packed_ranges, reserved_bits
 from vdifs.qcow2.header import Header, Incompatible
+from vdifs.qcow2.refcounts import reserved_table_bits
 from vdifs.source.chain import Chain
+from vdifs.source.file_tables import FileTables
 from vdifs.source.members import Member
 from vdifs.source.policy import Policy
 from vdifs.source.qcow2_layer import Qcow2Layer
 
 __all__ = ["Problem", "Severity", "audit"]
-
-
-_HITS_KEPT = 16
 
 
 class Severity(StrEnum):
@@ -43,11 +41,17 @@ class Problem:
     message: str
 
 
-def audit(policy: Policy, path: str, snapshot: str | None = None) -> list[Problem]:
-    """Return the problems of the image PATH and of its chain, as far as its tables tell; no guest data are read."""
+Teller = Callable[[Severity, str, str], Problem]
+
+
+def audit(policy: Policy, path: str, snapshot: str | None = None, *, stated: str | None = None) -> list[Problem]:
+    """Return the problems of the image PATH and of its chain, as far as its tables tell; no guest data are read.
+
+    stated: the format of PATH, None where it is to be found out.
+    """
     name = path if snapshot is None else f"{path}@{snapshot}"
     try:
-        chain = Chain.open(policy, path, snapshot)
+        chain = Chain.open(policy, path, snapshot, stated=stated)
     except VdifsError as error:
         return [Problem(name, Severity.ERROR, kind_of(error), str(error))]
     with chain:
@@ -73,28 +77,30 @@ def kind_of(error: VdifsError) -> str:
 
 def _of_member(chain: Chain, depth: int) -> Iterator[Problem]:
     member = chain.members[depth]
-
-    def problem(severity: Severity, kind: str, message: str) -> Problem:
-        return Problem(member.path, severity, kind, f"{member.file.name}: {message}")
-
+    of_file, of_state = _told(member, member.file_path), _told(member, member.path)
     sizes = [other.layer.virtual_size for other in chain.members]
     if depth and sizes[depth] < sizes[depth - 1]:
         hides = any(size > sizes[depth] for size in sizes[depth + 1 :])
         severity, kind = (Severity.WARNING, "shrunk") if hides else (Severity.NOTE, "shorter")
-        yield problem(severity, kind, f"it ends at {sizes[depth]}, before its overlay: from there on zeros are read")
+        yield of_file(severity, kind, f"it ends at {sizes[depth]}, before its overlay: from there on zeros are read")
     if member.header is None:
         return
-    yield from _of_header(member.header, problem, has_overlay=depth > 0)
+    yield from _of_header(member.header, of_file, has_overlay=depth > 0)
     assert isinstance(member.layer, Qcow2Layer), "a member with a header is a qcow2"
     try:
-        yield from _of_tables(member, member.header, member.layer, problem)
+        tables = FileTables.of(member, member.header)
+        yield from _of_tables(tables, of_file, of_state)
+        yield from _of_entries(tables, member, member.layer, of_state)
     except VdifsError as error:
         yield Problem(member.path, Severity.ERROR, kind_of(error), str(error))
 
 
-def _of_header(
-    header: Header, problem: Callable[[Severity, str, str], Problem], *, has_overlay: bool
-) -> Iterator[Problem]:
+def _told(member: Member, path: str) -> Teller:
+    """Return what makes a Problem of PATH, which lies in the file of `member`."""
+    return lambda severity, kind, message: Problem(path, severity, kind, f"{member.file.name}: {message}")
+
+
+def _of_header(header: Header, problem: Teller, *, has_overlay: bool) -> Iterator[Problem]:
     if header.incompatible_features & Incompatible.DIRTY:
         what = "it is marked dirty: its refcounts may be wrong, which no reader needs: 'qemu-img check -r all'"
         yield problem(Severity.WARNING, "dirty", what)
@@ -105,35 +111,52 @@ def _of_header(
         yield problem(Severity.NOTE, "hidden", "it is marked hidden, and no image of this chain is above it")
 
 
-def _of_tables(
-    member: Member, header: Header, layer: Qcow2Layer, problem: Callable[[Severity, str, str], Problem]
-) -> Iterator[Problem]:
-    tables = _table_clusters(member, header, layer)
-    twice = tables[1:][tables[1:] == tables[:-1]]
-    if len(twice):
-        where = int(twice[0]) << header.cluster_bits
-        yield problem(Severity.WARNING, "overlap", f"two of its tables overlap at {where:#x}: restore it from a copy")
-    reserved = int(np.count_nonzero(l1_reserved_bits(member.file.read_at(header.l1_table_offset, header.l1_size * 8))))
-    hits: list[int] = []
+def _of_tables(tables: FileTables, of_file: Teller, of_state: Teller) -> Iterator[Problem]:
+    if tables.lost_blocks:
+        what = f"its refcount table is wrong in {tables.lost_blocks} of its entries, which no reader needs"
+        yield of_file(Severity.WARNING, "refcounts", f"{what}: 'qemu-img check -r all'")
+    yield from _of_reserved(
+        "refcount table", int(np.count_nonzero(reserved_table_bits(tables.refcount_table))), of_file
+    )
+    yield from _of_reserved("L1 table", int(np.count_nonzero(l1_reserved_bits(tables.l1_table))), of_state)
+    if tables.overlap is not None:
+        what = f"two of its tables overlap at {tables.overlap:#x}"
+        yield of_file(Severity.WARNING, "overlap", f"{what}: restore it from a copy")
+
+
+def _of_entries(tables: FileTables, member: Member, layer: Qcow2Layer, problem: Teller) -> Iterator[Problem]:
+    """Yield what is wrong in the L2 tables; damage in one does not hide what is wrong in the others."""
+    reserved, on_table, damage = 0, None, None
     for start, end in layer.groups(0, layer.virtual_size):
-        layer.extents(start, end)
-        entries = layer.entries(start, end)
-        reserved += int(np.count_nonzero(reserved_bits(entries, layer.geometry)))
-        if member.data is member.file:
-            clusters = host_clusters(entries, layer.geometry)
-            hits += clusters[np.isin(clusters, tables)].tolist()[: _HITS_KEPT - len(hits)]
-    if reserved:
-        yield problem(Severity.NOTE, "reserved-bits", f"{reserved} L1 or L2 entries have reserved bits set: ignored")
-    if hits:
-        what = f"guest data lie on its own tables, first at {hits[0] << header.cluster_bits:#x}"
+        try:
+            entries = layer.entries(start, end)
+            reserved += int(np.count_nonzero(reserved_bits(entries, layer.geometry)))
+            packed = packed_ranges(entries, layer.geometry)
+            if member.data is member.file and on_table is None:
+                on_table = tables.beneath(np.concatenate([data_ranges(entries, layer.geometry), packed]))
+            layer.extents(start, end)
+            _check_within_file(member, packed[:, 0])
+        except VdifsError as error:
+            damage = damage or error
+    yield from _of_reserved("L2 tables", reserved, problem)
+    if on_table is not None:
+        what = f"guest data lie on its own tables, first at {on_table:#x}"
         yield problem(Severity.WARNING, "overlap", f"{what}: restore it from a copy")
+    if damage is not None:
+        yield Problem(member.path, Severity.ERROR, kind_of(damage), str(damage))
 
 
-def _table_clusters(member: Member, header: Header, layer: Qcow2Layer) -> NDArray[np.int64]:
-    """Return the indices of the clusters that header and tables fill: int64, sorted, with repetitions."""
-    size = header.cluster_size
-    refcounts = (header.refcount_table_offset, header.refcount_table_clusters * size)
-    areas = [(0, size), (header.l1_table_offset, header.l1_size * 8), refcounts]
-    parts = [np.arange(at // size, ceil_div(at + length, size), dtype=np.int64) for at, length in areas if length]
-    blocks = np.frombuffer(member.file.read_at(*refcounts), ">u8").astype(np.int64) >> header.cluster_bits
-    return np.sort(np.concatenate([*parts, blocks[blocks > 0], layer.l2_offsets >> header.cluster_bits]))
+def _of_reserved(where: str, count: int, problem: Teller) -> Iterator[Problem]:
+    if count:
+        what = f"reserved bits are set in {count} of the entries in its {where}: ignored"
+        yield problem(Severity.NOTE, "reserved-bits", what)
+
+
+def _check_within_file(member: Member, packed: NDArray[np.int64]) -> None:
+    """Refuse compressed data that start beyond the end of the file: reading them would fail."""
+    beyond = packed[packed >= member.file.size]
+    if len(beyond):
+        raise FormatError(
+            f"{member.file.name}: compressed data lie at {int(beyond[0]):#x}, beyond the end of the file at "
+            f"{member.file.size:#x}: the file was cut short; restore it from a copy"
+        )

@@ -35,10 +35,13 @@ class Chain:
         """Every file of the chain, data files included, each once."""
 
     @classmethod
-    def open(cls, policy: Policy, path: str, snapshot: str | None = None) -> Self:
-        """Open the image PATH, or its internal `snapshot`, and its backing files. Raises what open_members does."""
+    def open(cls, policy: Policy, path: str, snapshot: str | None = None, *, stated: str | None = None) -> Self:
+        """Open the image PATH, or its internal `snapshot`, and its backing files. Raises what open_members does.
+
+        stated: the format of PATH where it is known, such as that of a raw backing file, whatever its name.
+        """
         with ExitStack() as opened:
-            members = open_members(policy, path, snapshot, opened)
+            members = open_members(policy, path, snapshot, opened, stated)
             opened.pop_all()
         return cls(members)
 

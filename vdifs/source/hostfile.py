@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock, printable
 from vdifs.source.holes import data_edges
 
-__all__ = ["Fingerprint", "HostFile"]
+__all__ = ["Fingerprint", "HostFile", "clear"]
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -92,7 +92,7 @@ class HostFile:
         return data
 
     def readinto_at(self, offset: int, buffer: memoryview, *, wait: bool = True) -> None:
-        """Fill `buffer` from `offset`; beyond the end of the file it keeps what it holds.
+        """Fill `buffer` from `offset`, with zeros beyond the end of the file.
 
         wait=False: read only what is in the page cache, raise WouldBlock for the rest.
         """
@@ -105,6 +105,7 @@ class HostFile:
             except OSError as error:
                 raise self._read_error(offset + done, error) from error
             if not count:
+                clear(buffer[done:])
                 return
             done += count
 
@@ -145,6 +146,11 @@ class HostFile:
         return StorageError(
             f"{self.name}: reading at {offset:#x} failed: {error.strerror}: check the disk below", errno=errno.EIO
         )
+
+
+def clear(buffer: memoryview) -> None:
+    """Fill `buffer`, one of bytes, with zeros."""
+    np.frombuffer(buffer, np.uint8)[:] = 0
 
 
 _REMEDIES = {

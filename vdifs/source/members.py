@@ -46,20 +46,27 @@ class Member:
     snapshot: str | None = None
 
     @property
+    def file_path(self) -> str:
+        """The PATH of the file: `path` without the name of the snapshot."""
+        return self.path if self.snapshot is None else self.path.removesuffix(f"@{self.snapshot}")
+
+    @property
     def format(self) -> str:
         """The format's name as QEMU writes it."""
         return "raw" if self.header is None else "qcow2"
 
 
-def open_members(policy: Policy, path: str, snapshot: str | None, opened: ExitStack) -> tuple[Member, ...]:
+def open_members(
+    policy: Policy, path: str, snapshot: str | None, opened: ExitStack, stated: str | None = None
+) -> tuple[Member, ...]:
     """Open the image PATH, or its internal `snapshot`, and its backing files; `opened` gets what closes them.
 
+    stated: the format of PATH, None where it is to be found out.
     Raises FormatError, UnsupportedError, PolicyError, StorageError, and ChainError for a chain with a missing
     member, one that contains a file twice, or one of more than 256 files.
     """
     members: list[Member] = []
     seen: set[tuple[int, int]] = set()
-    stated: str | None = None
     while True:
         file = _open(policy, path, members[-1].file if members else None, "backing file", opened)
         if file.fingerprint[:2] in seen:

@@ -214,9 +214,10 @@ class Qcow2Layer:
         beyond = (extents.kind == Kind.DATA) & (extents.host + extents.length > size)
         if beyond.any():
             index = int(beyond.argmax())
+            inside = max(0, size - int(extents.host[index]))
             raise FormatError(
-                f"{self._data.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
-                f"{int(extents.host[index]):#x}, beyond the end of the file at {self._data.size:#x}: "
+                f"{self._data.name}: the data of guest offset {int(extents.start[index]) + inside:#x} lie at "
+                f"{int(extents.host[index]) + inside:#x}, beyond the end of the file at {self._data.size:#x}: "
                 "the file was cut short; restore it from a copy"
             )
 

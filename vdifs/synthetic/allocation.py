@@ -46,7 +46,7 @@ class Allocation:
         Raises FormatError for damage in the tables, StorageError.
         """
         summary = Summary(self.geometry.l1_size)
-        windows = self._populated_windows()
+        windows = self.populated_windows()
         for first, last in windows.tolist():
             for window in range(first, last):
                 self._summarize_window(summary, window)
@@ -66,7 +66,7 @@ class Allocation:
         """Return the `State` of each unit of a window: uint8."""
         return self._states(self._held_extents(index), index)
 
-    def _populated_windows(self) -> NDArray[np.int64]:
+    def populated_windows(self) -> NDArray[np.int64]:
         """Return the windows to resolve as ranges of indices: int64, shape (n, 2), sorted, apart."""
         ranges = self._chain.populated(self._held)
         zero_from = self._chain.zero_from(self._held)

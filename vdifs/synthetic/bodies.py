@@ -1,6 +1,7 @@
 """The two kinds of synthetic file: a qcow2, and the raw guest contents. Both fill a buffer from any offset."""
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 from vdifs.qcow2.geometry import ceil_div
 from vdifs.synthetic.allocation import Allocation
@@ -8,8 +9,17 @@ from vdifs.synthetic.gather import Gatherer
 from vdifs.synthetic.layout import Layout
 from vdifs.synthetic.render import Renderer
 from vdifs.synthetic.summary import Summary
+from vdifs.synthetic.window import Pieces
 
-__all__ = ["Body", "Qcow2Body", "RawBody"]
+__all__ = ["Body", "Qcow2Body", "RawBody", "Region"]
+
+
+class Region(NamedTuple):
+    """A range of a synthetic file, and what it is made of, at offsets from its start. pieces: None if computed."""
+
+    start: int
+    stop: int
+    pieces: Pieces | None
 
 
 class Body(Protocol):
@@ -20,7 +30,10 @@ class Body(Protocol):
         """Length in bytes."""
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
-        """Fill `buffer`, which holds zeros, from `offset` on, all within `size`. wait=False: may raise WouldBlock."""
+        """Fill `buffer` from `offset` on, all within `size`. wait=False: may raise WouldBlock."""
+
+    def regions(self) -> Iterator[Region]:
+        """Yield all that may hold something else than zeros, in order. Reads L2 tables."""
 
 
 class Qcow2Body:
@@ -41,6 +54,17 @@ class Qcow2Body:
         done = tables
         while done < len(buffer):
             done += self._read_window(offset + done - self._data, buffer[done:], wait)
+
+    def regions(self) -> Iterator[Region]:
+        """See Body."""
+        yield Region(0, self._data, None)
+        at = 0
+        while at < self._summary.data_clusters:
+            index, _ = self._summary.find_data(at)
+            after = self._summary.data_before(index + 1)
+            start, stop = (self._data + (clusters << self._bits) for clusters in (at, after))
+            yield Region(start, stop, self._allocation.window(index).pieces)
+            at = after
 
     def _read_window(self, at: int, buffer: memoryview, wait: bool) -> int:
         """Fill `buffer` from byte `at` of the data region on, as far as one window goes; return how far that is."""
@@ -67,3 +91,10 @@ class RawBody:
             low, high = max(offset, start), min(offset + len(buffer), start + size)
             pieces = self._allocation.raw_pieces(index, wait=wait)
             self._gatherer.readinto(pieces, low - start, buffer[low - offset : high - offset], wait=wait)
+
+    def regions(self) -> Iterator[Region]:
+        """See Body."""
+        size = self._allocation.window_size
+        for first, last in self._allocation.populated_windows().tolist():
+            for index in range(first, last):
+                yield Region(index * size, min((index + 1) * size, self.size), self._allocation.raw_pieces(index))

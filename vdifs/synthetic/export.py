@@ -9,20 +9,14 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from vdifs.errors import StorageError, UsageError, printable
 from vdifs.synthetic.image import Image
+from vdifs.synthetic.transfer import Progress, to_file, to_stream
 
-__all__ = ["Progress", "export", "export_to_descriptor"]
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all."""
-
-_CHUNK = 1 << 20
-_HOLE = 1 << 16
-_ZEROS = bytes(_HOLE)
+__all__ = ["export"]
 
 
 def export(image: Image, output: str, *, overwrite: bool = False, progress: Progress | None = None) -> None:
@@ -32,24 +26,14 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
     cannot be written: then no file is left.
     """
     if output == "-":
-        export_to_descriptor(image, sys.stdout.fileno(), progress)
+        to_stream(image, sys.stdout.fileno(), progress)
         return
     existing = _check_output(image, output, overwrite)
     if existing is not None and not stat.S_ISREG(existing.st_mode):
         _export_in_place(image, output, progress)
         return
     with _renamed_when_complete(output) as fd:
-        _write_sparse(image, fd, progress)
-
-
-def export_to_descriptor(image: Image, fd: int, progress: Progress | None = None) -> None:
-    """Write `image` to `fd` in order: a pipe, a socket, a file."""
-    for offset in range(0, image.size, _CHUNK):
-        data = memoryview(image.read_at(offset, _CHUNK))
-        while data:
-            data = data[os.write(fd, data) :]
-        if progress:
-            progress(min(offset + _CHUNK, image.size), image.size)
+        to_file(image, fd, progress)
 
 
 def _export_in_place(image: Image, output: str, progress: Progress | None) -> None:
@@ -59,7 +43,7 @@ def _export_in_place(image: Image, output: str, progress: Progress | None) -> No
     except OSError as error:
         raise StorageError.from_os(output, error, "name a file that can be written") from error
     try:
-        export_to_descriptor(image, fd, progress)
+        to_stream(image, fd, progress)
     except OSError as error:
         raise StorageError.from_os(
             output, error, _REMEDIES.get(error.errno or 0, "it was not written whole")
@@ -112,34 +96,6 @@ def _umask() -> int:
     """Return the process's umask, which can only be read by setting it; mkstemp's files are 0600 whatever it is."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
         return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)
-
-
-def _write_sparse(image: Image, fd: int, progress: Progress | None) -> None:
-    buffer = bytearray(_CHUNK)  # one for all: a new one for each chunk costs more than what it is filled with
-    for offset in range(0, image.size, _CHUNK):
-        count = image.readinto_at(offset, buffer)
-        _write_data(fd, offset, buffer if count == _CHUNK else buffer[:count])
-        if progress:
-            progress(min(offset + _CHUNK, image.size), image.size)
-    os.ftruncate(fd, image.size)
-
-
-def _write_data(fd: int, offset: int, chunk: bytearray) -> None:
-    """Write the parts of `chunk` that are not zeros, joined where they touch."""
-    view = memoryview(chunk)
-    start: int | None = None
-    for at in range(0, len(chunk) + _HOLE, _HOLE):
-        if at < len(chunk) and not chunk.startswith(_ZEROS[: len(chunk) - at], at):
-            start = at if start is None else start
-        elif start is not None:
-            _write_all(fd, offset + start, view[start:at])
-            start = None
-
-
-def _write_all(fd: int, offset: int, data: memoryview) -> None:
-    while data:
-        count = os.pwrite(fd, data, offset)
-        offset, data = offset + count, data[count:]
 
 
 _REMEDIES = {

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from vdifs.extents import Kind
 from vdifs.source.chain import Chain
+from vdifs.source.hostfile import clear
 from vdifs.synthetic.inflated import InflatedClusters, Use
 from vdifs.synthetic.window import Pieces
 
@@ -20,7 +21,7 @@ class Gatherer:
         self._inflated = InflatedClusters(chain)
 
     def readinto(self, pieces: Pieces, at: int, buffer: memoryview, *, wait: bool) -> None:
-        """Fill `buffer`, which holds zeros, with the bytes from `at` on of the region that `pieces` describe.
+        """Fill `buffer` with the bytes from `at` on of the region that `pieces` describe.
 
         wait=False: raises WouldBlock for bytes that are not in the page cache.
         """
@@ -38,13 +39,19 @@ class Gatherer:
             strict=True,
         )
         compressed: list[Use] = []
+        filled = at
         for out, stop, guest, kind, layer, host in rows:
             low, high = max(out, at), min(stop, end)
+            if filled < low:
+                clear(buffer[filled - at : low - at])
+            filled = high
             target = buffer[low - at : high - at]
             if kind == Kind.DATA:
                 self._files[layer].readinto_at(host + low - out, target, wait=wait)
             else:
                 compressed += self._uses(layer, host, guest + low - out, target)
+        if filled < end:
+            clear(buffer[filled - at :])
         if compressed:
             self._inflated.fill(compressed, wait=wait)
 

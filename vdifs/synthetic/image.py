@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
+import numpy as np
+
 from vdifs.errors import InUseError, SourceChangedError, UsageError
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, Geometry
 from vdifs.source.chain import Chain
 from vdifs.source.policy import Policy
 from vdifs.synthetic.allocation import Allocation
-from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody
+from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody, Region
 from vdifs.synthetic.gather import Gatherer
 from vdifs.synthetic.layout import Backing, Layout, check_geometry, fit
 
@@ -25,7 +27,6 @@ Base = str | Callable[[Chain], int]
 """A PATH, or what finds the index of the base in the chain."""
 DEFAULT_CLUSTER_BITS = 16
 _LOAD_TRIES = 3
-_ZEROS = memoryview(bytes(1 << 16))
 _ETAG_VERSION = 1
 MIN_EXTENDED_BITS = 14
 
@@ -72,11 +73,15 @@ class Image:
         wait=False: raises WouldBlock unless all of them are at hand without waiting for a disk. Raises
         SourceChangedError once a file of the chain has changed, FormatError for damaged data, StorageError.
         """
+        return self.view_at(offset, length, wait=wait).tobytes()
+
+    def view_at(self, offset: int, length: int, *, wait: bool = True) -> memoryview:
+        """Return what `read_at` would as a view of memory of its own: a copy less."""
         if offset < 0 or length < 0:
             raise UsageError(f"cannot read {length} bytes at offset {offset}: neither may be negative")
-        buffer = bytearray(max(0, min(length, self.size - offset)))
-        self._fill(offset, memoryview(buffer), wait)
-        return bytes(buffer)
+        view = np.empty(max(0, min(length, self.size - offset)), np.uint8).data
+        self._fill(offset, view, wait)
+        return view
 
     def readinto_at(self, offset: int, buffer: "bytearray | memoryview") -> int:
         """Fill `buffer`, any writable one of bytes, from `offset` on; return how many bytes, fewer only at the end."""
@@ -84,10 +89,12 @@ class Image:
             raise UsageError(f"cannot read at offset {offset}: it may not be negative")
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self.size - offset))
-        for at in range(0, count, len(_ZEROS)):
-            view[at : min(at + len(_ZEROS), count)] = _ZEROS[: count - at]
         self._fill(offset, view[:count], True)
         return count
+
+    def regions(self) -> Iterator[Region]:
+        """Yield all that may hold something else than zeros, in order. Reads tables, no data."""
+        return self._body.regions()
 
     def stream(self, chunk_size: int = 1 << 20) -> Iterator[bytes]:
         """Yield the whole file in order, `chunk_size` bytes at a time."""
