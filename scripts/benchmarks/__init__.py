@@ -1,0 +1,1 @@
+"""The benchmarks behind `scripts/bench`: vdifs against its peers, each figure a ratio taken in the same run."""

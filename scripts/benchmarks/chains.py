@@ -1,0 +1,237 @@
+"""The images that are measured, made by qemu-img and qemu-io when first asked for."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.processes import run
+from benchmarks.sizes import KIB, MIB, TIB, Sizes
+
+__all__ = ["Chain", "Chains", "warm"]
+
+_CLUSTER = 64 * KIB
+_BLOCK = 64 * MIB
+_TOP = "x.qcow2"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A folder that holds one chain. data: bytes the flattened disk holds."""
+
+    folder: Path
+    data: int
+
+    @property
+    def top(self) -> Path:
+        """The active layer."""
+        return self.folder / _TOP
+
+    @property
+    def files(self) -> list[Path]:
+        """All its files."""
+        return sorted(self.folder.iterdir())
+
+    def warm(self) -> None:
+        """Have all its files in the page cache."""
+        for file in self.files:
+            warm(file)
+
+
+def warm(file: Path) -> None:
+    """Read what a file holds; its holes are passed over, a preallocated image has a TiB of them."""
+    buffer = bytearray(MIB)
+    with open(file, "rb", buffering=0) as opened:
+        for start, end in _runs_of_data(opened.fileno()):
+            opened.seek(start)
+            while opened.tell() < end and opened.readinto(buffer):
+                pass
+
+
+def _runs_of_data(fd: int) -> Iterator[tuple[int, int]]:
+    end = 0
+    while True:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError:
+            return
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, end
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How to build a chain in an empty folder. room: bytes it takes while that is done."""
+
+    build: Callable[[Path], None]
+    data: int
+    room: int
+
+
+class Chains:
+    """All chains, by name: built when asked for, dropped when the last row that needs them is done."""
+
+    def __init__(self, folder: Path, sizes: Sizes) -> None:
+        self._folder = folder
+        self._plans = dict(_plans(sizes))
+
+    def __getitem__(self, name: str) -> Chain:
+        plan = self._plans[name]
+        chain = Chain(self._folder / name, plan.data)
+        if not chain.top.exists():
+            shutil.rmtree(chain.folder, ignore_errors=True)
+            chain.folder.mkdir(parents=True)
+            plan.build(chain.folder)
+            run("sync", "-f", chain.folder)
+        return chain
+
+    def room(self, name: str) -> int:
+        """Return how many bytes of disk a chain takes."""
+        return self._plans[name].room
+
+    def drop(self, name: str) -> None:
+        """Delete a chain, if it was built."""
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+def _plans(sizes: Sizes) -> Iterator[tuple[str, _Plan]]:
+    data = sizes.data
+    yield "shallow", _Plan(partial(_shallow, data), data, data * 5 // 4)
+    yield "scattered", _Plan(partial(_scattered, data, 8, _CLUSTER), data, data * 2)
+    yield "scattered-16k", _Plan(partial(_scattered, data, 8, 16 * KIB), data, data * 2)
+    for method in "deflate", "zstd":
+        yield method, _Plan(partial(_compressed, data, method.replace("deflate", "zlib")), data, data * 2)
+    yield "preallocated", _Plan(partial(_preallocated, sizes.preallocated), 0, sizes.preallocated >> 12)
+    yield "sparse", _Plan(partial(_sparse, 64 * TIB), 64 * _CLUSTER, 64 * MIB)
+    for size in sizes.growing:
+        yield f"size-{size}", _Plan(partial(_sequential, size), size, size)
+    for depth in sizes.depths:
+        yield f"depth-{depth}", _Plan(partial(_dealt, sizes.depth_data, depth), sizes.depth_data, sizes.depth_data)
+    yield "many", _Plan(partial(_many, sizes.images), sizes.images * _CLUSTER, sizes.images * 128 * KIB)
+
+
+def _create(image: Path, size: int, backing: Path | None = None, **options: str) -> None:
+    settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    beneath = [] if backing is None else ["-b", backing.name, "-F", "qcow2"]
+    run("qemu-img", "create", "-q", "-f", "qcow2", *settings, *beneath, image, str(size))
+
+
+def _write(image: Path, commands: Iterator[str]) -> None:
+    run("qemu-io", "-t", "unsafe", "-f", "qcow2", image, stdin="\n".join(commands))
+
+
+def _fill(image: Path, start: int, end: int) -> None:
+    """Write noise from one guest offset to another, in guest order."""
+    noise = image.parent / "noise"
+    noise.write_bytes(random.Random(start).randbytes(4 * MIB))
+    blocks = range(start, end, _BLOCK)
+    _write(image, (f"write -q -s {noise} {at} {min(_BLOCK, end - at)}" for at in blocks))
+    noise.unlink()
+
+
+def _overwrite(image: Path, clusters: list[int], pattern: int, size: int = _CLUSTER) -> None:
+    _write(image, (f"write -q -P {pattern % 255 + 1} {at * size} {size}" for at in clusters))
+
+
+def _sequential(size: int, folder: Path) -> None:
+    """One image, written from start to end."""
+    _create(folder / _TOP, size)
+    _fill(folder / _TOP, 0, size)
+
+
+def _shallow(size: int, folder: Path) -> None:
+    """Two images: a full disk, and an overlay with an eighth of it in one run."""
+    base = folder / "base.qcow2"
+    _create(base, size)
+    _fill(base, 0, size)
+    _create(folder / _TOP, size, base)
+    _fill(folder / _TOP, size // 4, size // 4 + size // 8)
+
+
+def _scattered(size: int, depth: int, cluster: int, folder: Path) -> None:
+    """A full disk, and on it overlays that each hold an eighth of its clusters, drawn and written at random."""
+    count = size // cluster
+    below = folder / "base.qcow2"
+    _create(below, size, cluster_size=str(cluster))
+    _fill(below, 0, size)
+    for number in range(1, depth):
+        image = folder / (_TOP if number == depth - 1 else f"{number}.qcow2")
+        _create(image, size, below, cluster_size=str(cluster))
+        _overwrite(image, random.Random(number).sample(range(count), count // 8), number, cluster)
+        below = image
+
+
+def _dealt(size: int, depth: int, folder: Path) -> None:
+    """A chain whose clusters are dealt to its images at random: each holds the same share, no two the same cluster."""
+    clusters = list(range(size // _CLUSTER))
+    random.Random(depth).shuffle(clusters)
+    below = None
+    for number in range(depth):
+        image = folder / (_TOP if number == depth - 1 else f"{number}.qcow2")
+        _create(image, size, below)
+        _overwrite(image, sorted(clusters[number::depth]), number)
+        below = image
+
+
+def _compressed(size: int, method: str, folder: Path) -> None:
+    """Two images of compressed clusters: a full disk of words, and an overlay with an eighth of it."""
+    words = _words()
+    disk = folder / "disk.raw"
+    with open(disk, "wb") as file:
+        for number in range(size // len(words)):
+            at = number * 1_000_003 % len(words)
+            file.write(words[at:] + words[:at])
+    base = folder / "base.qcow2"
+    run(
+        "qemu-img",
+        "convert",
+        "-c",
+        "-m",
+        "2",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        "-o",
+        f"compression_type={method}",
+        disk,
+        base,
+    )
+    disk.write_bytes(words[:_CLUSTER][::-1])
+    _create(folder / _TOP, size, base, compression_type=method)
+    clusters = range(size // 4, size // 4 + size // 8, _CLUSTER)
+    _write(folder / _TOP, (f"write -q -c -s {disk} {at} {_CLUSTER}" for at in clusters))
+    disk.unlink()
+
+
+def _words() -> bytes:
+    """Return 64 MiB that compress about as programs and documents do: words, a few of them often."""
+    draw = np.random.default_rng(7)
+    vocabulary = draw.integers(97, 123, size=(4096, 8), dtype=np.uint8)
+    vocabulary[:, 7] = 32
+    picked = np.minimum(draw.zipf(1.2, size=_BLOCK // 8), len(vocabulary)) - 1
+    return bytes(vocabulary[picked])
+
+
+def _preallocated(size: int, folder: Path) -> None:
+    """Every cluster has its place in the file, and the file a hole there."""
+    _create(folder / _TOP, size, preallocation="metadata")
+
+
+def _sparse(size: int, folder: Path) -> None:
+    """An enormous disk with a cluster here and there."""
+    _create(folder / _TOP, size)
+    _overwrite(folder / _TOP, [number * (size // _CLUSTER // 64) for number in range(64)], 1)
+
+
+def _many(count: int, folder: Path) -> None:
+    """Images of 1 MiB that hold a cluster each."""
+    _create(folder / _TOP, MIB)
+    _overwrite(folder / _TOP, [3], 1)
+    for number in range(1, count):
+        shutil.copy(folder / _TOP, folder / f"{number:05}.qcow2")

@@ -1,0 +1,115 @@
+"""Contests in making a full copy: with cp out of the mount, and with `vdifs export`."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.chains import Chain
+from benchmarks.contest import Bench, Contest, Run, Sample
+from benchmarks.loop import loop_filesystem
+from benchmarks.processes import run
+from benchmarks.proofs import piped, prove_copy, seconds
+from benchmarks.servers import VDIFS
+from benchmarks.sizes import GIB
+from benchmarks.through import copied_to, through_vdifs
+
+__all__ = [
+    "compressed_export",
+    "cp_against_convert",
+    "cp_against_cp",
+    "export_against_convert",
+    "piped_export",
+    "reflinked_export",
+]
+
+_FULL = "full/x.qcow2"
+
+
+def cp_against_cp(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """Copy the full image out of the mount, and a finished file of the same bytes."""
+    chain = bench.chains[name]
+    finished = _finished(bench, chain, stack)
+    copy = copied_to(bench.outputs / "copy.qcow2")
+    return _out_of_mount(bench, chain, lambda: copy(finished), finished)
+
+
+def cp_against_convert(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """Copy the full image out of the mount, and have qemu-img flatten the chain."""
+    chain = bench.chains[name]
+    return _out_of_mount(bench, chain, _convert(chain, bench.outputs))
+
+
+def _out_of_mount(bench: Bench, chain: Chain, peer: Run, *more: Path) -> Contest:
+    target = bench.outputs / "copy.qcow2"
+    ours = through_vdifs(bench, chain, copied_to(target), _FULL)
+
+    def prove() -> None:
+        ours()
+        prove_copy(target, chain)
+
+    return Contest(ours, peer, prove, [*chain.files, *more], bench.outputs)
+
+
+def export_against_convert(name: str, bench: Bench, stack: ExitStack, *options: str) -> Contest:
+    """Flatten the chain with `vdifs export` and with `qemu-img convert`, on the bench's own file system."""
+    return _exported(bench.chains[name], bench.outputs, *options)
+
+
+def compressed_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """The same, with two coroutines of qemu-img: it inflates in as many threads."""
+    return export_against_convert(name, bench, stack, "-m", "2")
+
+
+def reflinked_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """The same, on an XFS that shares blocks."""
+    chain = bench.chains[name]
+    xfs = loop_filesystem(bench.folder / "xfs", 8 * chain.data + GIB, ("mkfs.xfs", "-q", "-m", "reflink=1"), stack)
+    copied = Chain(xfs / "chain", chain.data)
+    copied.folder.mkdir()
+    run("cp", *chain.files, copied.folder)
+    outputs = xfs / "outputs"
+    outputs.mkdir()
+    return _exported(copied, outputs)
+
+
+def _exported(chain: Chain, outputs: Path, *options: str) -> Contest:
+    target = outputs / "export.qcow2"
+
+    def ours() -> Sample:
+        return seconds(VDIFS, "export", chain.top, target)
+
+    def prove() -> None:
+        ours()
+        prove_copy(target, chain)
+
+    return Contest(ours, _convert(chain, outputs, *options), prove, chain.files, outputs)
+
+
+def piped_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """Export into a pipe, and cat a finished file of the same bytes into one."""
+    chain = bench.chains[name]
+    finished = _finished(bench, chain, stack)
+
+    def prove() -> None:
+        run("bash", "-c", 'set -o pipefail; "$1" export "$2" - | cmp - "$3"', "bash", VDIFS, chain.top, finished)
+
+    return Contest(
+        lambda: seconds(*piped(VDIFS, "export", chain.top, "-")),
+        lambda: seconds(*piped("cat", finished)),
+        prove,
+        [*chain.files, finished],
+        bench.outputs,
+    )
+
+
+def _convert(chain: Chain, outputs: Path, *options: str) -> Run:
+    target = outputs / "convert.qcow2"
+    return lambda: seconds("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", *options, chain.top, target)
+
+
+def _finished(bench: Bench, chain: Chain, stack: ExitStack) -> Path:
+    """Return the full image as an ordinary file, proved."""
+    finished = bench.folder / "finished.qcow2"
+    stack.callback(finished.unlink, missing_ok=True)
+    run(VDIFS, "export", "--force", chain.top, finished)
+    prove_copy(finished, chain)
+    return finished
