@@ -13,11 +13,13 @@ from vdifs.extents import Kind
 from vdifs.qcow2.entries import (
     Runs,
     compressed_cluster,
+    data_ranges,
     decode_extended_l2,
     decode_l1,
     decode_l2,
     encode_extended_l2,
     encode_tables,
+    packed_ranges,
 )
 from vdifs.qcow2.geometry import Geometry
 
@@ -185,6 +187,17 @@ def test_a_compressed_descriptor_is_read_as_the_text_says(bits: int, entry: int)
     place = compressed_cluster(entry, bits)
     assert (place.offset, place.length) == compressed_by_the_text(entry, bits)
     assert 1 <= place.length <= 2 << bits
+
+
+@given(CLUSTER_BITS, st.booleans(), st.lists(st.integers(0, (1 << 64) - 1), max_size=16))
+def test_the_places_of_a_table_are_those_of_its_entries(bits: int, extended: bool, entries: list[int]) -> None:
+    words = [word for entry in entries for word in ((entry, 0xFFFF) if extended else (entry,))]
+    table, geometry = np.array(words, np.uint64), Geometry(bits, 1 << 40, extended)
+    mask = ((1 << 56) - 1) & ~511
+    plain = [entry & mask for entry in entries if not entry & COMPRESSED and entry & mask]
+    packed = [compressed_cluster(entry & (COMPRESSED - 1), bits) for entry in entries if entry & COMPRESSED]
+    assert data_ranges(table, geometry).tolist() == [[at, at + (1 << bits)] for at in plain]
+    assert packed_ranges(table, geometry).tolist() == [[each.offset, each.offset + each.length] for each in packed]
 
 
 @given(CLUSTER_BITS, st.lists(st.integers(0, (1 << 64) - 1), max_size=16))

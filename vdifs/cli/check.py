@@ -1,14 +1,18 @@
 """`vdifs check`: every problem in the chains of a source."""
 
+import os
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from vdifs.cli.arguments import Output, output_option, trust_option
 from vdifs.cli.text import counted, echo_json, json_name
+from vdifs.errors import FormatError, printable
 from vdifs.source.audit import Problem, Severity, audit
-from vdifs.source.catalog import Catalog
+from vdifs.source.catalog import Catalog, Entry
+from vdifs.source.naming import ImageName
 
 __all__ = ["check"]
 
@@ -21,12 +25,17 @@ __all__ = ["check"]
 def check(ctx: click.Context, source: str, trusted: tuple[str, ...], output: Output) -> None:
     """List every problem of the images in SOURCE, a directory or one image, with a severity.
 
-    An error keeps an image from being served; then the exit status is 1. No guest data are read.
+    Of an image, its snapshots and its backing files are looked at as well; of IMAGE@SNAPSHOT, that one and its
+    backing files. An error keeps an image from being served; then the exit status is 1. No guest data are read.
     """
-    with closing(Catalog(source, trusted=trusted)) as catalog:
+    named = ImageName.parse(source)
+    with closing(Catalog(named.path, trusted=trusted)) as catalog:
         catalog.scan()
-        found = _audit_all(catalog)
-        count = len(catalog.entries)
+        if not catalog.entries and not os.path.isdir(source):
+            raise FormatError(f"{printable(source)}: no image: name a qcow2 or raw image, or a directory of them")
+        entries = _asked_for(catalog, named)
+        found = _audit_all(catalog, entries)
+    count = len(entries)
     if output == "json":
         echo_json({"images": count, "problems": [_as_json(problem) for problem in found]})
     else:
@@ -38,11 +47,21 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], output: Out
         ctx.exit(1)
 
 
-def _audit_all(catalog: Catalog) -> list[Problem]:
+def _asked_for(catalog: Catalog, named: ImageName) -> list[Entry]:
+    """Return the images to look at: all, or one snapshot and the backing files."""
+    entries = list(catalog.entries.values())
+    if named.snapshot is None:
+        return entries
+    path = os.path.basename(named.path)
+    wanted = replace(catalog.entries[path], path=f"{path}@{named.snapshot}", snapshot=named.snapshot)
+    return [wanted, *(entry for entry in entries if entry.file_path != path)]
+
+
+def _audit_all(catalog: Catalog, entries: list[Entry]) -> list[Problem]:
     """Return the problems of every image, those that several chains share once, worst first."""
     found: dict[tuple[str, str, str], Problem] = {}
-    for entry in catalog.entries.values():
-        for problem in audit(catalog.policy, entry.file_path, entry.snapshot):
+    for entry in entries:
+        for problem in audit(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format):
             found.setdefault((problem.path, problem.kind, problem.message), problem)
     taken = [Problem("", Severity.WARNING, "name-taken", str(error)) for error in catalog.problems]
     order = list(Severity)

@@ -34,7 +34,7 @@ def survey(catalog: Catalog) -> dict[str, ListedImage]:
             continue
         try:
             entry = catalog.entries[path]
-            with Chain.open(catalog.policy, entry.file_path, entry.snapshot) as chain:
+            with Chain.open(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format) as chain:
                 for member in reversed(chain.members):
                     if (member.path, member.format) not in own_data:
                         own_data[member.path, member.format] = _data_held(member)

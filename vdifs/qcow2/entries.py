@@ -17,13 +17,14 @@ __all__ = [
     "CompressedCluster",
     "Runs",
     "compressed_cluster",
+    "data_ranges",
     "decode_extended_l2",
     "decode_l1",
     "decode_l2",
     "encode_extended_l2",
     "encode_tables",
-    "host_clusters",
     "l1_reserved_bits",
+    "packed_ranges",
     "reserved_bits",
 ]
 
@@ -170,12 +171,24 @@ def l1_reserved_bits(table: bytes) -> NDArray[np.bool_]:
     return found
 
 
-def host_clusters(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.int64]:
-    """Return the indices of the host clusters that the L2 entries of `table` point to, packed ones left out: int64."""
+def data_ranges(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.int64]:
+    """Return the host ranges of the clusters that the L2 entries of `table` point to, packed ones left out.
+
+    int64, shape (n, 2).
+    """
     entries = table[0::2] if geometry.extended_l2 else table
     offsets = (entries[(entries & np.uint64(COMPRESSED)) == 0] & np.uint64(OFFSET_MASK)).astype(np.int64)
-    clusters: NDArray[np.int64] = offsets[offsets != 0] >> geometry.cluster_bits
-    return clusters
+    offsets = offsets[offsets != 0]
+    return np.stack([offsets, offsets + geometry.cluster_size], 1)
+
+
+def packed_ranges(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.int64]:
+    """Return the host ranges of the compressed clusters in `table`, as compressed_cluster does: int64, shape (n, 2)."""
+    entries = table[0::2] if geometry.extended_l2 else table
+    packed = (entries[(entries & np.uint64(COMPRESSED)) != 0] & np.uint64(COMPRESSED - 1)).astype(np.int64)
+    offset_bits = 62 - (geometry.cluster_bits - 8)
+    offsets = packed & ((1 << offset_bits) - 1)
+    return np.stack([offsets, offsets // SECTOR * SECTOR + ((packed >> offset_bits) + 1) * SECTOR], 1)
 
 
 def _check_alignment(host: NDArray[np.int64], packed: NDArray[np.bool_], geometry: Geometry) -> None:

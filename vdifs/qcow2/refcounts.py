@@ -8,14 +8,25 @@ refcount table                    refcount blocks
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vdifs.qcow2.geometry import ceil_div
 
-__all__ = ["REFCOUNT_BITS", "REFCOUNT_ORDER", "RefcountSize", "fit_refcounts", "pack_block", "pack_table"]
+__all__ = [
+    "REFCOUNT_BITS",
+    "REFCOUNT_ORDER",
+    "RefcountSize",
+    "block_offsets",
+    "fit_refcounts",
+    "pack_block",
+    "pack_table",
+    "reserved_table_bits",
+]
 
 REFCOUNT_ORDER = 4
 REFCOUNT_BITS = 1 << REFCOUNT_ORDER
 _BYTES = REFCOUNT_BITS // 8
+_RESERVED = 0x1FF
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +61,14 @@ def pack_block(first: int, count: int, total: int) -> bytes:
     """Return the refcounts of clusters [first, first + count): 1 below `total`, 0 from there on."""
     used = min(max(total - first, 0), count)
     return b"\0\1" * used + bytes(_BYTES * (count - used))
+
+
+def block_offsets(table: bytes) -> NDArray[np.uint64]:
+    """Return the host offsets of the refcount blocks, 0 for none: uint64, one for each entry of the refcount table."""
+    return (np.frombuffer(table, ">u8") & ~np.uint64(_RESERVED)).astype(np.uint64)
+
+
+def reserved_table_bits(table: bytes) -> NDArray[np.bool_]:
+    """Return which entries of a refcount table have a reserved bit set: bool."""
+    found: NDArray[np.bool_] = (np.frombuffer(table, ">u8") & np.uint64(_RESERVED)) != 0
+    return found

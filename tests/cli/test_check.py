@@ -1,0 +1,290 @@
+"""`vdifs check`: each problem it knows, in an image of QEMU's; beside it, sound images of which it says nothing.
+
+`qemu-img check` is asked about the same image. It looks at one file and at what writing to it needs, `vdifs check` at
+a chain and at what reading it needs: where the verdicts differ, that is why.
+"""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Vdifs, run_process
+from tests.cli.problems import (
+    CASES,
+    FOLDER,
+    GONE,
+    L2_TABLE,
+    REFCOUNT_BLOCK,
+    SOUND,
+    Case,
+    Line,
+    anew,
+    beside,
+    error,
+    image_in,
+    put,
+    set_refcounts,
+    with_data_file,
+    with_snapshot,
+)
+from tests.qemu import oracle
+from tests.rules.images import CLUSTER, MIB, Image, make, make_raw
+from tests.rules.test_backing_files import rebase
+from vdifs.source.file_tables import FileTables
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    """The image that will have a problem; beside it `good.qcow2`, which has none."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image_in(folder, "good.qcow2")
+    return image_in(folder)
+
+
+def verdict(vdifs: Vdifs, source: str | Path, folder: Path) -> tuple[int, list[Line]]:
+    """Return the exit status and the problems, which must be the same for programs and for people."""
+    ended = vdifs("check", source, "--output", "json")
+    answer: dict[str, Any] = json.loads(ended.out)
+    problems = answer["problems"]
+    assert (ended.err, list(answer)) == ("", ["images", "problems"])
+    assert all(list(problem) == ["name", "severity", "kind", "message"] for problem in problems)
+    errors = sum(problem["severity"] == "error" for problem in problems)
+    lines = [f"{problem['severity']}: {problem['message']}" for problem in problems]
+    images = "1 image" if answer["images"] == 1 else f"{answer['images']} images"
+    counted = f"{images}, {'1 error' if errors == 1 else f'{errors} errors'}"
+    assert vdifs("check", source) == (ended.status, "".join(f"{line}\n" for line in [*lines, counted]), "")
+    assert all(line.isprintable() for line in lines)
+    said = [(p["name"], p["severity"], p["kind"], p["message"].replace(f"{folder}/", FOLDER)) for p in problems]
+    return ended.status, said
+
+
+def by_qemu(image: Path) -> int:
+    """Return the exit status of `qemu-img check`."""
+    try:
+        oracle.qemu_img("check", "-f", "qcow2", image, timeout=20)
+    except oracle.OracleError as error:
+        return int(str(error).removeprefix("exit status ").split(":")[0])
+    return 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_problem_is_told_and_nothing_of_the_images_beside_it(case: Case, image: Image, vdifs: Vdifs) -> None:
+    folder = image.path.parent
+    assert verdict(vdifs, folder, folder) == (0, [])
+    assert by_qemu(image.path) == SOUND
+    case.damage(image)
+    status = 1 if any(severity == "error" for _, severity, _, _ in case.said) else 0
+    assert verdict(vdifs, folder, folder) == (status, list(case.said))
+    assert case.qemu is None or by_qemu(image.path) == case.qemu
+
+
+def test_every_kind_of_problem_has_a_case() -> None:
+    """But for two that a still image on a sound disk cannot have; they are further down."""
+    kinds = {kind for case in CASES for _, _, kind, _ in case.said}
+    assert kinds == {
+        "broken-chain", "damaged", "dirty", "hidden", "name-taken", "not-trusted", "overlap", "refcounts",
+        "reserved-bits", "shorter", "shrunk", "unstated-format", "unsupported",
+    }  # fmt: skip
+
+
+@pytest.fixture(params=["plain", "snapshots", "compressed", "zstd", "subclusters", "data file", "bitmap", "state"])
+def sound(request: pytest.FixtureRequest, image: Image) -> Image:
+    """An image with a feature that might be taken for a problem."""
+    match request.param:
+        case "snapshots":
+            for number in range(3):
+                oracle.qemu_img("snapshot", "-c", f"s{number}", image.path)
+                image.io(f"write -P {number} {number * 64}k 128k", f"write -c -P 9 {512 + 64 * number}k 64k")
+            oracle.qemu_img("snapshot", "-d", "s1", image.path)
+        case "compressed":
+            anew(image, MIB, *(f"write -c -P {n} {n * 64}k 64k" for n in range(1, 16)), cluster_size=512)
+        case "zstd":
+            anew(image, MIB, *(f"write -c -P {n} {n * 64}k 64k" for n in range(1, 16)), compression_type="zstd")
+        case "subclusters":
+            anew(image, MIB, "write -z 100k 10k", "write -c -P 1 512k 64k", extended_l2="on")
+        case "data file":
+            with_data_file(image)
+        case "bitmap":
+            oracle.qemu_img("bitmap", "--add", image.path, "b")
+            image.io("write -P 2 256k 64k")
+        case "state":
+            image.io("write -b -P 7 0 128k")
+            oracle.qemu_img("snapshot", "-c", "with state", image.path)
+            image.io("write -P 3 0 192k")
+    return image
+
+
+def test_of_a_sound_image_nothing_is_told(sound: Image, vdifs: Vdifs) -> None:
+    oracle.check(sound.path)
+    folder = sound.path.parent
+    assert verdict(vdifs, folder, folder) == (0, [])
+
+
+def test_a_shrunk_image_with_nothing_longer_below_hides_nothing(image: Image, vdifs: Vdifs) -> None:
+    folder = image.path.parent
+    make(folder / "longer.qcow2", 2 * MIB, backing=("image.qcow2", "qcow2"))
+    make(folder / "longest.qcow2", 3 * MIB, backing=("longer.qcow2", "qcow2"))
+    _, said = verdict(vdifs, folder, folder)
+    assert [line[:3] for line in said] == [
+        ("image.qcow2", "note", "shorter"),
+        ("longer.qcow2", "note", "shorter"),
+    ]
+
+
+def test_a_damaged_header_is_an_error_of_every_image_above_it(image: Image, vdifs: Vdifs) -> None:
+    """None of them can be served; a warning about a file that many stand on is told once."""
+    folder = image.path.parent
+    beside(image, "base.qcow2").set(incompatible_features=1)
+    _, said = verdict(vdifs, folder, folder)
+    assert [line[:3] for line in said] == [("base.qcow2", "warning", "dirty")]
+    beside(image, "base.qcow2").set(incompatible_features=2)
+    status, said = verdict(vdifs, folder, folder)
+    assert (status, [line[:3] for line in said]) == (
+        1,
+        [(name, "error", "damaged") for name in ("base.qcow2", "good.qcow2", "image.qcow2")],
+    )
+
+
+def test_what_is_wrong_with_a_file_is_told_once_and_not_of_each_snapshot(image: Image, vdifs: Vdifs) -> None:
+    with_snapshot(image)
+    image.set(incompatible_features=1)
+    set_refcounts(image, REFCOUNT_BLOCK | 1)
+    _, said = verdict(vdifs, image.path.parent, image.path.parent)
+    assert [line[:3] for line in said] == [
+        ("image.qcow2", "warning", "dirty"),
+        ("image.qcow2", "note", "reserved-bits"),
+    ]
+
+
+def test_damage_hides_no_other_problem(image: Image, vdifs: Vdifs) -> None:
+    """The first L2 table is damaged; what is said of the other one is said all the same."""
+    anew(image, 1 << 30, "write -P 1 600M 64k", cluster_size="16k")
+    image.set_l2(3, 0x12345600)
+    far = (600 << 20) >> 14
+    image.set_l2(far, image.l2_entry(far) | 1 << 57)
+    image.set_l2(far + 7, image.l1_entry(0))
+    folder = image.path.parent
+    status, said = verdict(vdifs, image.path, folder)
+    assert (status, [line[1:3] for line in said if line[0] == "image.qcow2"]) == (
+        1,
+        [("error", "damaged"), ("warning", "overlap"), ("note", "reserved-bits")],
+    )
+
+
+def test_a_raw_backing_file_is_an_image_whatever_its_name(image: Image, vdifs: Vdifs) -> None:
+    """SPEC.md 2.4: where a qcow2 states it to be raw; `list` says so too, even if that qcow2 cannot be served."""
+    folder = image.path.parent
+    make_raw(folder / "disk.bin", bytes(MIB))
+    make(folder / "on raw.qcow2", MIB, backing=("disk.bin", "raw"))
+    assert verdict(vdifs, folder, folder) == (0, [])
+    Image(folder / "on raw.qcow2").set_l1(0, GONE)
+    status, said = verdict(vdifs, folder, folder)
+    assert (status, [line[0] for line in said]) == (1, ["on raw.qcow2"])
+    listed = {each["name"]: each for each in json.loads(vdifs("list", folder, "--output", "json").out)}
+    assert "problem" not in listed["disk.bin"]
+    assert "problem" in listed["on raw.qcow2"]
+
+
+@pytest.mark.parametrize("name", ["s", "1"])
+def test_a_snapshot_is_looked_at_with_its_chain_and_without_the_rest_of_its_file(
+    name: str, image: Image, vdifs: Vdifs
+) -> None:
+    put(with_snapshot(image), L2_TABLE + 8 * 9, 1 << 57)
+    image.set_l2(3, 0x12345600)
+    folder = image.path.parent
+    beside(image, "base.qcow2").set(incompatible_features=1)
+    status, said = verdict(vdifs, f"{image.path}@{name}", folder)
+    assert (status, [line[:3] for line in said]) == (
+        0,
+        [("base.qcow2", "warning", "dirty"), ("image.qcow2@s", "note", "reserved-bits")],
+    )
+    assert vdifs("check", f"{image.path}@{name}").out.endswith("\n2 images, 0 errors\n")
+    status, said = verdict(vdifs, image.path, folder)
+    assert (status, [line[:3] for line in said]) == (
+        1,
+        [
+            ("image.qcow2", "error", "damaged"),
+            ("base.qcow2", "warning", "dirty"),
+            ("image.qcow2@s", "note", "reserved-bits"),
+        ],
+    )
+
+
+def test_a_snapshot_that_is_not_there_is_an_error(image: Image, vdifs: Vdifs) -> None:
+    assert verdict(vdifs, f"{image.path}@gone", image.path.parent) == (
+        1,
+        list(
+            error(
+                "broken-chain",
+                "it has no snapshot 'gone': choose one of its snapshots (none)",
+                name="image.qcow2@gone",
+            )
+        ),
+    )
+
+
+@pytest.mark.parametrize("suffix", ["", "@s"])
+def test_a_file_that_is_no_image_is_refused_and_not_found_sound(suffix: str, tmp_path: Path, vdifs: Vdifs) -> None:
+    file = make_raw(tmp_path / "a.qcow2", b"QFI\xfa" + bytes(CLUSTER))
+    assert vdifs("check", f"{file}{suffix}") == (
+        1,
+        "",
+        f"vdifs: {file}{suffix}: no image: name a qcow2 or raw image, or a directory of them\n",
+    )
+    assert vdifs("check", tmp_path) == (0, "0 images, 0 errors\n", "")
+
+
+def test_trust_makes_a_problem_go_away(image: Image, tmp_path: Path, vdifs: Vdifs) -> None:
+    (tmp_path / "outside").mkdir()
+    outside = make(tmp_path / "outside" / "base.qcow2", MIB).path
+    rebase(image, str(outside))
+    folder = image.path.parent
+    status, said = verdict(vdifs, folder, folder)
+    assert (status, [line[2] for line in said]) == (1, ["not-trusted"])
+    assert vdifs("check", folder, "--trust", outside.parent) == (0, "4 images, 0 errors\n", "")
+
+
+def test_a_disk_that_fails_makes_an_image_unreadable(
+    image: Image, vdifs: Vdifs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, pread = image.path.parent, os.pread
+
+    def failing(fd: int, length: int, offset: int) -> bytes:
+        if offset == 0x40000 and os.fstat(fd).st_ino == image.path.stat().st_ino:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    wanted = error("unreadable", "reading at 0x40000 failed: Input/output error: check the disk below")
+    assert verdict(vdifs, folder, folder) == (1, list(wanted))
+
+
+def test_an_image_that_is_written_meanwhile_is_told_to_be_changing(
+    image: Image, vdifs: Vdifs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = FileTables.of
+
+    def of_and_then(member: Any, header: Any) -> FileTables:
+        tables = of(member, header)
+        if member.path == "image.qcow2":
+            os.utime(image.path)
+        return tables
+
+    monkeypatch.setattr(FileTables, "of", of_and_then)
+    wanted = error("changing", "changed since it was opened: open it again for its new contents")
+    folder = image.path.parent
+    assert verdict(vdifs, folder, folder) == (1, list(wanted))
+
+
+def test_a_name_that_is_no_utf_8_is_told_in_hex_too(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xff.qcow2")
+    make(tmp_path / name, MIB).set(incompatible_features=1)
+    done = run_process("check", tmp_path, "--output", "json")
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert (done.returncode, problem["name"], problem["name_hex"]) == (0, "a\ufffd.qcow2", "61ff2e71636f7732")
+    assert run_process("check", tmp_path).stdout.startswith(rb"warning: %b/a\udcff.qcow2: " % os.fsencode(tmp_path))
