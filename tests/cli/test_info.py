@@ -172,6 +172,36 @@ def test_what_its_user_should_know_is_a_warning(vdifs: Vdifs, tmp_path: Path) ->
     assert info_json(vdifs, image)["dirty-flag"] is True
 
 
+def test_a_snapshot_has_the_size_and_the_chain_it_had(vdifs: Vdifs, tmp_path: Path) -> None:
+    """All else is said of the file: its header, its snapshots."""
+    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    oracle.create("a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    image = tmp_path / "a.qcow2"
+    oracle.qemu_img("snapshot", "-c", "before", image)
+    oracle.qemu_io(image, ["truncate 2M"])
+    active, taken = info_json(vdifs, image), info_json(vdifs, f"{image}@before")
+    assert (active["virtual-size"], taken["virtual-size"]) == (2 << 20, 1 << 20)
+    assert "snapshot" not in active
+    assert taken["snapshot"] == "before"
+    same = active.keys() - {"virtual-size", "actual-size"}
+    assert {key: taken[key] for key in same} == {key: active[key] for key in same}
+    assert info_json(vdifs, f"{image}@1")["snapshot"] == "before", "its ID is a name as well"
+    chain = info_json(vdifs, f"{image}@before", "--backing-chain")
+    assert [(each.get("snapshot"), each["virtual-size"]) for each in chain] == [("before", 1 << 20), (None, 1 << 20)]
+    lines = vdifs("info", f"{image}@before").out.splitlines()
+    assert lines[:4] == [
+        f"image: {image}",
+        "file format: qcow2",
+        "snapshot: before",
+        "virtual size: 1 MiB (1048576 bytes)",
+    ]
+    assert vdifs("info", f"{image}@gone") == (
+        1,
+        "",
+        f"vdifs: {image}: it has no snapshot 'gone': choose one of its snapshots (before)\n",
+    )
+
+
 def test_a_raw_image_has_a_size(vdifs: Vdifs, tmp_path: Path) -> None:
     image = tmp_path / "a.raw"
     image.write_bytes(b"x" * 1000)

@@ -1,0 +1,256 @@
+"""`vdifs map` and `vdifs measure` of images, deltas and snapshots: in QEMU's schema, to the byte, reading no data."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Vdifs
+from tests.qemu import oracle
+from tests.rules.images import CLUSTER, COMPRESSED, KIB, MIB, Image, make, make_raw
+
+PLAIN = {"present": True, "zero": False, "data": True, "compressed": False}
+ZEROS = {"present": True, "zero": True, "data": False, "compressed": False}
+NOTHING = {"present": False, "zero": True, "data": False, "compressed": False}
+BELOW = {"present": False, "zero": False, "data": False, "compressed": False}
+Words = tuple[str | Path, ...]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """`base.qcow2 <- middle.qcow2 <- top.qcow2`, of which the middle has a snapshot `before`."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    make(folder / "base.qcow2", MIB, "write -P 1 0 256k")
+    middle = make(folder / "middle.qcow2", MIB, "write -P 2 64k 64k", backing=("base.qcow2", "qcow2"))
+    oracle.qemu_img("snapshot", "-c", "before", middle.path)
+    middle.io("write -P 3 512k 64k", "write -z 0 64k")
+    make(folder / "top.qcow2", MIB + 512, "write -c -P 4 128k 64k", backing=("middle.qcow2", "qcow2"))
+    return folder
+
+
+def answer(vdifs: Vdifs, *words: str | Path) -> Any:
+    status, out, err = vdifs(*words, "--output", "json")
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+def run(start: int, length: int, depth: int, what: dict[str, bool], place: tuple[Path, int] | None = None) -> Any:
+    """Return one run, lengths in KiB; place: file and offset of its data."""
+    where = {} if place is None else {"offset": place[1], "filename": str(place[0])}
+    return {"start": start * KIB, "length": length * KIB, "depth": depth, **what, **where}
+
+
+def test_a_map_tells_of_each_part_where_it_comes_from(folder: Path, vdifs: Vdifs) -> None:
+    base, middle = Image(folder / "base.qcow2"), Image(folder / "middle.qcow2")
+    assert answer(vdifs, "map", folder / "top.qcow2") == [
+        run(0, 64, 1, ZEROS),
+        run(64, 64, 1, PLAIN, (middle.path, middle.data_offset(1))),
+        run(128, 64, 0, PLAIN | {"compressed": True}),
+        run(192, 64, 2, PLAIN, (base.path, base.data_offset(3))),
+        run(256, 256, 2, NOTHING),
+        run(512, 64, 1, PLAIN, (middle.path, middle.data_offset(8))),
+        run(576, 448, 2, NOTHING),
+        {"start": MIB, "length": 512, "depth": 0, **NOTHING},
+    ]
+
+
+def test_a_map_down_to_a_base_does_not_look_into_it(folder: Path, vdifs: Vdifs) -> None:
+    middle, top = Image(folder / "middle.qcow2"), folder / "top.qcow2"
+    assert answer(vdifs, "map", middle.path, "--base", folder / "base.qcow2") == [
+        run(0, 64, 0, ZEROS),
+        run(64, 64, 0, PLAIN, (middle.path, middle.data_offset(1))),
+        run(128, 384, 1, BELOW),
+        run(512, 64, 0, PLAIN, (middle.path, middle.data_offset(8))),
+        run(576, 448, 1, BELOW),
+    ]
+    assert answer(vdifs, "map", top, "--base", top) == [{"start": 0, "length": MIB + 512, "depth": 0, **BELOW}]
+
+
+def test_a_map_of_a_snapshot_is_of_what_it_held(folder: Path, vdifs: Vdifs) -> None:
+    base, middle = Image(folder / "base.qcow2"), Image(folder / "middle.qcow2")
+    own = run(64, 64, 0, PLAIN, (middle.path, middle.data_offset(1)))
+    snapshot = f"{middle.path}@before"
+    assert answer(vdifs, "map", snapshot) == [
+        run(0, 64, 1, PLAIN, (base.path, base.data_offset(0))),
+        own,
+        run(128, 128, 1, PLAIN, (base.path, base.data_offset(2))),
+        run(256, 768, 1, NOTHING),
+    ]
+    assert answer(vdifs, "map", snapshot, "--base", base.path) == [run(0, 64, 1, BELOW), own, run(128, 896, 1, BELOW)]
+    assert answer(vdifs, "map", snapshot, "--base", snapshot) == [run(0, 1024, 0, BELOW)]
+
+
+def test_a_map_for_people_has_the_lines_of_qemu_img(folder: Path, vdifs: Vdifs) -> None:
+    """Which cannot tell of compressed clusters; offsets are hexadecimal, and 0 is `0` there."""
+    middle = folder / "middle.qcow2"
+    wanted = [line.split() for line in oracle.qemu_img("map", middle).splitlines()]
+    status, out, err = vdifs("map", middle)
+    told = [line.split() for line in out.splitlines()]
+    assert (status, err) == (0, "")
+    assert told[0] == wanted[0] == ["Offset", "Length", "Mapped", "to", "File"]
+    assert [[*(int(word, 16) for word in line[:3]), line[3]] for line in told[1:]] == [
+        [*(int(word, 16) for word in line[:3]), line[3]] for line in wanted[1:]
+    ]
+    assert f"{128 * KIB:#x}            0x10000            compressed         {folder / 'top.qcow2'}\n" in (
+        vdifs("map", folder / "top.qcow2").out
+    )
+
+
+@pytest.mark.parametrize("command", ["map", "measure"])
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("base.qcow2", "--base", "top.qcow2"), "base.qcow2: top.qcow2 is not in its chain: give one of its ancestors"),
+        (("top.qcow2", "--base", "gone.qcow2"), "gone.qcow2: No such file or directory: name an ancestor of the image"),
+        (("middle.qcow2@before", "--base", "middle.qcow2"), "are not each other's ancestors: give one of the backing"),
+        (("top.qcow2", "--base", "middle.qcow2@before"), "are not each other's ancestors: give one of the backing"),
+    ],
+    ids=["above", "missing", "active state of a snapshot", "snapshot below"],
+)
+def test_a_base_that_is_no_ancestor_is_refused(
+    command: str, words: tuple[str, ...], line: str, folder: Path, vdifs: Vdifs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    status, out, err = vdifs(command, *words, "--output", "json")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert line in err
+
+
+MEASURED: list[tuple[str, ...]] = [
+    ("top.qcow2",),
+    ("top.qcow2", "--base", "base.qcow2"),
+    ("top.qcow2", "--base", "middle.qcow2"),
+    ("top.qcow2", "--base", "top.qcow2"),
+    ("top.qcow2", "--format", "raw"),
+    ("top.qcow2", "--cluster-size", "512"),
+    ("top.qcow2", "--cluster-size", "2M", "--base", "base.qcow2"),
+    ("top.qcow2", "--extended-l2"),
+    ("middle.qcow2", "--extended-l2", "--base", "base.qcow2"),
+    ("middle.qcow2@before",),
+    ("middle.qcow2@before", "--base", "base.qcow2"),
+    ("middle.qcow2@before", "--base", "middle.qcow2@before"),
+    ("middle.qcow2@before", "--format", "raw"),
+]
+
+
+@pytest.mark.parametrize("words", MEASURED, ids=" ".join)
+def test_the_measure_is_the_size_of_the_export(
+    words: tuple[str, ...], folder: Path, vdifs: Vdifs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    measured = answer(vdifs, "measure", *words)
+    by_qemu = json.loads(oracle.qemu_img("measure", "-O", "qcow2", "--output=json", "base.qcow2"))
+    assert set(measured) == set(by_qemu) == {"bitmaps", "required", "fully-allocated"}
+    assert vdifs("export", words[0], "output", *words[1:]).status == 0
+    assert os.path.getsize("output") == measured["required"] <= measured["fully-allocated"]
+    human = [line.rsplit("(", 1)[1] for line in vdifs("measure", *words).out.splitlines()]
+    assert human == [f"{measured['required']} bytes)", f"{measured['fully-allocated']} bytes)"]
+
+
+def test_a_file_that_is_full_is_as_long_as_measured_before(tmp_path: Path, vdifs: Vdifs) -> None:
+    image = make(tmp_path / "image.qcow2", 3 * MIB + 512, cluster_size="4k")
+    before = answer(vdifs, "measure", image.path)
+    full = answer(vdifs, "measure", image.io(f"write -P 1 0 {3 * MIB + 512}").path)
+    assert full["required"] == full["fully-allocated"] == before["fully-allocated"] > before["required"]
+    assert vdifs("measure", image.path).out == (
+        f"required size: 3.03 MiB ({full['required']} bytes)\n"
+        f"fully allocated size: 3.03 MiB ({full['required']} bytes)\n"
+    )
+
+
+def commands(folder: Path) -> list[Words]:
+    """Return the commands that look at tables alone."""
+    top, base = folder / "top.qcow2", folder / "base.qcow2"
+    return [
+        ("info", top, "--backing-chain"),
+        ("list", folder),
+        ("check", folder),
+        *((command, top) for command in ("map", "measure")),
+        *((command, top, "--base", base) for command in ("map", "measure")),
+        *((command, f"{folder / 'middle.qcow2'}@before") for command in ("map", "measure")),
+        ("measure", top, "--format", "raw"),
+        ("measure", top, "--extended-l2"),
+        ("measure", top, "--cluster-size", "4k"),
+    ]
+
+
+def data_ranges(folder: Path) -> dict[int, list[tuple[int, int]]]:
+    """Return for each image, by inode, the host ranges where guest data lie, packed or not."""
+    found = {}
+    for path in folder.glob("*.qcow2"):
+        image, ranges = Image(path), []
+        for cluster in range(16):
+            entry = image.l2_entry(cluster)
+            start = entry & ((1 << 54) - 1) if entry & COMPRESSED else image.data_offset(cluster)
+            if start:
+                length = 512 if entry & COMPRESSED else CLUSTER
+                ranges.append((start, min(start + length, path.stat().st_size)))
+        found[path.stat().st_ino] = ranges
+    assert all(found.values())
+    return found
+
+
+def test_no_guest_data_are_read(folder: Path, vdifs: Vdifs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a byte of them is asked for; what the commands say is the same when all of it is another."""
+    ranges, reads = data_ranges(folder), list[tuple[int, int, int]]()
+
+    def recorded(name: str, length_of: Any) -> None:
+        real = getattr(os, name)
+
+        def read(fd: int, what: Any, offset: int, *flags: int) -> Any:
+            reads.append((os.fstat(fd).st_ino, offset, offset + length_of(what)))
+            return real(fd, what, offset, *flags)
+
+        monkeypatch.setattr(os, name, read)
+
+    def total(buffers: Iterable[memoryview]) -> int:
+        return sum(len(buffer) for buffer in buffers)
+
+    recorded("pread", int)
+    recorded("preadv", total)
+
+    def touched() -> list[tuple[str, str]]:
+        return [
+            (hex(start), hex(end))
+            for inode, start, end in reads
+            for low, high in ranges.get(inode, [])
+            if start < high and low < end
+        ]
+
+    def said() -> dict[Words, list[str]]:
+        ended = {words: vdifs(*words) for words in commands(folder)}
+        assert all(each.status == 0 for each in ended.values())
+        return {
+            words: [line for line in each.out.splitlines() if not line.startswith("disk size")]  # may come to rest late
+            for words, each in ended.items()
+        }
+
+    before = said()
+    assert touched() == []
+    assert {inode for inode, _, _ in reads} >= set(ranges)
+    assert vdifs("export", folder / "top.qcow2", folder.parent / "output", "--format", "raw").status == 0
+    assert touched(), "the export reads data, and this test does not see it"
+    for path in folder.glob("*.qcow2"):
+        for start, end in ranges[path.stat().st_ino]:
+            Image(path).write(start, os.urandom(end - start))
+    assert said() == before
+
+
+def test_a_raw_image_is_mapped_by_its_holes(tmp_path: Path, vdifs: Vdifs) -> None:
+    image = make_raw(tmp_path / "a.raw", b"x" * CLUSTER)
+    os.truncate(image, MIB)
+    assert answer(vdifs, "map", image) == [
+        run(0, 64, 0, PLAIN, (image, 0)),
+        run(64, 960, 0, ZEROS, (image, CLUSTER)),
+    ]
+    measured = answer(vdifs, "measure", image)
+    assert measured["required"] == measured["fully-allocated"] - 15 * CLUSTER
+
+
+def test_an_empty_disk_has_an_empty_map(tmp_path: Path, vdifs: Vdifs) -> None:
+    image = make(tmp_path / "a.qcow2", 0).path
+    assert answer(vdifs, "map", image) == []
