@@ -1,0 +1,1 @@
+"""The scripts, as far as they are programs of their own."""
