@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,13 +25,22 @@ from tests.mount.mounting import (
 )
 
 
+def open_files(process: int) -> list[str]:
+    """Return what the descriptors of a process lead to, less those it closes meanwhile."""
+    found: list[str] = []
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(descriptor))
+    return found
+
+
 @contextmanager
 def reader_of(mounted: Mounted, name: str = "raw/base.qcow2.raw") -> Iterator[int]:
     """Run a process that has a file of the mount open."""
     path = str(mounted / name)
     with subprocess.Popen(["tail", "-f", path], stdout=subprocess.DEVNULL, **as_user(mounted.user)) as process:
         try:
-            eventually(lambda: path in [os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir()])
+            eventually(lambda: path in open_files(process.pid))
             yield process.pid
         finally:
             process.kill()

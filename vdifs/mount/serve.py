@@ -20,6 +20,7 @@ from vdifs.mount.open_images import OpenImages
 from vdifs.mount.operations import Operations
 from vdifs.mount.options import MountOptions
 from vdifs.mount.poke import Poke
+from vdifs.mount.request_loop import take_requests_in_a_row
 from vdifs.mount.state import opener_for
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.tasks import Tasks
@@ -72,6 +73,7 @@ async def _serve(options: MountOptions, catalog: Catalog, supervisor: Supervisor
             tasks.start(nursery)
             nursery.start_soon(_end_on_signal, nursery.cancel_scope)
             nursery.start_soon(_report, namespace, options, mount, ready)
+            take_requests_in_a_row()
             await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
     log.info("%s: unmounted", printable(options.mountpoint))

@@ -72,10 +72,10 @@ class HostFile:
 
         A ctime that moved together with the link count, size and mtime unmoved, is a rename, link or unlink: no change.
         """
-        st = os.fstat(self.fd)
+        st, then = os.fstat(self.fd), self.fingerprint
+        if st.st_ctime_ns == then.ctime_ns and st.st_mtime_ns == then.mtime_ns and st.st_size == then.size:
+            return  # device and inode cannot change
         now = Fingerprint.of(st)
-        if now == self.fingerprint:
-            return
         if st.st_nlink != self._links and now._replace(ctime_ns=0) == self.fingerprint._replace(ctime_ns=0):
             self.fingerprint, self._links = now, st.st_nlink
             return

@@ -31,7 +31,7 @@ class Allocation:
 
     def __init__(self, chain: Chain, base: int | None, geometry: Geometry) -> None:
         """Resolve nothing yet; geometry: of the output, with the virtual size of `chain`."""
-        self._chain = chain
+        self.chain = chain
         self._delta = base is not None
         self._held, self._below = slice(0, base), slice(base, None)
         self.geometry = geometry
@@ -68,9 +68,9 @@ class Allocation:
 
     def populated_windows(self) -> NDArray[np.int64]:
         """Return the windows to resolve as ranges of indices: int64, shape (n, 2), sorted, apart."""
-        ranges = self._chain.populated(self._held)
-        zero_from = self._chain.zero_from(self._held)
-        if self._delta and zero_from < self._chain.virtual_size:
+        ranges = self.chain.populated(self._held)
+        zero_from = self.chain.zero_from(self._held)
+        if self._delta and zero_from < self.chain.virtual_size:
             ranges = np.concatenate([ranges, np.array([[zero_from, zero_from + 1]], np.int64)])
         size = self.window_size
         return union(np.stack([ranges[:, 0] // size, -(-ranges[:, 1] // size)], 1))
@@ -85,25 +85,25 @@ class Allocation:
 
     def _summarize_zeros(self, summary: Summary, windows: NDArray[np.int64]) -> None:
         """Count the windows beyond the end of a backing file that no layer touches: zeros, without resolving them."""
-        end = ceil_div(self._chain.virtual_size, self.window_size)
-        at = ceil_div(self._chain.zero_from(self._held), self.window_size)
+        end = ceil_div(self.chain.virtual_size, self.window_size)
+        at = ceil_div(self.chain.zero_from(self._held), self.window_size)
         for first, last in [*windows.tolist(), (end, end)]:
             if at < first:
-                start, stop = at * self.window_size, min(first * self.window_size, self._chain.virtual_size)
+                start, stop = at * self.window_size, min(first * self.window_size, self.chain.virtual_size)
                 low, high = start // self.geometry.l2_coverage, ceil_div(stop, self.geometry.l2_coverage)
                 summary.need_l2(low, np.ones(high - low, np.bool_))
             at = max(at, last)
 
     def _range(self, index: int) -> tuple[int, int]:
         start = index * self.window_size
-        return start, min(start + self.window_size, self._chain.virtual_size)
+        return start, min(start + self.window_size, self.chain.virtual_size)
 
     def _held_extents(self, index: int) -> Extents:
-        return self._chain.extents(*self._range(index), self._held)
+        return self.chain.extents(*self._range(index), self._held)
 
     def _whole_extents(self, held: Extents, index: int) -> Extents:
         """Return what the whole chain says, given what the layers above the base say."""
-        return held.over(self._chain.extents(*self._range(index), self._below)) if self._delta else held
+        return held.over(self.chain.extents(*self._range(index), self._below)) if self._delta else held
 
     def _states(self, held: Extents, index: int) -> NDArray[np.uint8]:
         bits = self._unit_bits
@@ -114,18 +114,18 @@ class Allocation:
                 states[zeros & hold_only_zeros(self._whole_extents(held, index), bits, len(states))] = State.ZERO
         return states
 
-    @staticmethod
-    def _kept(key: Hashable, wait: bool, resolve: Callable[[], Window]) -> Window:
+    def _kept(self, key: Hashable, wait: bool, resolve: Callable[[], Window]) -> Window:
         window = window_cache.get(key)
         if window is None:
             if not wait:
                 raise WouldBlock
             window = resolve()
+            self.chain.check_unchanged()
             window_cache.put(key, window)
         return window
 
     def _resolve_raw(self, index: int) -> Window:
-        whole = self._chain.extents(*self._range(index))
+        whole = self.chain.extents(*self._range(index))
         return Window(np.empty(0, np.uint8), Pieces.from_extents(whole, whole.start - whole.start[0]))
 
     def _resolve(self, index: int) -> Window:

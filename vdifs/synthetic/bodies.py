@@ -30,7 +30,10 @@ class Body(Protocol):
         """Length in bytes."""
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
-        """Fill `buffer` from `offset` on, all within `size`. wait=False: may raise WouldBlock."""
+        """Fill `buffer` from `offset` on, all within `size`. wait=False: may raise WouldBlock.
+
+        Raises SourceChangedError once a file that was read has changed, FormatError, StorageError.
+        """
 
     def regions(self) -> Iterator[Region]:
         """Yield all that may hold something else than zeros, in order. Reads L2 tables."""
@@ -45,12 +48,14 @@ class Qcow2Body:
         self._data, self._bits = layout.data, layout.geometry.cluster_bits
         self._summary, self._allocation, self._gatherer = summary, allocation, gatherer
         self._renderer = Renderer(layout, summary, allocation)
+        self._check_unchanged = allocation.chain.check_unchanged
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
         """See Body."""
         tables = min(len(buffer), max(0, self._data - offset))
         if tables:
             self._renderer.readinto(offset, buffer[:tables], wait=wait)
+            self._check_unchanged()
         done = tables
         while done < len(buffer):
             done += self._read_window(offset + done - self._data, buffer[done:], wait)
@@ -86,6 +91,10 @@ class RawBody:
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
         """See Body."""
         size = self._allocation.window_size
+        index, at = divmod(offset, size)
+        if at + len(buffer) <= size:  # most reads: within one window
+            self._gatherer.readinto(self._allocation.raw_pieces(index, wait=wait), at, buffer, wait=wait)
+            return
         for index in range(offset // size, ceil_div(offset + len(buffer), size)):
             start = index * size
             low, high = max(offset, start), min(offset + len(buffer), start + size)

@@ -108,7 +108,6 @@ class Image:
     def _fill(self, offset: int, view: memoryview, wait: bool) -> None:
         if view:
             self._body.readinto(offset, view, wait=wait)
-            self.chain.check_unchanged()
 
 
 class _ImageFile(io.RawIOBase):

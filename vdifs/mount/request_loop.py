@@ -1,0 +1,80 @@
+"""Taking requests from the kernel without a turn of the event loop for each.
+
+pyfuse3 waits for /dev/fuse through trio before each request: epoll_ctl, epoll_wait, and two tasks that hand each other
+a lock, which together cost more than answering from the page cache. So the task that has just answered looks whether
+the next request is there already, and takes it. After a while it lets the event loop turn, for timers and threads.
+
+pyfuse3 asks the module `pyfuse3.trio` for what it needs of trio, and `pyfuse3.asyncio` puts another in its place; so
+does this.
+"""
+
+import select
+import time
+from types import SimpleNamespace, TracebackType
+
+import pyfuse3
+import trio
+
+__all__ = ["take_requests_in_a_row"]
+
+_LONGEST_S = 0.002
+"""So long requests may follow each other before the event loop turns."""
+
+
+class _Turn:
+    """Who may read /dev/fuse: what pyfuse3 takes for a lock around `wait_readable`.
+
+    A task that finds a request waiting passes the one that holds the lock and sleeps. No other task runs between its
+    entering and its leaving, and the sleeper looks again when it wakes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+        self._poll: select.poll | None = None
+        self._passing = False
+        self._row_ends = 0.0
+
+    async def __aenter__(self) -> None:
+        if self._poll is not None and time.monotonic() < self._row_ends and self._poll.poll(0):
+            self._passing = True
+            return
+        await self._lock.acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._passing:
+            self._passing = False
+        else:
+            self._lock.release()
+
+    async def wait_readable(self, descriptor: int) -> None:
+        """Return when a request can be read, at once where __aenter__ has seen one."""
+        if self._passing:
+            return
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLIN)
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            if self._poll.poll(0):
+                break
+        self._row_ends = time.monotonic() + _LONGEST_S
+
+
+def take_requests_in_a_row() -> None:
+    """Have `pyfuse3.main` take requests that way. For one session in a process."""
+    turn = _Turn()
+    lowlevel = SimpleNamespace(
+        current_task=trio.lowlevel.current_task,
+        current_trio_token=trio.lowlevel.current_trio_token,
+        notify_closing=trio.lowlevel.notify_closing,
+        wait_readable=turn.wait_readable,
+    )
+    pyfuse3.trio = SimpleNamespace(  # type: ignore[attr-defined] # its stubs leave the module's imports out
+        ClosedResourceError=trio.ClosedResourceError,
+        Lock=lambda: turn,
+        from_thread=trio.from_thread,
+        lowlevel=lowlevel,
+        open_nursery=trio.open_nursery,
+    )
