@@ -76,6 +76,15 @@ def test_the_reason_is_in_the_status_file(mounts: Mounts, source: Path) -> None:
     assert not any(image["served"] for image in mounted.status()["images"])
 
 
+def test_a_delta_against_a_broken_image_stays_listed(mounts: Mounts, source: Path) -> None:
+    images.encrypted(source / "base.qcow2")
+    mounted = mounts(source)
+    mounted.expect_log("base.qcow2")
+    for path in ("delta/base.qcow2/monday.qcow2", "delta/base.qcow2/tuesday.qcow2", "delta/monday.qcow2/tuesday.qcow2"):
+        assert looks_broken(mounted / path), path
+        assert errno_of_open(mounted / path) == "EOPNOTSUPP"
+
+
 @pytest.mark.usefixtures("root_only")
 def test_a_loop_a_missing_and_a_forbidden_backing_file(mounts: Mounts, source: Path) -> None:
     for name, backing in (("self", "self.qcow2"), ("orphan", "missing.qcow2"), ("thief", "/etc/passwd")):

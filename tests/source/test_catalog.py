@@ -86,6 +86,20 @@ def test_a_qcow2_that_an_overlay_calls_raw_stays_a_qcow2_and_gets_no_deltas_from
         assert "strange.qcow2" not in catalog.overlays("base.qcow2")
 
 
+def test_the_overlays_of_a_broken_image_stay_listed_as_far_as_headers_tell(source: Path) -> None:
+    """source: base.qcow2 <- monday.qcow2 <- vms/tuesday.qcow2"""
+    with (source / "monday.qcow2").open("r+b") as file:
+        file.seek(79)
+        file.write(b"\x02")  # marked corrupt
+    write_blank(source / "left.qcow2", "right.qcow2", "qcow2")
+    write_blank(source / "right.qcow2", "left.qcow2", "qcow2")
+    with scanned(source) as catalog:
+        assert catalog.overlays("monday.qcow2") == ("vms/tuesday.qcow2",)
+        assert catalog.overlays("base.qcow2") == ()
+        assert catalog.overlays("left.qcow2") == ("right.qcow2",)
+        assert catalog.overlays("right.qcow2") == ("left.qcow2",)
+
+
 def test_hidden_excluded_and_trusted_ancestors_are_images(source: Path, tmp_path: Path) -> None:
     golden = tmp_path.resolve() / "golden"
     golden.mkdir()

@@ -123,7 +123,10 @@ class Catalog:
             entry = self._backing(state, entry)
 
     def overlays(self, path: str) -> tuple[str, ...]:
-        """Return the PATHs of the images that have PATH as an ancestor in its own format, sorted."""
+        """Return the PATHs of the images that have PATH as an ancestor in its own format, sorted.
+
+        Images whose chain cannot be opened are among them as far as headers tell: they stay listed.
+        """
         state = self._state
         if self._overlays is None or self._overlays[0] is not state:
             self._overlays = state, self._find_overlays(state)
@@ -213,14 +216,24 @@ class Catalog:
     def _find_overlays(self, state: _State) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
         for path in sorted(state.entries):
-            try:
-                chain = self.chain(path)
-            except VdifsError:
-                continue
-            for ancestor in chain[1:]:
+            for ancestor in self._ancestors(state, path):
                 if state.entries[ancestor.path].format == ancestor.format:
                     found.setdefault(ancestor.path, []).append(path)
         return {path: tuple(overlays) for path, overlays in found.items()}
+
+    def _ancestors(self, state: _State, path: str) -> Iterator[Entry]:
+        """Yield the entries below PATH in its chain, down to where it breaks or comes round again."""
+        entry = state.entries[path]
+        seen = {entry.fingerprint[:2]}
+        while entry.backing_path is not None and len(seen) < MAX_DEPTH:
+            try:
+                entry = self._backing(state, entry)
+            except VdifsError:
+                return
+            if entry.fingerprint[:2] in seen:
+                return
+            seen.add(entry.fingerprint[:2])
+            yield entry
 
     def _folders_above(self, path: str) -> tuple[Permission, ...]:
         """Return the permissions of the folders above the source root, or above a file beneath a trusted directory."""
