@@ -151,6 +151,15 @@ def test_the_measure_is_the_size_of_the_export(
     assert human == [f"{measured['required']} bytes)", f"{measured['fully-allocated']} bytes)"]
 
 
+def test_subclusters_are_measured_where_they_need_more_tables(tmp_path: Path, vdifs: Vdifs) -> None:
+    """An L2 table of 16 KiB maps 32 MiB, with subclusters 16 MiB: data at 0 and at 20 MiB take one, or two."""
+    image = make(tmp_path / "image.qcow2", 64 * MIB, "write -P 1 0 64k", "write -P 2 20M 64k", cluster_size="16k").path
+    measured = [answer(vdifs, "measure", image, *words)["required"] for words in ([], ["--extended-l2"])]
+    assert measured[1] == measured[0] + 16 * KIB
+    assert vdifs("export", image, tmp_path / "output", "--extended-l2").status == 0
+    assert (tmp_path / "output").stat().st_size == measured[1]
+
+
 def test_a_file_that_is_full_is_as_long_as_measured_before(tmp_path: Path, vdifs: Vdifs) -> None:
     image = make(tmp_path / "image.qcow2", 3 * MIB + 512, cluster_size="4k")
     before = answer(vdifs, "measure", image.path)
