@@ -193,8 +193,8 @@ def test_damage_that_shows_on_the_way_leaves_no_file(images: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_export_leaves_no_file(number: signal.Signals, tmp_path: Path) -> None:
-    oracle.create("big.qcow2", 1 << 30, cwd=tmp_path)
-    oracle.qemu_io("big.qcow2", ["write -P 1 0 256M"], cwd=tmp_path)
+    oracle.create("big.qcow2", 2 << 30, cwd=tmp_path)
+    oracle.qemu_io("big.qcow2", ["write -P 1 0 1G", "write -P 1 1G 512M"], cwd=tmp_path)
     command = [*COMMAND, "export", "big.qcow2", "output.qcow2", "--progress", "json"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None

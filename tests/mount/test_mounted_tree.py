@@ -101,6 +101,19 @@ def test_hard_links(mounts: Mounts, source: Path) -> None:
     assert (mounted / "raw/base.qcow2.raw").stat().st_nlink == 1
 
 
+def test_a_raw_base_of_any_name(mounts: Mounts) -> None:
+    """What makes it an image is that its overlay says raw."""
+    source = mounts.scratch / "src"
+    raw, top = images.raw_based(source)
+    raw.rename(source / "disk.bin")
+    oracle.qemu_img("rebase", "-u", "-b", "disk.bin", "-F", "raw", top)
+    mounted = mounts(source)
+    oracle.compare(mounted / "full/disk.bin.qcow2", source / "disk.bin", right_format="raw")
+    oracle.compare(mounted / "raw/disk.bin.raw", source / "disk.bin", left_format="raw", right_format="raw")
+    oracle.compare(mounted / "full/top.qcow2", mounted / "delta/disk.bin/top.qcow2")
+    oracle.compare(mounted / "full/top.qcow2", top)
+
+
 def test_a_raw_base(mounts: Mounts) -> None:
     raw, _ = images.raw_based(mounts.scratch / "src")
     mounted = mounts(mounts.scratch / "src")

@@ -22,6 +22,7 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
         image = open_image(
             catalog.policy,
             entry.file_path,
+            stated=entry.format,
             snapshot=entry.snapshot,
             base=file.base,
             view=file.view,

@@ -149,6 +149,7 @@ class _Wish:
     backing_name: str | None
     snapshot: str | None
     extended_l2: bool
+    stated: str | None
 
 
 def open_image(
@@ -161,6 +162,7 @@ def open_image(
     backing_name: str | None = None,
     snapshot: str | None = None,
     extended_l2: bool = False,
+    stated: str | None = None,
 ) -> Image:
     """Open the image PATH as a synthetic file.
 
@@ -168,7 +170,8 @@ def open_image(
     guest contents. cluster_size: of the output, 512 to 2 MiB, by default the image's own. backing_name: what a delta
     records, by default the base's file name. snapshot: the label, name or ID of an
     internal snapshot, whose PATH is then `path@label`. extended_l2: write subclusters, so that a delta holds
-    no more than what changed, for clusters of 16 KiB or more. Blocks; everything is resolved afterwards.
+    no more than what changed, for clusters of 16 KiB or more. stated: the format of PATH where it is known, such as
+    that of a raw backing file, whatever its name. Blocks; everything is resolved afterwards.
 
     Raises UsageError for wrong arguments, InUseError for sources that do not stop changing, and what Chain.open does.
     """
@@ -176,7 +179,7 @@ def open_image(
         raise UsageError("a raw view has no base: leave out the base, or ask for a qcow2")
     if cluster_size is not None and cluster_size not in [1 << b for b in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)]:
         raise UsageError(f"cluster size {cluster_size}: give a power of two from 512 to 2097152")
-    wish = _Wish(base, view, cluster_size, backing_name, snapshot, extended_l2)
+    wish = _Wish(base, view, cluster_size, backing_name, snapshot, extended_l2, stated)
     for _ in range(_LOAD_TRIES - 1):
         with suppress(SourceChangedError):
             return _open_once(policy, path, wish)
@@ -188,7 +191,7 @@ def open_image(
 
 def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
     with ExitStack() as stack:
-        chain = stack.enter_context(Chain.open(policy, path, wish.snapshot))
+        chain = stack.enter_context(Chain.open(policy, path, wish.snapshot, stated=wish.stated))
         index = None if wish.base is None else _index_of(chain, wish.base)
         bits = _cluster_bits(chain, wish.cluster_size)
         if wish.extended_l2 and bits < MIN_EXTENDED_BITS:
