@@ -68,16 +68,16 @@ def main(
             for outcome in measure_all(chosen, bench, rounds):
                 _say(brief(outcome, judged=not quick))
                 outcomes.append(outcome)
-            if plot is not None:
-                from benchmarks.plot import draw
-
-                draw(plot, bench, rounds, _say)
         except KeyboardInterrupt:
-            interrupted = True
+            interrupted = True  # what was measured so far is still of use
         if output == "json":
             click.echo(json.dumps(as_json(outcomes, rounds, bench.folder), indent=2))
         else:
             print_table(outcomes, judged=not quick)
+        if plot is not None and not interrupted:
+            from benchmarks.plot import draw
+
+            draw(plot, bench, rounds, _say)
     sys.exit(_INTERRUPTED if interrupted else _status(outcomes, judged=not quick))
 
 
