@@ -6,6 +6,9 @@ the next request is there already, and takes it. After a while it lets the event
 
 pyfuse3 asks the module `pyfuse3.trio` for what it needs of trio, and `pyfuse3.asyncio` puts another in its place; so
 does this.
+
+A reader that waits for each answer asks again within some microseconds. While one does, the task looks for that long
+before it sleeps: going to sleep and being woken takes longer.
 """
 
 import select
@@ -19,6 +22,10 @@ __all__ = ["take_requests_in_a_row"]
 
 _LONGEST_S = 0.002
 """So long requests may follow each other before the event loop turns."""
+_SPIN_S = 25e-6
+"""So long a task looks for the next request before it sleeps, while requests come that fast."""
+_PROMPT_S = 100e-6
+"""One that came that soon after a task fell asleep shows that they do."""
 
 
 class _Turn:
@@ -33,12 +40,25 @@ class _Turn:
         self._poll: select.poll | None = None
         self._passing = False
         self._row_ends = 0.0
+        self._prompt = False
 
     async def __aenter__(self) -> None:
-        if self._poll is not None and time.monotonic() < self._row_ends and self._poll.poll(0):
+        if self._finds_request():
             self._passing = True
-            return
-        await self._lock.acquire()
+        else:
+            await self._lock.acquire()
+
+    def _finds_request(self) -> bool:
+        """Tell whether a request waits, or comes at once, that may be taken before the event loop turns."""
+        now = time.monotonic()
+        if self._poll is None or now > self._row_ends:
+            return False
+        spin_ends = now + _SPIN_S if self._prompt else now
+        while not self._poll.poll(0):
+            if time.monotonic() >= spin_ends:
+                self._prompt = False
+                return False
+        return True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
@@ -55,11 +75,14 @@ class _Turn:
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
+        asleep = time.monotonic()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             if self._poll.poll(0):
                 break
-        self._row_ends = time.monotonic() + _LONGEST_S
+        now = time.monotonic()
+        self._prompt = now - asleep < _PROMPT_S
+        self._row_ends = now + _LONGEST_S
 
 
 def take_requests_in_a_row() -> None:
