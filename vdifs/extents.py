@@ -110,8 +110,7 @@ class Extents:
 
     def cut(self, at: NDArray[np.int64]) -> "Extents":
         """Return the same runs, cut also at the offsets `at`: int64, sorted, within [start[0], end)."""
-        starts = np.union1d(self.start, at)
-        return self._take(self.start.searchsorted(starts, "right") - 1, starts, self.end)
+        return self._starting_at(_merged_offsets(self.start, at))
 
     def over(self, below: "Extents") -> "Extents":
         """Overlay this range on `below`, which covers the same range: what is UNALLOCATED here is what is there."""
@@ -120,8 +119,8 @@ class Extents:
             return self
         if holes.all():
             return below
-        starts = np.union1d(self.start, below.start)
-        mine, theirs = self.cut(starts), below.cut(starts)
+        starts = _merged_offsets(self.start, below.start)
+        mine, theirs = self._starting_at(starts), below._starting_at(starts)
         bare = mine.kind == Kind.UNALLOCATED
         return Extents(
             starts,
@@ -159,8 +158,20 @@ class Extents:
             parts[-1].end,
         ).merged()
 
+    def _starting_at(self, starts: NDArray[np.int64]) -> "Extents":
+        """Return the same runs, cut so that they start at `starts`, among which all of theirs are."""
+        return self._take(self.start.searchsorted(starts, "right") - 1, starts, self.end)
+
     def _take(self, index: NDArray[np.intp], starts: NDArray[np.int64], end: int) -> "Extents":
         """Return runs `index` with new starts, at or after their old ones; DATA moves on in its file as far."""
         kind, host = self.kind[index], self.host[index]
         moved = np.where(_HAS_OFFSET[kind], starts - self.start[index], 0)
         return Extents(starts, kind, self.layer[index], host + moved, end)
+
+
+def _merged_offsets(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the offsets of both, each once; all sorted. np.union1d says the same and takes ten times as long."""
+    both = np.concatenate([one, other])
+    both.sort(kind="stable")  # which only merges what is sorted
+    once: NDArray[np.int64] = both[np.append(True, both[1:] != both[:-1])]
+    return once

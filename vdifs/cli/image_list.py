@@ -48,7 +48,7 @@ def survey(catalog: Catalog) -> dict[str, ListedImage]:
             entry.backing_path,
             own_data.get((path, entry.format)),
             entry.problem or problems.get(path),
-            entry.header is not None and entry.header.hidden,
+            entry.hidden,
         )
         for path, entry in sorted(catalog.entries.items())
     }

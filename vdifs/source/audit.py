@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
+from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, UnsupportedError, VdifsError
 from vdifs.qcow2.entries import data_ranges, l1_reserved_bits, packed_ranges, reserved_bits
 from vdifs.qcow2.header import Header, Incompatible
 from vdifs.qcow2.refcounts import reserved_table_bits
@@ -71,6 +71,7 @@ def kind_of(error: VdifsError) -> str:
         (PolicyError, "not-trusted"),
         (ChainError, "broken-chain"),
         (StorageError, "unreadable"),
+        (InUseError, "in-use"),
     ]
     return next((kind for class_, kind in kinds if isinstance(error, class_)), "changing")
 

@@ -66,6 +66,11 @@ class Chain:
         for file in self.files:
             file.check_unchanged()
 
+    def check_no_writer(self) -> None:
+        """Raise InUseError if a virtual machine is writing any file now."""
+        for file in self.files:
+            file.check_no_writer()
+
     def index_of(self, path: str) -> int:
         """Return the index of the member PATH, 0 for the image itself. Raises ChainError if it is not in the chain."""
         for index, member in enumerate(self.members):

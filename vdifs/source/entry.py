@@ -5,7 +5,6 @@ from typing import Literal
 
 from vdifs.errors import VdifsError
 from vdifs.qcow2.geometry import SECTOR, round_up
-from vdifs.qcow2.header import Header
 from vdifs.source.access import Permission
 from vdifs.source.hostfile import Fingerprint
 from vdifs.source.walk import Found
@@ -18,6 +17,8 @@ class Entry:
     """One image. path: its PATH. problem: what is wrong with this file alone, whatever its chain.
 
     snapshot: for an internal snapshot its label, with which `path` ends. data: the external data file, if it has one.
+    backing_format: what the image states for its backing file. hidden: XCP-ng's mark. live: somebody is writing it,
+    which is then its problem.
     """
 
     path: str
@@ -27,10 +28,12 @@ class Entry:
     gid: int
     permissions: tuple[Permission, ...]
     virtual_size: int | None = None
-    header: Header | None = None
     backing_path: str | None = None
+    backing_format: str | None = None
     data: Found | None = None
     snapshot: str | None = None
+    hidden: bool = False
+    live: bool = False
     problem: VdifsError | None = field(default=None, compare=False)
 
     @property
@@ -43,13 +46,10 @@ class Entry:
         """The fingerprints of the file and, if there is one, of its data file."""
         return (self.fingerprint,) if self.data is None else (self.fingerprint, self.data.fingerprint)
 
-    @property
-    def backing_format(self) -> str | None:
-        """The format that the image states for its backing file."""
-        return self.header.backing_format if self.header else None
-
 
 def as_raw(entry: Entry) -> Entry:
     """Return the same file taken as a raw image."""
     size = round_up(entry.fingerprint.size, SECTOR)
-    return replace(entry, format="raw", virtual_size=size, header=None, backing_path=None, data=None, problem=None)
+    problem = entry.problem if entry.live else None
+    raw = replace(entry, format="raw", virtual_size=size, backing_path=None, backing_format=None, data=None)
+    return replace(raw, hidden=False, problem=problem)

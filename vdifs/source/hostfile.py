@@ -12,8 +12,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock, printable
+from vdifs.errors import FormatError, InUseError, SourceChangedError, StorageError, WouldBlock, printable
 from vdifs.source.holes import data_edges
+from vdifs.source.locks import has_writer
 
 __all__ = ["Fingerprint", "HostFile", "clear"]
 
@@ -80,6 +81,18 @@ class HostFile:
             self.fingerprint, self._links = now, st.st_nlink
             return
         raise SourceChangedError(f"{self.name}: changed since it was opened: open it again for its new contents")
+
+    def check_no_writer(self) -> None:
+        """Raise InUseError if a virtual machine, or another program that takes QEMU's locks, is writing the file."""
+        try:
+            written = has_writer(self.fd)
+        except OSError as error:
+            raise StorageError.from_os(self.name, error, "its locks cannot be asked for") from error
+        if written:
+            raise InUseError(
+                f"{self.name}: a virtual machine or another program is writing it: wait for its end, "
+                "or have it served as it is with --live allow"
+            )
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset`; what lies beyond the end of the file reads as zeros."""

@@ -62,8 +62,9 @@ def open_members(
     """Open the image PATH, or its internal `snapshot`, and its backing files; `opened` gets what closes them.
 
     stated: the format of PATH, None where it is to be found out.
-    Raises FormatError, UnsupportedError, PolicyError, StorageError, and ChainError for a chain with a missing
-    member, one that contains a file twice, or one of more than 256 files.
+    Raises FormatError, UnsupportedError, PolicyError, StorageError, InUseError for a file that is being written unless
+    the policy allows it, and ChainError for a chain with a missing member, one that contains a file twice, or one of
+    more than 256 files.
     """
     members: list[Member] = []
     seen: set[tuple[int, int]] = set()
@@ -155,6 +156,8 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
         code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
         raise kind(f"{namer.name}: its {role} cannot be opened: {error}", errno=code) from error
     opened.callback(file.close)
+    if policy.live == "refuse":
+        file.check_no_writer()
     return file
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from vdifs.errors import ChainError, StorageError, printable
 from vdifs.source.chain import Chain
-from vdifs.source.policy import Policy
+from vdifs.source.policy import Live, Policy
 
 __all__ = ["ImageName", "base_index", "open_chain"]
 
@@ -27,9 +27,9 @@ class ImageName(NamedTuple):
         return cls(text)
 
 
-def open_chain(image: ImageName, trusted: tuple[str, ...]) -> Chain:
+def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse") -> Chain:
     """Open the chain of an image; its own folder and `trusted` are where its backing files may lie."""
-    policy, name = Policy.for_image(image.path, trusted)
+    policy, name = Policy.for_image(image.path, trusted, live=live)
     with policy:
         return Chain.open(policy, name, image.snapshot)
 

@@ -13,15 +13,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from vdifs.errors import PolicyError, StorageError, printable
 from vdifs.source.beneath import open_beneath
 from vdifs.source.hostfile import HostFile
 
-__all__ = ["TRUST_PREFIX", "Policy"]
+__all__ = ["TRUST_PREFIX", "Live", "Policy"]
 
 TRUST_PREFIX = "@trust/"
+Live = Literal["refuse", "allow"]
+"""What to do with an image that a virtual machine is writing."""
 _DETOUR = re.compile(r"(?:^|/)(?!\.\.?/)[^/]+/+(?:\./+)*\.\.(?:/|$)")
 """A `..` behind a folder's name: `a/../b` is `b` only if `a` is no link."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -57,11 +59,14 @@ class _Root:
 class Policy:
     """The source root and the trusted directories, held open. A context manager."""
 
-    def __init__(self, root: str, trusted: Sequence[str] = (), *, typed_links: Iterable[str] = ()) -> None:
+    def __init__(
+        self, root: str, trusted: Sequence[str] = (), *, typed_links: Iterable[str] = (), live: Live = "refuse"
+    ) -> None:
         """Open the directories; `typed_links` are names in `root` that the user typed and that may be links.
 
         Raises StorageError for a directory that cannot be opened.
         """
+        self.live = live
         self._typed_links = frozenset(typed_links)
         with ExitStack() as stack:
             self._root = self._opened(root, stack)
@@ -70,7 +75,7 @@ class Policy:
         self.root = self._root.typed
 
     @classmethod
-    def for_image(cls, path: str, trusted: Sequence[str] = ()) -> tuple[Self, str]:
+    def for_image(cls, path: str, trusted: Sequence[str] = (), *, live: Live = "refuse") -> tuple[Self, str]:
         """Return the policy for an image the user typed, its folder being the root, and the image's PATH.
 
         The image itself may be a symbolic link; names inside it resolve against the folder it was typed in, as in QEMU.
@@ -79,7 +84,7 @@ class Policy:
         if name in ("", ".", ".."):
             raise StorageError(f"{printable(path)}: is a directory: name an image", errno=errno.EINVAL)
         links = [name] if os.path.islink(path) else []
-        return cls(folder or ".", trusted, typed_links=links), name
+        return cls(folder or ".", trusted, typed_links=links, live=live), name
 
     @staticmethod
     def _opened(directory: str, stack: ExitStack) -> _Root:

@@ -61,7 +61,7 @@ def sniff(policy: Policy, found: Found, *, stated: str | None = None) -> tuple[E
         if header is None:
             return (as_raw(entry),) if stated == "raw" or found.path.endswith(RAW_SUFFIXES) else ()
         snapshots = read_snapshots(file, header)
-        entry = _with_links(policy, replace(entry, virtual_size=header.virtual_size, header=header), header)
+        entry = _with_links(policy, replace(entry, virtual_size=header.virtual_size, hidden=header.hidden), header)
     except VdifsError as error:
         return (replace(entry, problem=error),)
     finally:
@@ -76,7 +76,8 @@ def _with_links(policy: Policy, entry: Entry, header: Header) -> Entry:
         entry = replace(entry, data=find(policy, policy.resolve(entry.path, header.data_file)))
     if header.backing_file is None:
         return entry
-    return replace(entry, backing_path=policy.resolve(entry.path, header.backing_file))
+    resolved = policy.resolve(entry.path, header.backing_file)
+    return replace(entry, backing_path=resolved, backing_format=header.backing_format)
 
 
 def _is_candidate(path: str) -> bool:
