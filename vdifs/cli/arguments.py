@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Output", "Size", "output_option", "trust_option"]
+__all__ = ["Output", "Size", "live_option", "output_option", "trust_option"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"([0-9]+)([kmgt]?)", re.IGNORECASE)
@@ -32,6 +32,14 @@ output_option = click.option(
     default="human",
     show_default=True,
     help="How to write the answer.",
+)
+
+live_option = click.option(
+    "--live",
+    type=click.Choice(["refuse", "allow"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with an image that a virtual machine is writing; allow: read it until it changes.",
 )
 
 trust_option = click.option(

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Output, output_option, trust_option
+from vdifs.cli.arguments import Output, live_option, output_option, trust_option
 from vdifs.cli.text import counted, echo_json, json_name
 from vdifs.errors import FormatError, printable
 from vdifs.source.audit import Problem, Severity, audit
 from vdifs.source.catalog import Catalog, Entry
 from vdifs.source.naming import ImageName
+from vdifs.source.policy import Live
 
 __all__ = ["check"]
 
@@ -20,16 +21,17 @@ __all__ = ["check"]
 @click.command(short_help="List every problem in the chains of a directory.")
 @click.argument("source")
 @trust_option
+@live_option
 @output_option
 @click.pass_context
-def check(ctx: click.Context, source: str, trusted: tuple[str, ...], output: Output) -> None:
+def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live, output: Output) -> None:
     """List every problem of the images in SOURCE, a directory or one image, with a severity.
 
     Of an image, its snapshots and its backing files are looked at as well; of IMAGE@SNAPSHOT, that one and its
     backing files. An error keeps an image from being served; then the exit status is 1. No guest data are read.
     """
     named = ImageName.parse(source)
-    with closing(Catalog(named.path, trusted=trusted)) as catalog:
+    with closing(Catalog(named.path, trusted=trusted, live=live)) as catalog:
         catalog.scan()
         if not catalog.entries and not os.path.isdir(source):
             raise FormatError(f"{printable(source)}: no image: name a qcow2 or raw image, or a directory of them")

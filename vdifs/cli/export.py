@@ -9,11 +9,12 @@ from typing import Literal
 import click
 
 import vdifs
-from vdifs.cli.arguments import Size, trust_option
+from vdifs.cli.arguments import Size, live_option, trust_option
 from vdifs.cli.progress import progress_reports
 from vdifs.errors import UsageError, printable
 from vdifs.qcow2.header import Header
 from vdifs.source.naming import ImageName
+from vdifs.source.policy import Live
 from vdifs.synthetic.export import export as export_image
 
 __all__ = ["export"]
@@ -38,6 +39,7 @@ _HEAD = 4096  # more than a header, its extensions and a backing file name of 10
     help="On standard error; auto: a bar on a terminal.",
 )
 @trust_option
+@live_option
 def export(
     image: str,
     output: str,
@@ -49,6 +51,7 @@ def export(
     force: bool,
     progress: Literal["auto", "bar", "json", "none"],
     trusted: tuple[str, ...],
+    live: Live,
 ) -> None:
     """Write IMAGE, flattened or as a delta against --base, to OUTPUT; `-` is standard output.
 
@@ -70,6 +73,7 @@ def export(
             trusted=trusted,
             snapshot=name.snapshot,
             extended_l2=extended_l2,
+            live=live,
         ) as opened,
     ):
         if output != "-" and base is not None:

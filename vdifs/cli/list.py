@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Output, output_option, trust_option
+from vdifs.cli.arguments import Output, live_option, output_option, trust_option
 from vdifs.cli.image_list import ListedImage, roots_and_overlays, survey
 from vdifs.cli.text import echo_json, json_name, size_text
 from vdifs.errors import printable
 from vdifs.source.catalog import Catalog
+from vdifs.source.policy import Live
 
 __all__ = ["list_images"]
 
@@ -19,10 +20,11 @@ _WIDTH = 1 << 14  # rich cuts lines off at the width it is told; a terminal wrap
 @click.command("list", short_help="Show the chains of a directory as a tree.")
 @click.argument("source")
 @trust_option
+@live_option
 @output_option
-def list_images(source: str, trusted: tuple[str, ...], output: Output) -> None:
+def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Output) -> None:
     """Show the images in SOURCE, each beneath its backing file: virtual size, data of its own, problems."""
-    with closing(Catalog(source, trusted=trusted)) as catalog:
+    with closing(Catalog(source, trusted=trusted, live=live)) as catalog:
         catalog.scan()
         images = survey(catalog)
     if output == "json":

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Output, output_option, trust_option
+from vdifs.cli.arguments import Output, live_option, output_option, trust_option
 from vdifs.cli.text import json_name
 from vdifs.source.chain import Chain
 from vdifs.source.map import MapRun, map_runs
 from vdifs.source.naming import ImageName, base_index, open_chain
+from vdifs.source.policy import Live
 
 __all__ = ["show_map"]
 
@@ -19,11 +20,12 @@ __all__ = ["show_map"]
 @click.argument("image")
 @click.option("--base", metavar="B", help="Show only what the layers above B, an ancestor or IMAGE itself, hold.")
 @trust_option
+@live_option
 @output_option
-def show_map(image: str, base: str | None, trusted: tuple[str, ...], output: Output) -> None:
+def show_map(image: str, base: str | None, trusted: tuple[str, ...], live: Live, output: Output) -> None:
     """Show the runs of the disk of IMAGE in order; JSON is that of `qemu-img map --output=json`."""
     name = ImageName.parse(image)
-    with open_chain(name, trusted) as chain:
+    with open_chain(name, trusted, live) as chain:
         down_to = None if base is None else base_index(chain, name, ImageName.parse(base))
         runs = map_runs(chain, down_to)
         if output == "json":

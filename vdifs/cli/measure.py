@@ -5,9 +5,10 @@ from typing import Literal
 import click
 
 import vdifs
-from vdifs.cli.arguments import Output, Size, output_option, trust_option
+from vdifs.cli.arguments import Output, Size, live_option, output_option, trust_option
 from vdifs.cli.text import echo_fields, echo_json, size_with_bytes
 from vdifs.source.naming import ImageName
+from vdifs.source.policy import Live
 
 __all__ = ["measure"]
 
@@ -19,6 +20,7 @@ __all__ = ["measure"]
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--extended-l2", is_flag=True, help="Measure a file with extended L2 entries.")
 @trust_option
+@live_option
 @output_option
 def measure(
     image: str,
@@ -27,6 +29,7 @@ def measure(
     cluster_size: int | None,
     extended_l2: bool,
     trusted: tuple[str, ...],
+    live: Live,
     output: Output,
 ) -> None:
     """Show how long the export of IMAGE will be, to the byte; no guest data are read.
@@ -42,6 +45,7 @@ def measure(
         trusted=trusted,
         snapshot=name.snapshot,
         extended_l2=extended_l2,
+        live=live,
     ) as opened:
         required, full = opened.size, opened.size_if_full
     if output == "json":

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Size, trust_option
+from vdifs.cli.arguments import Size, live_option, trust_option
 from vdifs.cli.mount_options import as_arguments
 from vdifs.mount.daemon import mount as run_mount
 from vdifs.mount.options import MountOptions
@@ -38,6 +38,7 @@ class MountCommand(click.Command):
 @click.option("--cluster-size", type=Size(), help="Of the synthetic qcow2; by default each image's own.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the sources allow them.")
 @trust_option
+@live_option
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Reads that may wait for a disk at the same time.")
 @click.option("--log-file", metavar="FILE", help="Where the daemon logs.")
 @click.option("--pid-file", metavar="FILE", help="Where the daemon writes its process id.")

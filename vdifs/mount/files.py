@@ -55,6 +55,7 @@ class Files:
         file, slot = await self._namespace.acquire(inode)
         try:
             await self._check(slot)
+            await self._check_no_writer(slot)
             attributes = self._namespace.peek(file)
             if attributes.inode != inode:
                 raise MovedError(f"{printable(file.path)}: changed while it was opened")
@@ -142,6 +143,15 @@ class Files:
         except SourceChangedError as error:
             self._moved(slot, error)
             raise
+
+    async def _check_no_writer(self, slot: Slot) -> None:
+        """Raise InUseError if a virtual machine has begun to write an image that is kept open."""
+        if self._options.live == "allow":
+            return
+        if slot.prompt:
+            slot.image.chain.check_no_writer()
+        else:
+            await self._images.read(slot, slot.image.chain.check_no_writer)
 
     def _moved(self, slot: Slot, error: SourceChangedError) -> None:
         """Note that the sources of an open image have changed."""

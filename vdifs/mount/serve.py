@@ -50,6 +50,7 @@ def serve(options: MountOptions, supervisor: Supervisor, ready: Ready) -> None:
         include=options.include,
         exclude=options.exclude,
         skip=[options.mountpoint],
+        live=options.live,
     )
     try:
         catalog.scan()

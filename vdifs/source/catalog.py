@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -16,20 +17,30 @@ from types import MappingProxyType
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError, printable
 from vdifs.source.access import Access, Permission, folders_above, intersection
 from vdifs.source.entry import Entry, as_raw
+from vdifs.source.live import with_writers
+from vdifs.source.locks import LockTable
 from vdifs.source.members import MAX_DEPTH
-from vdifs.source.policy import TRUST_PREFIX, Policy
+from vdifs.source.ownership import check_owner
+from vdifs.source.policy import TRUST_PREFIX, Live, Policy
 from vdifs.source.sniff import find, has_same_links, sniff
 from vdifs.source.walk import Filter, Found, vdifs_mounts, walk
 
 __all__ = ["Catalog", "Entry"]
 
+_NOBODY = (Permission(0, 0, 0),)
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The result of one scan."""
+    """The result of one scan. young: files with time stamps so young that they must be read again to be sure.
+
+    above: the permissions of the folders from `/` down to the source root, and to those of files in trusted ones.
+    """
 
     files: Mapping[str, tuple[Found, tuple[Entry, ...]]] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
+    young: frozenset[str] = frozenset()
+    above: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
     problems: tuple[VdifsError, ...] = ()
 
@@ -45,8 +56,11 @@ class Catalog:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         skip: Sequence[str] = (),
+        live: Live = "refuse",
     ) -> None:
         """Open `source`; nothing is searched before `scan`. skip: absolute directories not to enter.
+
+        live: whether an image that a virtual machine is writing has that for its problem.
 
         Raises StorageError if `source` or a trusted directory cannot be opened.
         """
@@ -56,18 +70,19 @@ class Catalog:
             raise StorageError.from_os(source, error, "name an existing directory or image") from error
         self._only: str | None = None
         if is_folder:
-            self.policy = Policy(source, trusted)
+            self.policy = Policy(source, trusted, live=live)
         else:
-            self.policy, self._only = Policy.for_image(source, trusted)
+            self.policy, self._only = Policy.for_image(source, trusted, live=live)
+        self._locks = LockTable.open() if live == "refuse" else LockTable(None)
         self._filter = Filter(include, exclude)
         self._skip = frozenset(skip)
         self._state = _State()
         self._overlays: tuple[_State, Mapping[str, tuple[str, ...]]] | None = None
-        self._above: dict[str, tuple[Permission, ...]] = {}
 
     def close(self) -> None:
-        """Close the directories."""
+        """Close the directories; more than once is harmless."""
         self.policy.close()
+        self._locks.close()
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -83,18 +98,22 @@ class Catalog:
         """Search the source; return whether anything is different from before. Unchanged files are not read again."""
         old = self._state
         files: dict[str, tuple[Found, tuple[Entry, ...]]] = {}
+        young: set[str] = set()
         for found in self._find():
             known = old.files.get(found.path)
-            if known is None or known[0] != found or not all(has_same_links(self.policy, e) for e in known[1][:1]):
+            if known is None or known[0] != found or found.path in old.young or not self._has_same_links(known[1]):
+                if found.fingerprint.youth_ns(time.time_ns()):
+                    young.add(found.path)
                 known = found, sniff(self.policy, found)
             files[found.path] = known
         active = {path: entries[0] for path, (_, entries) in files.items() if entries}
         missing = self._add_ancestors(active)
         entries, problems = self._with_snapshots(active, files)
-        self._above.clear()
-        new = _State(files, entries, missing, problems)
-        changed = new.entries != old.entries or missing.keys() != old.missing.keys()
-        self._state = new if changed else replace(old, files=files)
+        entries = with_writers(self.policy, self._locks, entries, old.entries)
+        above = {folder: _above(folder) for folder in self._folders_of(entries)}
+        new = _State(files, entries, frozenset(young), above, missing, problems)
+        changed = new.entries != old.entries or new.above != old.above or missing.keys() != old.missing.keys()
+        self._state = new if changed else replace(old, files=files, young=new.young)
         return changed
 
     def chain(self, path: str) -> tuple[Entry, ...]:
@@ -134,12 +153,14 @@ class Catalog:
 
     def access(self, path: str) -> Access:
         """Return mode, owner and group for the synthetic files of PATH (SPEC.md 5.6). Raises what `chain` does."""
-        chain = self.chain(path)
+        above, chain = self._state.above, self.chain(path)
         items: list[Permission] = []
         for entry in chain:
             items += entry.permissions
-            items += entry.data.permissions if entry.data else ()
-            items += self._folders_above(entry.path)
+            items += above.get(self._folder_of(entry.path), _NOBODY)
+            if entry.data is not None:
+                items += entry.data.permissions
+                items += above.get(self._folder_of(entry.data.path), _NOBODY)
         return intersection(items, chain[0].uid, chain[0].gid)
 
     def generation(self, path: str) -> bytes:
@@ -202,6 +223,8 @@ class Catalog:
         if entry is None:
             reason = state.missing.get(path) or "it is not there"
             raise ChainError(f"{where}: its backing file cannot be opened: {reason}")
+        namer, named = self.policy.display(overlay.file_path), self.policy.display(path)
+        check_owner(namer, overlay.uid, "backing file", named, entry.permissions)
         if stated == "raw":
             return as_raw(entry)
         if stated not in (None, "qcow2"):
@@ -235,9 +258,21 @@ class Catalog:
             seen.add(entry.fingerprint[:2])
             yield entry
 
-    def _folders_above(self, path: str) -> tuple[Permission, ...]:
-        """Return the permissions of the folders above the source root, or above a file beneath a trusted directory."""
-        folder = os.path.dirname(self.policy.display(path)) if path.startswith(TRUST_PREFIX) else self.policy.root
-        if folder not in self._above:
-            self._above[folder] = folders_above(folder)
-        return self._above[folder]
+    def _has_same_links(self, entries: Sequence[Entry]) -> bool:
+        return all(has_same_links(self.policy, entry) for entry in entries[:1])
+
+    def _folders_of(self, entries: Mapping[str, Entry]) -> set[str]:
+        data = {entry.data.path for entry in entries.values() if entry.data is not None}
+        return {self._folder_of(path) for path in (*entries, *data)}
+
+    def _folder_of(self, path: str) -> str:
+        """Return the source root for a file in it, for one beneath a trusted directory its folder."""
+        return os.path.dirname(self.policy.display(path)) if path.startswith(TRUST_PREFIX) else self.policy.root
+
+
+def _above(folder: str) -> tuple[Permission, ...]:
+    """Return the permissions of a folder and of all above it; nobody's, if it has gone."""
+    try:
+        return folders_above(folder)
+    except OSError:
+        return _NOBODY

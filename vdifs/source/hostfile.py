@@ -6,6 +6,7 @@ A file is opened once and never again by path: renaming or removing it changes n
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
@@ -18,6 +19,10 @@ from vdifs.source.locks import has_writer
 
 __all__ = ["Fingerprint", "HostFile", "clear"]
 
+YOUNG_NS = 20_000_000
+"""Time stamps younger than that do not tell one state from the next."""
+_SETTLE_TRIES = 3
+_devices: dict[int, int] = {}
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -33,7 +38,14 @@ class Fingerprint(NamedTuple):
     @classmethod
     def of(cls, st: os.stat_result) -> Self:
         """Return the fingerprint of a stat result."""
-        return cls(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+        mtime_ns, ctime_ns = st.st_mtime_ns, st.st_ctime_ns
+        device = _devices.setdefault(st.st_dev, st.st_dev)  # catalogs keep very many of these: equal numbers are shared
+        return cls(device, st.st_ino, st.st_size, mtime_ns, mtime_ns if ctime_ns == mtime_ns else ctime_ns)
+
+    def youth_ns(self, now_ns: int) -> int:
+        """Return for how long another write may still leave the time stamps as they are: 0 for most files."""
+        age = now_ns - max(self.mtime_ns, self.ctime_ns)
+        return YOUNG_NS - age if -YOUNG_NS < age < YOUNG_NS else 0
 
 
 class HostFile:
@@ -45,14 +57,17 @@ class HostFile:
         """Take over `fd`. Raises StorageError, with `fd` closed, where it is no regular file."""
         self.fd = fd
         self.name = printable(name)
-        self.status = os.fstat(fd)
+        self._take(os.fstat(fd))
         if not stat.S_ISREG(self.status.st_mode):
             os.close(fd)
             raise StorageError(f"{self.name}: not a regular file: only regular files can be images", errno=errno.EINVAL)
-        self.fingerprint = Fingerprint.of(self.status)
-        self.size = self.status.st_size
-        self._links = self.status.st_nlink
         self._nowait = True
+
+    def _take(self, status: os.stat_result) -> None:
+        self.status = status
+        self.fingerprint = Fingerprint.of(status)
+        self.size = status.st_size
+        self._links = status.st_nlink
 
     @classmethod
     def open(cls, name: str, opener: Callable[[int], int]) -> Self:
@@ -67,6 +82,20 @@ class HostFile:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def settle(self) -> None:
+        """Wait until the time stamps are so old that the next write must give others; to be called before any read.
+
+        Where the kernel's clock for them ticks every few milliseconds, two writes within a tick look like one. Raises
+        SourceChangedError for a file that goes on changing.
+        """
+        for _ in range(_SETTLE_TRIES):
+            if not (left := self.fingerprint.youth_ns(time.time_ns())):
+                return
+            time.sleep(left / 1e9)
+            self._take(os.fstat(self.fd))
+        if self.fingerprint.youth_ns(time.time_ns()):
+            raise SourceChangedError(f"{self.name}: it kept changing while it was opened: wait until its writer is done")
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if the file is another than when it was opened.

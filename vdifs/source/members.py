@@ -10,8 +10,10 @@ from vdifs.qcow2.extensions import has_end_mark
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.qcow2.header import MAGIC, Header, Incompatible
 from vdifs.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
+from vdifs.source.access import Permission
 from vdifs.source.hostfile import HostFile
 from vdifs.source.layer import Layer, RawLayer
+from vdifs.source.ownership import check_owner, folders_below_root
 from vdifs.source.policy import Policy
 from vdifs.source.qcow2_layer import L1Place, Qcow2Layer
 
@@ -156,6 +158,10 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
         code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
         raise kind(f"{namer.name}: its {role} cannot be opened: {error}", errno=code) from error
     opened.callback(file.close)
+    file.settle()
+    if namer is not None:
+        own, owner = Permission.of(file.fd, file.status), namer.status.st_uid
+        check_owner(namer.name, owner, role, file.name, [own, *folders_below_root(policy, path)])
     if policy.live == "refuse":
         file.check_no_writer()
     return file

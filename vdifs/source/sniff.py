@@ -1,16 +1,16 @@
 """From a file to the images in it: itself, if it is one, and its internal snapshots."""
 
-import os
 from dataclasses import replace
 
-from vdifs.errors import StorageError, VdifsError
+from vdifs.errors import VdifsError
 from vdifs.qcow2.geometry import SECTOR, round_down
 from vdifs.qcow2.header import Header, Incompatible
 from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.source.access import Permission
 from vdifs.source.entry import Entry, as_raw
 from vdifs.source.members import RAW_SUFFIXES, read_header, read_snapshots
-from vdifs.source.policy import TRUST_PREFIX, Policy
+from vdifs.source.ownership import check_owner, folders_below_root
+from vdifs.source.policy import Policy
 from vdifs.source.walk import Found
 
 __all__ = ["find", "has_same_links", "sniff"]
@@ -23,17 +23,7 @@ def find(policy: Policy, path: str) -> Found:
         own, st = Permission.of(file.fd, file.status), file.status
     finally:
         file.close()
-    return Found(path, file.fingerprint, st.st_uid, st.st_gid, (own, *_folders(policy, path)))
-
-
-def _folders(policy: Policy, path: str) -> list[Permission]:
-    """Return the permissions of the folders between the source root and a file in it."""
-    folders = [] if path.startswith(TRUST_PREFIX) else path.split("/")[:-1]
-    try:
-        hosts = [os.path.join(policy.root, *folders[: depth + 1]) for depth in range(len(folders))]
-        return [Permission.of(folder, os.stat(folder, follow_symlinks=False)) for folder in hosts]
-    except OSError as error:
-        raise StorageError.from_os(policy.display(path), error, "restore it, or correct the name") from error
+    return Found(path, file.fingerprint, st.st_uid, st.st_gid, (own, *folders_below_root(policy, path)))
 
 
 def has_same_links(policy: Policy, entry: Entry) -> bool:
@@ -73,7 +63,10 @@ def sniff(policy: Policy, found: Found, *, stated: str | None = None) -> tuple[E
 def _with_links(policy: Policy, entry: Entry, header: Header) -> Entry:
     """Return the entry with the files that its header names."""
     if header.incompatible_features & Incompatible.DATA_FILE and header.data_file:
-        entry = replace(entry, data=find(policy, policy.resolve(entry.path, header.data_file)))
+        data = find(policy, policy.resolve(entry.path, header.data_file))
+        namer, named = policy.display(entry.path), policy.display(data.path)
+        check_owner(namer, entry.uid, "data file", named, data.permissions)
+        entry = replace(entry, data=data)
     if header.backing_file is None:
         return entry
     resolved = policy.resolve(entry.path, header.backing_file)

@@ -53,6 +53,7 @@ def walk(root: str, wanted: Filter, skip: Collection[str]) -> Iterator[Found]:
     A folder that cannot be read, or has gone, is as good as empty.
     """
     folders: list[tuple[str, tuple[Permission, ...]]] = [("", ())]
+    shared: dict[tuple[Permission, ...], tuple[Permission, ...]] = {}  # the files of a folder are mostly alike
     while folders:
         folder, above = folders.pop()
         try:
@@ -69,7 +70,9 @@ def walk(root: str, wanted: Filter, skip: Collection[str]) -> Iterator[Found]:
                         folders.append((path, (Permission.of(entry.path, entry.stat(follow_symlinks=False)), *above)))
                 elif entry.is_file(follow_symlinks=False) and wanted.accepts(path):
                     st = entry.stat(follow_symlinks=False)
-                    yield Found(path, Fingerprint.of(st), st.st_uid, st.st_gid, (Permission.of(entry.path, st), *above))
+                    permissions = (Permission.of(entry.path, st), *above)
+                    permissions = shared.setdefault(permissions, permissions)
+                    yield Found(path, Fingerprint.of(st), st.st_uid, st.st_gid, permissions)
             except OSError:
                 continue
 

@@ -17,8 +17,8 @@ from vdifs.synthetic.image import Image
 __all__ = ["BlockSharer"]
 
 _FICLONERANGE = 0x4020940D
-_LEAST = 1 << 18
-"""Shorter ranges are copied: so long takes the one as the other."""
+_LEAST = 1 << 16
+"""Shorter ranges are copied, which is faster; from here on it takes as long, and space besides."""
 
 
 class BlockSharer:
