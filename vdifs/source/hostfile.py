@@ -95,7 +95,7 @@ class HostFile:
             time.sleep(left / 1e9)
             self._take(os.fstat(self.fd))
         if self.fingerprint.youth_ns(time.time_ns()):
-            raise SourceChangedError(f"{self.name}: it kept changing while it was opened: wait until its writer is done")
+            raise SourceChangedError(f"{self.name}: it kept changing while it was opened: wait for its writer to end")
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if the file is another than when it was opened.

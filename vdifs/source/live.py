@@ -1,0 +1,60 @@
+"""Which images a virtual machine is writing, found without opening every one: the lock table first, then the file."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vdifs.errors import InUseError, VdifsError
+from vdifs.source.entry import Entry
+from vdifs.source.locks import LockTable
+from vdifs.source.policy import Policy
+
+__all__ = ["with_writers"]
+
+
+def with_writers(
+    policy: Policy, locks: LockTable, entries: dict[str, Entry], before: Mapping[str, Entry]
+) -> dict[str, Entry]:
+    """Return `entries` with those that are being written marked as live, InUseError being their problem.
+
+    before: the result of the last time. An image that was live and is stays as it was then, its time stamps too: as
+    nobody is served its bytes, each of its writes need not be a change of the source.
+    """
+    inodes = locks.written_inodes()
+    if not inodes:
+        return entries
+    asked: dict[str, InUseError | None] = {}
+    found = dict(entries)
+    for path, entry in entries.items():
+        files = [entry.file_path] if entry.fingerprint.ino in inodes else []
+        if entry.data is not None and entry.data.fingerprint.ino in inodes:
+            files.append(entry.data.path)
+        for file in files:
+            if file not in asked:
+                asked[file] = _writer_of(policy, file)
+        problem = next((error for file in files if (error := asked[file]) is not None), None)
+        if problem is not None:
+            found[path] = _as_before(replace(entry, live=True, problem=problem), before.get(path))
+    return found
+
+
+def _as_before(entry: Entry, old: Entry | None) -> Entry:
+    if old is None or not old.live or old.fingerprint[:2] != entry.fingerprint[:2]:
+        return entry
+    kept = replace(entry, fingerprint=old.fingerprint, data=old.data if entry.data else None)
+    return old if kept == old else entry
+
+
+def _writer_of(policy: Policy, path: str) -> InUseError | None:
+    try:
+        file = policy.open(path)
+    except VdifsError:
+        return None  # which its entry tells
+    try:
+        file.check_no_writer()
+    except InUseError as error:
+        return error
+    except VdifsError:
+        return None
+    finally:
+        file.close()
+    return None
