@@ -1,0 +1,93 @@
+"""Limits on code that is given hostile input: time, address space, memory in use, and what it may raise."""
+
+import ctypes
+import resource
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from vdifs.errors import VdifsError
+
+__all__ = ["CrashError", "Memory", "TooLong", "die_with_parent", "guarded"]
+
+MOST_SECONDS = 5.0
+MOST_MEMORY = 64 << 20
+_ADDRESS_SPACE = 512 << 20
+
+
+class TooLong(BaseException):
+    """The time is over. No Exception: it must pass every `except Exception` on its way."""
+
+
+class CrashError(Exception):
+    """Something else than VdifsError was raised."""
+
+
+@contextmanager
+def guarded(step: str, seconds: float = MOST_SECONDS) -> Iterator[None]:
+    """Raise TooLong when the block takes too long, CrashError when it raises what is no VdifsError."""
+
+    def over(_number: int, frame: FrameType | None) -> None:
+        where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
+        raise TooLong(f"{step}: over {seconds:g} s at {where}")
+
+    previous = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with _limited_address_space():
+            yield
+    except VdifsError:
+        raise
+    except Exception as error:
+        raise CrashError(f"{step}: {_where(error)}") from error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _where(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    calls = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-5:]))
+    return f"{type(error).__name__}: {error} at {calls}"
+
+
+@contextmanager
+def _limited_address_space() -> Iterator[None]:
+    """Have allocations fail that nobody bounded. Programs that are started meanwhile inherit the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ADDRESS_SPACE, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+class Memory:
+    """The memory of this process above what it had when this was made."""
+
+    def __init__(self) -> None:
+        self._idle = _field("VmRSS")
+
+    def forget_peak(self) -> None:
+        """Measure from now on."""
+        Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """Return the bytes of the largest growth since the last `forget_peak`."""
+        return _field("VmHWM") - self._idle
+
+
+def _field(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends."""
+    set_death_signal = 1
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
