@@ -32,6 +32,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
+@pytest.mark.parametrize("extended", ["off", "on"])
+def test_a_preallocated_zero_at_offset_0_of_a_data_file_has_an_offset_with_subclusters_alone(
+    extended: str, folder: Path
+) -> None:
+    """QEMU takes offset 0 for a place where it says what is data, and not where it says what is preallocated."""
+    image = folder / "image.qcow2"
+    oracle.create(image, MIB, options={"data_file": folder / "image.data", "extended_l2": extended})
+    oracle.qemu_io(image, ["write -P 1 0 128k", "write -z 0 64k"])
+    assert ("offset" in answer("map", image)[0]) is (extended == "on")
+    prove_map(image, image)
+
+
 def make(
     folder: Path, options: dict[str, object], *, raw: bool = False, backing: tuple[str, str] | None = None
 ) -> Path:

@@ -65,7 +65,7 @@ def standard_unit(entry: int, cluster_bits: int, version: int, data_file: bool) 
         return None
     present = offset or (data_file and entry & COPIED)
     if entry & ZERO:
-        return ((Kind.ZERO_ALLOC, offset) if present else (Kind.ZERO, 0)) if version >= 3 else None
+        return ((Kind.ZERO_ALLOC, offset) if offset else (Kind.ZERO, 0)) if version >= 3 else None
     return (Kind.DATA, offset) if present else (Kind.UNALLOCATED, 0)
 
 
@@ -99,7 +99,7 @@ def standard_entries(draw: st.DrawFn, cluster_bits: int, *, damaged: bool) -> in
     """Draw an entry; neighbours are often in neighbouring clusters. damaged: also with an unaligned offset."""
     kind = draw(st.sampled_from(["nothing", "data", "zero", "compressed", "any"]))
     if kind == "nothing":
-        return draw(flags(COPIED, *RESERVED))
+        return draw(flags(COPIED, ZERO, *RESERVED))
     if kind == "compressed":
         return COMPRESSED | draw(st.integers(0, COMPRESSED - 1))
     if kind == "any" and damaged:

@@ -79,7 +79,7 @@ def decode_l2(
 
     Follows qcow2_get_cluster_type: bit 0 means zeros in version 3 and is an error in version 2; reserved bits are
     ignored; offset 0 is unallocated, but with an external data file a real place if COPIED is set. detailed: tell
-    ZERO_ALLOC from ZERO.
+    ZERO_ALLOC, which offset 0 never is, from ZERO.
     Raises FormatError for an unaligned offset.
     """
     host = (table & np.uint64(OFFSET_MASK)).astype(np.int64)
@@ -88,11 +88,10 @@ def decode_l2(
     if version < 3 and zero.any():
         raise FormatError(f"L2 entry {int(zero.argmax())} of the range marks zeros, which version 2 does not have")
     _check_alignment(host, packed, geometry)
-    data = host != 0
-    if data_file:
-        data |= (table & np.uint64(COPIED)) != 0
+    placed = host != 0
+    data = placed | ((table & np.uint64(COPIED)) != 0) if data_file else placed
     kind = np.where(data, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED))
-    kind[zero] = np.where(data[zero] & detailed, Kind.ZERO_ALLOC, Kind.ZERO)
+    kind[zero] = np.where(placed[zero] & detailed, Kind.ZERO_ALLOC, Kind.ZERO)
     host[(kind != Kind.DATA) & (kind != Kind.ZERO_ALLOC)] = 0
     _put_compressed(kind, host, packed, table)
     return _merge(kind, host, geometry.cluster_size)
