@@ -125,8 +125,11 @@ class OpenImages:
             self.discard(oldest)
 
     def _close(self, slot: Slot) -> None:
-        """Close the image if nobody uses it: in a thread, as close(2) may wait for a server."""
-        self._tasks.spawn(self._threads.run, slot.devices, slot.close_if_done)
+        """Close the image if nobody uses it: where close(2) may wait for a server, in a thread."""
+        if slot.prompt:
+            slot.close_if_done()
+        else:
+            self._tasks.spawn(self._threads.run, slot.devices, slot.close_if_done)
 
 
 def _holding(slot: Slot, function: Callable[..., T], *args: object) -> T:
