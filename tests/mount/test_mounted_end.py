@@ -112,11 +112,21 @@ def test_a_signal_unmounts_even_while_files_are_open(mounts: Mounts, source: Pat
         mounted.wait_until_gone(within=3)
 
 
-def test_without_its_supervisor_the_daemon_still_cleans_up(mounts: Mounts, source: Path) -> None:
-    mounted = mounts(source)
+def test_a_mount_that_lost_its_supervisor_says_so_and_the_next_one_takes_its_place(
+    mounts: Mounts, source: Path, user: int | None
+) -> None:
+    """A confined daemon cannot unmount, so both killed leave a dead mount."""
+    mounted = mounts(source, user=user)
     os.kill(supervisor_of(mounted.pid), signal.SIGKILL)
+    mounted.expect_log("the supervisor was killed: once the daemon ends, take its mount away with 'vdifs umount'")
+    eventually(lambda: "the supervisor was killed" in mounted.log())
     mounted.kill(signal.SIGTERM)
-    mounted.wait_until_gone(within=3)
+    mounted.expect_log("a dead mount stays, as its supervisor was killed: take it away with 'vdifs umount'")
+    eventually(lambda: not is_running(mounted.pid))
+    assert is_mounted(mounted.path)
+    again = mounts(source, mounted.path, user=user)
+    assert again.umount().status == 0
+    assert not is_mounted(mounted.path)
 
 
 def test_the_supervisor_outlives_what_is_meant_for_the_daemon(mounts: Mounts, source: Path) -> None:
@@ -193,17 +203,29 @@ def test_umount_through_a_link(mounts: Mounts, source: Path) -> None:
     assert not is_mounted(mounted.path)
 
 
-def test_a_dead_mount_is_named_as_such_and_umount_takes_it_away(mounts: Mounts, source: Path) -> None:
-    mounted = mounts(source)
-    os.kill(supervisor_of(mounted.pid), signal.SIGKILL)
+def killed_with_its_supervisor(mounted: Mounted) -> None:
+    supervisor = supervisor_of(mounted.pid)
+    mounted.kill(signal.SIGSTOP)  # so that it does not log what happened to the supervisor
+    os.kill(supervisor, signal.SIGKILL)
     mounted.kill(signal.SIGKILL)
     eventually(lambda: not is_running(mounted.pid))
     assert is_mounted(mounted.path)
-    refused = mounts.attempt(source, mounted.path)
-    remedy = f"take it away with 'vdifs umount {mounted.path}'"
-    assert refused.said == f"vdifs: {mounted.path}: a mount whose daemon has gone: {remedy}\n"
+
+
+def test_umount_takes_a_dead_mount_away(mounts: Mounts, source: Path, user: int | None) -> None:
+    mounted = mounts(source, user=user)
+    killed_with_its_supervisor(mounted)
     assert mounted.umount().status == 0
     assert not is_mounted(mounted.path)
+
+
+def test_a_dead_mount_that_one_may_not_take_away_is_named_as_such(mounts: Mounts, source: Path, nobody: int) -> None:
+    mounted = mounts(source, allow_other=True)
+    killed_with_its_supervisor(mounted)
+    refused = mounts.attempt(source, mounted.path, user=nobody)
+    remedy = f"take it away with 'vdifs umount {mounted.path}'"
+    assert refused.said == f"vdifs: {mounted.path}: a mount whose daemon has gone: {remedy}\n"
+    assert is_mounted(mounted.path)
 
 
 @pytest.mark.usefixtures("root_only")

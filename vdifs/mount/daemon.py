@@ -7,8 +7,9 @@ import logging
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TextIO
 
 from vdifs.errors import StorageError, VdifsError
 from vdifs.mount.background import Ready, in_background
@@ -40,34 +41,43 @@ def mount(options: MountOptions) -> None:
 
 def _run(options: MountOptions, ready: Ready) -> None:
     """Be the daemon, from here to the end of the mount."""
-    supervisor = Supervisor.start(options.mountpoint)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads from before the confinement would not be confined
+    supervisor = Supervisor.start(options.mountpoint, options.pid_file)
     lock = lock_mountpoint(options.mountpoint)
-
-    def answers() -> None:
-        if options.pid_file is not None:
-            _write_pid(options.pid_file)
-        ready()
-
     try:
-        with logging_to(options), _failures_logged(options):
+        with logging_to(options) as log_thread, _finishing(supervisor), _failures_logged(options):
             _allow_many_files()
             keep_read_buffers()
             from vdifs.mount.serve import serve  # after the fork: the supervisor needs none of it
 
-            serve(options, supervisor, answers)
+            with _pid_file(options) as pid_file:
+
+                def answers() -> None:
+                    pid_file.write(f"{os.getpid()}\n")
+                    pid_file.flush()
+                    ready()
+
+                serve(options, supervisor, answers, log_thread)
     finally:
         supervisor.finish()
-        if options.pid_file is not None:
-            with suppress(OSError):
-                os.unlink(options.pid_file)
         if lock is not None:
             os.close(lock)
 
 
-def _write_pid(path: str) -> None:
+@contextmanager
+def _finishing(supervisor: Supervisor) -> Iterator[None]:
+    """Have the mount taken away at the end, while there is still a log to say what went wrong with that."""
     try:
-        with open(path, "w") as file:
-            file.write(f"{os.getpid()}\n")
+        yield
+    finally:
+        supervisor.finish()
+
+
+def _pid_file(options: MountOptions) -> TextIO:
+    """Open the pid file, while the daemon still may. Written once the mount answers; the supervisor removes it."""
+    path = options.pid_file or os.devnull
+    try:
+        return open(path, "w", encoding="ascii")
     except OSError as error:
         raise StorageError.from_os(path, error, "choose another pid file") from error
 

@@ -13,6 +13,7 @@ import trio
 
 from vdifs.errors import SourceChangedError, VdifsError, WouldBlock, printable
 from vdifs.mount.attributes import Attributes
+from vdifs.mount.confinement import Confinement
 from vdifs.mount.handles import Handle, Handles, Snapshot
 from vdifs.mount.namespace import MovedError, Namespace
 from vdifs.mount.nodes import ImageFile, StatusFile
@@ -31,7 +32,7 @@ DropPages = Callable[[int], Awaitable[None]]
 
 
 class Files:
-    """The open files of one mount."""
+    """The open files of one mount. confinement: what is in force, for its status."""
 
     def __init__(
         self, namespace: Namespace, images: OpenImages, tasks: Tasks, options: MountOptions, drop_pages: DropPages
@@ -45,6 +46,7 @@ class Files:
         self._watched = False
         self._checking: set[Slot] = set()
         self._started = time.time()
+        self.confinement = Confinement()
         self._counters = namespace.counters
 
     async def open(self, inode: int) -> tuple[int, bool]:
@@ -197,6 +199,7 @@ class Files:
             options=self._options,
             tree=namespace.tree,
             started=self._started,
+            confinement=self.confinement,
             counters=self._counters,
             images_open=len(self._images),
             inodes_known=len(namespace.inodes),

@@ -1,7 +1,12 @@
-"""Where the log of a mount goes: to its file, or to standard error, or in the background without a file nowhere."""
+"""Where the log of a mount goes: its file, or standard error, or in the background without a file the system's log.
+
+Lines are written by a thread of their own, so that a disk that is full or hangs stops nobody. What cannot be written
+is counted, and the count is the first line once writing goes again.
+"""
 
 import logging
 import logging.handlers
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -9,41 +14,132 @@ from queue import SimpleQueue
 from vdifs.errors import StorageError
 from vdifs.mount.options import MountOptions
 
-__all__ = ["logging_to"]
+__all__ = ["LogThread", "log_destination", "logging_to"]
 
+SYSTEM_LOG = "/dev/log"
+MAX_WAITING = 10_000
 _LOGGERS = ("vdifs", "pyfuse3")
 
 
+class LogThread:
+    """The thread that writes the log."""
+
+    def __init__(self, target: logging.Handler) -> None:
+        queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
+        self.handler = _Enqueue(queue)
+        self._listener = logging.handlers.QueueListener(queue, target)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._listener.start()
+
+    def stop(self) -> None:
+        """Return when the thread has written what was logged, and has ended."""
+        self._listener.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have no such thread for a while; what is logged meanwhile is written afterwards."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+
 @contextmanager
-def logging_to(options: MountOptions) -> Iterator[None]:
-    """Send the log where the options say. Lines are written by a thread, so that a full or hung disk stops nobody."""
+def logging_to(options: MountOptions) -> Iterator[LogThread]:
+    """Send the log where the options say. Raises StorageError for a file that cannot be written."""
     target = _target(options)
-    queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    handler = logging.handlers.QueueHandler(queue)
-    listener = logging.handlers.QueueListener(queue, target)
+    thread = LogThread(target)
     for name in _LOGGERS:
-        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).addHandler(thread.handler)
         logging.getLogger(name).setLevel(logging.INFO)
-    listener.start()
+    thread.start()
     try:
-        yield
+        yield thread
     finally:
         for name in _LOGGERS:
-            logging.getLogger(name).removeHandler(handler)
-        listener.stop()
+            logging.getLogger(name).removeHandler(thread.handler)
+        thread.stop()
         target.close()
 
 
-def _target(options: MountOptions) -> logging.Handler:
+def log_destination(options: MountOptions) -> str | None:
+    """Return where the log goes, in a word: a path, `stderr`, `syslog`; None for nowhere."""
     if options.log_file is not None:
-        try:
-            target: logging.Handler = logging.FileHandler(options.log_file, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise StorageError.from_os(options.log_file, error, "choose another log file") from error
-        target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        return target
+        return options.log_file
     if options.foreground:
-        target = logging.StreamHandler()
-        target.setFormatter(logging.Formatter("vdifs: %(message)s"))
-        return target
-    return logging.NullHandler()
+        return "stderr"
+    return "syslog" if os.path.exists(SYSTEM_LOG) else None
+
+
+def _target(options: MountOptions) -> logging.Handler:
+    match log_destination(options):
+        case None:
+            return logging.NullHandler()
+        case "stderr":
+            target: logging.Handler = logging.StreamHandler()
+            target.setFormatter(logging.Formatter("vdifs: %(message)s"))
+        case "syslog":
+            target = _SystemLog(SYSTEM_LOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON)
+            target.ident = f"vdifs[{os.getpid()}]: "
+        case path:
+            try:
+                target = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise StorageError.from_os(path, error, "choose another log file") from error
+            target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return target
+
+
+class _Enqueue(logging.handlers.QueueHandler):
+    """Hands lines to the thread, unless far too many wait already: memory is worth more."""
+
+    def __init__(self, waiting: SimpleQueue[logging.LogRecord]) -> None:
+        super().__init__(waiting)
+        self._waiting = waiting
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if self._waiting.qsize() < MAX_WAITING:
+            self._waiting.put_nowait(record)
+
+
+class _SystemLog(logging.handlers.SysLogHandler):
+    """The system's log, connected to before the daemon is confined. What it does not take is lost."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        del record
+
+
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """A log file, begun anew where logrotate moved it away. One that cannot be written ends no thread."""
+
+    _lost = 0
+    _torn = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            file = self._file()
+            lost = f"{self._lost} lines of the log could not be written{self.terminator}" if self._lost else ""
+            self._write(file, f"{self.terminator if self._torn else ''}{lost}{self.format(record)}{self.terminator}")
+            self._lost = 0
+        except OSError:
+            self._lost += 1
+
+    def _file(self) -> int:
+        """Return the descriptor, of a new file where the old was moved away, even if that could not be had at first."""
+        if self.stream is not None:
+            self.reopenIfNeeded()
+        if self.stream is None:
+            self.stream = self._open()
+            self._statstream()
+        return self.stream.fileno()
+
+    def _write(self, file: int, text: str) -> None:
+        """Write at once: what waits in a buffer would come later, torn."""
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        while data:
+            written = os.write(file, data)
+            data = data[written:]
+            self._torn = bool(data)

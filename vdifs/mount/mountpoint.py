@@ -4,12 +4,16 @@ import errno
 import os
 
 from vdifs.errors import UsageError, VdifsError, printable
-from vdifs.mount.detach import FUSERMOUNT, find_fusermount
+from vdifs.mount.detach import FUSERMOUNT, detach, find_fusermount
+from vdifs.mount.mounts import FUSE_TYPE, topmost
 from vdifs.mount.options import MountOptions
 
-__all__ = ["check_machine", "check_mountpoint", "fuse_failure"]
+__all__ = ["DEAD", "DEVICE", "check_machine", "check_mountpoint", "fuse_failure"]
 
 DEVICE = "/dev/fuse"
+DEAD = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
+"""What the kernel answers for a mount whose daemon has gone."""
+_DEAD_AT_MOST = 16
 
 
 def check_machine() -> None:
@@ -30,11 +34,12 @@ def check_machine() -> None:
 def check_mountpoint(options: MountOptions) -> str:
     """Return the mountpoint's real path. Raises VdifsError where nothing can be mounted, UsageError where it may not.
 
-    SOURCE itself, and a folder above it, would be hidden by the mount.
+    SOURCE itself, and a folder above it, would be hidden by the mount. A dead mount of ours that is in the way, as its
+    daemon and its supervisor were killed, is taken away.
     """
     name = printable(options.mountpoint)
     try:
-        os.scandir(options.mountpoint).close()
+        _look_into(options.mountpoint)
     except OSError as error:
         raise VdifsError(f"{name}: {_trouble(name, error)}", errno=error.errno) from error
     mountpoint = os.path.realpath(options.mountpoint)
@@ -55,13 +60,39 @@ def fuse_failure(mountpoint: str, said: str) -> VdifsError:
     return VdifsError(f"{name}: cannot mount: {said or 'libfuse gave no reason'}", errno=errno.EPERM)
 
 
+def _look_into(mountpoint: str) -> None:
+    """Open the folder. Raises OSError."""
+    for _ in range(_DEAD_AT_MOST):
+        try:
+            os.scandir(mountpoint).close()
+        except OSError as error:
+            if error.errno not in DEAD or not _taken_away(mountpoint):
+                raise
+        else:
+            return
+    os.scandir(mountpoint).close()
+
+
+def _taken_away(mountpoint: str) -> bool:
+    """Detach the dead mount there if it is one of ours and we may; return whether that was done."""
+    folder, name = os.path.split(mountpoint)
+    mount = topmost(os.path.join(os.path.realpath(folder), name))
+    if mount is None or mount.type != FUSE_TYPE:
+        return False
+    try:
+        detach(mount.mountpoint, lazy=True)
+    except VdifsError:
+        return False
+    return True
+
+
 def _trouble(name: str, error: OSError) -> str:
     match error.errno:
         case errno.ENOENT:
             return "there is no such mountpoint: make it with mkdir"
         case errno.ENOTDIR:
             return "not a directory: the mountpoint must be one"
-        case errno.ENOTCONN | errno.ECONNABORTED:
+        case code if code in DEAD:
             return f"a mount whose daemon has gone: take it away with 'vdifs umount {name}'"
         case _:
             return f"{error.strerror}: choose a mountpoint that you may read"

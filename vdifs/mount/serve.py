@@ -12,14 +12,16 @@ import trio
 from vdifs.errors import VdifsError, printable
 from vdifs.mount.attributes import Ownership, folder_access
 from vdifs.mount.background import Ready
+from vdifs.mount.confinement import confine
 from vdifs.mount.files import Files
 from vdifs.mount.fuse_session import drop_pages, open_session
-from vdifs.mount.mounts import Mount
+from vdifs.mount.logs import LogThread
 from vdifs.mount.namespace import Namespace
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.operations import Operations
 from vdifs.mount.options import MountOptions
 from vdifs.mount.poke import Poke
+from vdifs.mount.readahead import Readahead
 from vdifs.mount.request_loop import take_requests_in_a_row
 from vdifs.mount.state import opener_for
 from vdifs.mount.supervisor import Supervisor
@@ -39,9 +41,10 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 log = logging.getLogger("vdifs.mount")
 
 
-def serve(options: MountOptions, supervisor: Supervisor, ready: Ready) -> None:
+def serve(options: MountOptions, supervisor: Supervisor, ready: Ready, log_thread: LogThread) -> None:
     """Mount, call `ready` once the mount answers, and return when it is unmounted or a signal says so.
 
+    log_thread: the one thread there is besides, which is stopped while the process is confined.
     Raises VdifsError where the mount cannot be made.
     """
     catalog = Catalog(
@@ -55,14 +58,16 @@ def serve(options: MountOptions, supervisor: Supervisor, ready: Ready) -> None:
     try:
         catalog.scan()
         gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
-        trio.run(_serve, options, catalog, supervisor, ready)
+        trio.run(_serve, options, catalog, supervisor, ready, log_thread)
     except ExceptionGroup as group:
         raise _first(group) from group
     finally:
         catalog.close()
 
 
-async def _serve(options: MountOptions, catalog: Catalog, supervisor: Supervisor, ready: Ready) -> None:
+async def _serve(
+    options: MountOptions, catalog: Catalog, supervisor: Supervisor, ready: Ready, log_thread: LogThread
+) -> None:
     tasks, threads = Tasks(), Threads(options.threads, options.deadline, Poke().needed)
     images = OpenImages(opener_for(catalog, options), tasks, threads)
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
@@ -70,10 +75,15 @@ async def _serve(options: MountOptions, catalog: Catalog, supervisor: Supervisor
     files = Files(namespace, images, tasks, options, drop_pages)
     with open_session(Operations(namespace, files, namespace.complaints), options) as mount:
         supervisor.watch(mount)
+        readahead = Readahead(mount)
+        with log_thread.paused():
+            files.confinement = confine(_sources(options, catalog), options.log_file)
+        log.info("confined: %s", files.confinement)
         async with trio.open_nursery() as nursery:
             tasks.start(nursery)
             nursery.start_soon(_end_on_signal, nursery.cancel_scope)
-            nursery.start_soon(_report, namespace, options, mount, ready)
+            nursery.start_soon(_miss_supervisor, supervisor, options)
+            nursery.start_soon(_report, namespace, options, readahead, ready)
             take_requests_in_a_row()
             await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
@@ -91,7 +101,7 @@ async def _end_on_signal(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def _report(namespace: Namespace, options: MountOptions, mount: Mount, ready: Ready) -> None:
+async def _report(namespace: Namespace, options: MountOptions, readahead: Readahead, ready: Ready) -> None:
     """Say that the mount is ready, once it answers."""
     name = printable(options.mountpoint)
     try:
@@ -99,21 +109,26 @@ async def _report(namespace: Namespace, options: MountOptions, mount: Mount, rea
             await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
     except (OSError, trio.TooSlowError) as error:
         raise VdifsError(f"{name}: mounted, but it does not answer: {error}", errno=errno.EIO) from error
-    _set_readahead(mount, options.readahead)
+    readahead.set(options.readahead)
     log.info("%s: mounted at %s: %d images", printable(options.source), name, len(namespace.tree.entries))
     if options.overrides_permissions:
         log.warning("%s: --uid, --gid or --umask replace the permissions of the sources", name)
     ready()
 
 
-def _set_readahead(mount: Mount, readahead: int) -> None:
-    """Have the kernel read that far ahead; only root may."""
-    device = f"{os.major(mount.device)}:{os.minor(mount.device)}"
-    try:
-        with open(f"/sys/class/bdi/{device}/read_ahead_kb", "w") as file:
-            file.write(str(readahead >> 10))
-    except OSError as error:
-        log.debug("readahead stays as it is: %s", error)
+def _sources(options: MountOptions, catalog: Catalog) -> list[str]:
+    """Return the folders beneath which the catalog opens files."""
+    linked = [] if os.path.isdir(options.source) else [os.path.dirname(os.path.realpath(options.source))]
+    return [catalog.policy.root, *linked, *options.trusted]
+
+
+async def _miss_supervisor(supervisor: Supervisor, options: MountOptions) -> None:
+    """Say so if the supervisor ends while the mount is there: nobody would take that away any more."""
+    if supervisor.pidfd is None:
+        return
+    await trio.lowlevel.wait_readable(supervisor.pidfd)
+    remedy = "once the daemon ends, take its mount away with 'vdifs umount'"
+    log.warning("%s: the supervisor was killed: %s", printable(options.mountpoint), remedy)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

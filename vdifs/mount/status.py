@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 
 import vdifs
 from vdifs.errors import VdifsError
+from vdifs.mount.confinement import Confinement
 from vdifs.mount.handles import Handle
+from vdifs.mount.logs import log_destination
 from vdifs.mount.options import MountOptions
 from vdifs.mount.tree import Tree
 
@@ -41,6 +43,7 @@ class Status:
     counters: Counters
     images_open: int
     inodes_known: int
+    confinement: Confinement
     open_files: Sequence[Handle] = ()
     failures: Mapping[str, VdifsError] = field(default_factory=dict)
 
@@ -73,6 +76,8 @@ def _report(status: Status) -> dict[str, object]:
         **name_fields("source", options.source),
         **name_fields("mountpoint", options.mountpoint),
         "started": status.started,
+        "confinement": asdict(status.confinement),
+        "log": log_destination(options),
         "permissions_overridden": options.overrides_permissions,
         "images": _images(status.tree),
         "problems": list(_problems(status)),

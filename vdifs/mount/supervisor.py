@@ -10,6 +10,7 @@ supervisor, which is woken whenever the table of mounts changes, takes nothing a
 """
 
 import ctypes
+import logging
 import os
 import select
 import signal
@@ -17,7 +18,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn, Self
 
-from vdifs.errors import VdifsError
+from vdifs.errors import VdifsError, printable
 from vdifs.mount.detach import detach
 from vdifs.mount.mounts import FUSE_TYPE, MOUNTINFO, Mount, mounts, topmost
 
@@ -26,26 +27,34 @@ __all__ = ["Supervisor"]
 _PR_SET_PDEATHSIG = 1
 _TRIES = 20
 _BETWEEN_TRIES_S = 0.1
+log = logging.getLogger("vdifs.mount")
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 
 
 class Supervisor:
-    """The daemon's side of it. pid: of the supervisor."""
+    """The daemon's side of it. pid, pidfd: of the supervisor, the latter if the kernel has such."""
 
     def __init__(self, pid: int, pipe: int) -> None:
         self.pid = pid
+        self.pidfd: int | None = None
+        with suppress(OSError):
+            self.pidfd = os.pidfd_open(pid)
         self._pipe = pipe
         self._own: Mount | None = None
+        self._finished = False
 
     @classmethod
-    def start(cls, mountpoint: str) -> Self:
-        """Fork the supervisor of a mount that is about to be made at `mountpoint`. Call it before any thread runs."""
+    def start(cls, mountpoint: str, pid_file: str | None = None) -> Self:
+        """Fork the supervisor of a mount that is about to be made at `mountpoint`. Call it before any thread runs.
+
+        pid_file: removed at the end, if it is the daemon's, who may not.
+        """
         before = frozenset(mount.mount_id for mount in mounts())
         reading, writing = os.pipe()
         daemon = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _supervise(daemon, reading, mountpoint, before)
+            _supervise(daemon, reading, mountpoint, before, pid_file)
         os.close(reading)
         return cls(pid, writing)
 
@@ -56,17 +65,28 @@ class Supervisor:
             os.write(self._pipe, b"%d\n" % mount.mount_id)
 
     def finish(self) -> None:
-        """Have the mount taken away, and return when that is done."""
+        """Have the mount taken away, and return when that is done. Only the first call does anything."""
+        if self._finished:
+            return
+        self._finished = True
         os.close(self._pipe)
         try:
             _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
             return  # whoever started us ignores SIGCHLD: then children are waited for, but say nothing
         if os.WIFSIGNALED(status) and self._own is not None:
-            _take_away(self._own)
+            self._take_away_alone(self._own)
+
+    def _take_away_alone(self, own: Mount) -> None:
+        """Take the mount away without the supervisor, if the daemon may, or say who can."""
+        with suppress(OSError):
+            _take_away(own)
+        if topmost(own.mountpoint) == own:
+            name = printable(own.mountpoint)
+            log.error("%s: a dead mount stays, as its supervisor was killed: take it away with 'vdifs umount'", name)
 
 
-def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[int]) -> NoReturn:
+def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[int], pid_file: str | None) -> NoReturn:
     try:
         _let_go_of_everything(pipe)
         own = _OwnMount(mountpoint, before)
@@ -78,6 +98,8 @@ def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[int]) 
             pass
         if (mount := own.left()) is not None:
             _take_away(mount)
+        if pid_file is not None:
+            _remove_pid_file(pid_file, daemon)
     finally:
         os._exit(0)
 
@@ -153,6 +175,16 @@ def _wait_for_the_end(pipe: int, own: _OwnMount) -> None:
                     return
                 own.named(int(said))
         own.look()
+
+
+def _remove_pid_file(path: str, daemon: int) -> None:
+    """Remove the pid file unless another daemon has written its own number into it."""
+    with suppress(OSError):
+        if os.path.isfile(path):
+            with open(path, encoding="ascii", errors="replace") as file:
+                said = file.read(64).strip()
+            if said in ("", str(daemon)):
+                os.unlink(path)
 
 
 def _with_id(mount_id: int) -> Mount | None:

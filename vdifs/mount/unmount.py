@@ -12,6 +12,7 @@ import time
 
 from vdifs.errors import InUseError, VdifsError, printable
 from vdifs.mount.detach import detach
+from vdifs.mount.mountpoint import DEAD
 from vdifs.mount.mounts import FUSE_TYPE, Mount, topmost
 from vdifs.mount.users import users_of
 
@@ -63,7 +64,7 @@ def _is_dead(mountpoint: str) -> bool:
     try:
         os.stat(mountpoint)
     except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        return error.errno in DEAD
     return False
 
 

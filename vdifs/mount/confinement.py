@@ -1,0 +1,112 @@
+"""Least privilege: what a mounted daemon gives up, for good, before it answers the first request.
+
+    no_new_privs    no program that it started could have more rights
+    Landlock        opens only what is beneath the sources, the interpreter and its libraries; writes only the log
+    seccomp         no sockets, no programs, no processes, no mounts; nothing that makes, changes or removes a file
+
+Each as far as this kernel has it: one that does not is no reason not to mount. The supervisor, which takes the mount
+away, keeps its rights; the daemon has lost that of doing so.
+"""
+
+import ctypes
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from vdifs.mount.landlock import landlock_abi, restrict_files, why_no_landlock
+from vdifs.mount.mounts import MOUNTINFO
+from vdifs.mount.preload import preload
+from vdifs.mount.seccomp import restrict_system_calls, why_no_filter
+
+__all__ = ["Confinement", "confine", "possible_confinement"]
+
+_PR_SET_NO_NEW_PRIVS = 38
+_LIBRARIES = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/share/zoneinfo",
+    "/etc/localtime",
+    "/etc/ld.so.cache",
+)
+
+log = logging.getLogger("vdifs.mount")
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What is in force, or would be. landlock: its ABI version, None without."""
+
+    no_new_privs: bool = False
+    landlock: int | None = None
+    seccomp: bool = False
+
+    def __str__(self) -> str:
+        parts = {
+            "no_new_privs": self.no_new_privs,
+            f"Landlock (ABI {self.landlock})": self.landlock is not None,
+            "seccomp": self.seccomp,
+        }
+        return ", ".join(name for name, there in parts.items() if there) or "nothing"
+
+
+def possible_confinement() -> Confinement:
+    """Return what would be in force here."""
+    return Confinement(True, landlock_abi(), why_no_filter() is None)
+
+
+def confine(sources: Iterable[str], log_file: str | None) -> Confinement:
+    """Give up what serving `sources` does not need, and return what is in force now.
+
+    It counts for this thread and those it starts: call it while there is no other.
+    """
+    preload()
+    # The table of mounts is read with every search of the sources. The rule is about this very inode, and procfs keeps
+    # that only as long as somebody has it open.
+    os.open(MOUNTINFO, os.O_PATH | os.O_CLOEXEC)
+    sources = list(sources)
+    readable = [*sources, *_interpreter(), *_LIBRARIES, MOUNTINFO]
+    writable = [] if log_file is None else [_writable_for(log_file, sources)]
+    abi = landlock_abi()
+    no_new_privs = _try("no_new_privs", None, _forbid_new_privileges)
+    files = no_new_privs and _try("Landlock", why_no_landlock(), lambda: restrict_files(readable, writable))
+    calls = no_new_privs and _try("seccomp", why_no_filter(), restrict_system_calls)
+    return Confinement(no_new_privs, abi if files else None, calls)
+
+
+def _forbid_new_privileges() -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _interpreter() -> list[str]:
+    """Return where Python finds modules: late imports, and the lines that a traceback shows."""
+    prefixes = [os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix)]
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    paths = [path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != "/"]
+    return [*prefixes, package, *paths]
+
+
+def _writable_for(log_file: str, sources: Iterable[str]) -> str:
+    """Return the log's folder, so that a rotated log can begin anew; the file alone where sources lie there."""
+    path = os.path.realpath(log_file)
+    folder = os.path.dirname(path)
+    nested = any(os.path.commonpath([folder, each]) in (folder, each) for each in map(os.path.realpath, sources))
+    return path if nested or not os.path.isfile(path) else folder
+
+
+def _try(name: str, why_not: str | None, restrict: Callable[[], None]) -> bool:
+    """Put a restriction in force; return whether it is. why_not: why this machine has no such thing."""
+    if why_not is not None:
+        log.info("%s: not in force: %s", name, why_not)
+        return False
+    try:
+        restrict()
+    except OSError as error:
+        log.warning("%s: not in force: %s", name, error.strerror or error)
+        return False
+    return True

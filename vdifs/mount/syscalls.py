@@ -1,0 +1,147 @@
+"""The system calls that a mounted daemon may make, with their numbers on the machines that are known."""
+
+import platform
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Machine", "this_machine"]
+
+# Those that answer a read come first: an old kernel looks through the list from its beginning. None: not there.
+_NUMBERS: Final = {
+    "read": (0, 63),
+    "preadv2": (327, 286),
+    "fstat": (5, 80),
+    "writev": (20, 66),
+    "poll": (7, None),
+    "ppoll": (271, 73),
+    "futex": (202, 98),
+    "pread64": (17, 67),
+    "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22),
+    "epoll_ctl": (233, 21),
+    "write": (1, 64),
+    # files: opening is Landlock's to allow; nothing here makes, changes, renames or removes one
+    "close": (3, 57),
+    "openat": (257, 56),
+    "openat2": (437, 437),
+    "open": (2, None),
+    "newfstatat": (262, 79),
+    "stat": (4, None),
+    "lstat": (6, None),
+    "statx": (332, 291),
+    "statfs": (137, 43),
+    "fstatfs": (138, 44),
+    "getdents64": (217, 61),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "access": (21, None),
+    "faccessat": (269, 48),
+    "faccessat2": (439, 439),
+    "getcwd": (79, 17),
+    "lseek": (8, 62),
+    "readv": (19, 65),
+    "preadv": (295, 69),
+    "fadvise64": (221, 223),
+    "readahead": (187, 213),
+    "fcntl": (72, 25),
+    "dup": (32, 23),
+    "dup3": (292, 24),
+    "pipe2": (293, 59),
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "vmsplice": (278, 75),
+    "eventfd2": (290, 19),
+    "epoll_create1": (291, 20),
+    "epoll_pwait2": (441, 441),
+    "getxattr": (191, 8),
+    "lgetxattr": (192, 9),
+    "fgetxattr": (193, 10),
+    "listxattr": (194, 11),
+    "flistxattr": (196, 13),
+    # memory
+    "mmap": (9, 222),
+    "munmap": (11, 215),
+    "mremap": (25, 216),
+    "mprotect": (10, 226),
+    "madvise": (28, 233),
+    "brk": (12, 214),
+    "getrandom": (318, 278),
+    # time and signals of its own
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "clock_nanosleep": (230, 115),
+    "nanosleep": (35, 101),
+    "gettimeofday": (96, 169),
+    "time": (201, None),
+    "setitimer": (38, 103),
+    "rt_sigreturn": (15, 139),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigaction": (13, 134),
+    "sigaltstack": (131, 132),
+    "restart_syscall": (219, 128),
+    # threads, and the end of the supervisor, which is waited for
+    "set_robust_list": (273, 99),
+    "rseq": (334, 293),
+    "sched_yield": (24, 124),
+    "sched_getaffinity": (204, 123),
+    "getcpu": (309, 168),
+    "membarrier": (324, 283),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+    "wait4": (61, 260),
+    "waitid": (247, 95),
+    # who and where am I
+    "getpid": (39, 172),
+    "gettid": (186, 178),
+    "getppid": (110, 173),
+    "getuid": (102, 174),
+    "geteuid": (107, 175),
+    "getgid": (104, 176),
+    "getegid": (108, 177),
+    "getrusage": (98, 165),
+    "times": (100, 153),
+    "sysinfo": (99, 179),
+    "uname": (63, 160),
+    "getrlimit": (97, 163),
+    # answers from sockets that are open already: those with which trio wakes itself
+    "recvfrom": (45, 207),
+}
+_JUDGED: Final = {
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "tgkill": (234, 131),
+    "prctl": (157, 167),
+    "ioctl": (16, 29),
+    "sendto": (44, 206),
+    "prlimit64": (302, 261),
+}
+_OTHERS: Final = {"seccomp": (317, 277)}
+_ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+_NEWEST_KNOWN: Final = 470
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Numbers on one kind of machine. architecture: AUDIT_ARCH of seccomp(2).
+
+    allowed: to be let through. judged: those whose arguments decide. newest: no number above it has a meaning yet
+    that anything of ours could rely on.
+    """
+
+    architecture: int
+    allowed: tuple[int, ...]
+    judged: dict[str, int]
+    seccomp: int
+    newest: int = _NEWEST_KNOWN
+
+
+def this_machine() -> Machine | None:
+    """Return the numbers for this machine, None for a kind that is not known."""
+    found = _ARCHITECTURES.get(platform.machine())
+    if found is None or sys.maxsize < 1 << 32 or sys.byteorder != "little":
+        return None
+    column, architecture = found
+    allowed = tuple(number for row in _NUMBERS.values() if (number := row[column]) is not None)
+    judged = {name: row[column] for name, row in _JUDGED.items()}
+    return Machine(architecture, allowed, judged, _OTHERS["seccomp"][column])
