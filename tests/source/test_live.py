@@ -10,7 +10,8 @@ import vdifs
 from tests.conftest import require_tool
 from tests.qemu import oracle
 from tests.qemu.writers import qemu_io, qemu_nbd
-from tests.rules.images import MIB, contents, make, make_raw, pattern, refused
+from tests.rules.images import MIB, Image, contents, make, make_raw, pattern, refused
+from tests.rules.test_backing_files import rebase
 from tests.source.test_catalog import scanned, when_opened
 from vdifs.source.catalog import Catalog
 from vdifs.source.locks import LockTable
@@ -135,7 +136,17 @@ def test_what_a_writer_writes_is_no_change_of_the_source_before_it_ends(source: 
         assert catalog.entries["disk.qcow2"].fingerprint.size == (source / "disk.qcow2").stat().st_size
 
 
-def test_what_a_writer_does_to_the_chain_shows_at_once(source: Path) -> None:
+def test_what_a_writer_does_to_its_header_shows_at_once(source: Path) -> None:
+    """As when a machine commits an image of its chain, and goes on with another backing file."""
+    with scanned(source) as catalog, qemu_io(source / "disk.qcow2"):
+        catalog.scan()
+        rebase(Image(source / "disk.qcow2"), "other.qcow2")
+        assert catalog.scan()
+        assert catalog.entries["disk.qcow2"].backing_path == "other.qcow2"
+        assert state(catalog, "disk.qcow2")[0] == errno.EBUSY
+
+
+def test_another_file_in_the_place_of_one_that_is_written_is_served_at_once(source: Path) -> None:
     with scanned(source) as catalog, qemu_io(source / "disk.qcow2"):
         catalog.scan()
         oracle.qemu_img("rebase", "-u", "-b", "other.qcow2", "-F", "qcow2", source / "top.qcow2")
