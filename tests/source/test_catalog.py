@@ -1,6 +1,7 @@
 """What a directory holds: found from headers alone, and in accord with what opening the chains says."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,6 +185,55 @@ def test_only_the_owner_reads_what_lies_on_a_private_base(source: Path) -> None:
         (source / "vms").chmod(0o700)
         catalog.scan()
         assert catalog.access("vms/tuesday.qcow2").mode & ~0o400 == 0
+
+
+def test_the_folders_above_count_and_a_scan_sees_them_change() -> None:
+    with tempfile.TemporaryDirectory() as outer:  # unlike pytest's, beneath folders that everybody may enter
+        source = Path(outer).resolve() / "source"
+        source.mkdir()
+        write_blank(source / "base.qcow2")
+        for place in (source.parent, source, source / "base.qcow2"):
+            place.chmod(0o755)
+        with scanned(source) as catalog:
+            assert catalog.access("base.qcow2").mode == 0o444
+            assert not catalog.scan()
+            source.parent.chmod(0o700)
+            assert catalog.scan(), "who looks at a mount must see the difference"
+            assert catalog.access("base.qcow2").mode == 0o400
+
+
+def test_asking_who_may_read_touches_no_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount asks in its event loop, which a server that hangs must not stop."""
+
+    def fail(*_: object, **__: object) -> os.stat_result:
+        raise AssertionError("a system call outside of a scan")
+
+    with scanned(source) as catalog, monkeypatch.context() as patch:
+        for name in ("stat", "lstat", "fstat", "open", "getxattr", "scandir", "readlink"):
+            patch.setattr(os, name, fail)
+        catalog.access("vms/tuesday.qcow2")
+        catalog.chain("vms/tuesday.qcow2")
+        catalog.generation("vms/tuesday.qcow2")
+        catalog.overlays("base.qcow2")
+
+
+def test_the_folders_above_a_data_file_beneath_a_trusted_directory_count(source: Path, tmp_path: Path) -> None:
+    require_tool("qemu-img")
+    golden = tmp_path.resolve() / "golden"
+    golden.mkdir(mode=0o700)
+    (source / "disk.qcow2").unlink(missing_ok=True)
+    make(source / "disk.qcow2", MIB, data_file=golden / "disk.data")
+    for place in (source / "disk.qcow2", golden / "disk.data"):
+        place.chmod(0o644)
+    with scanned(source, trusted=(golden,)) as catalog:
+        assert catalog.access("disk.qcow2").mode & 0o044 == 0
+
+
+def test_a_folder_above_that_has_gone_grants_nothing(source: Path) -> None:
+    with scanned(source) as catalog:
+        source.rename(source.with_name("moved"))
+        assert catalog.scan()
+        assert catalog.entries == {}
 
 
 @pytest.mark.parametrize("depth", [256, 257])

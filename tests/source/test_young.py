@@ -1,0 +1,152 @@
+"""Time stamps that are too young to tell two writes apart (RELIABILITY.md): waited for when opening, looked at again.
+
+The kernel of these tests may give every write another time stamp, so the second write within a tick is played: the file
+is changed and its time stamps are set back, of which ctime, which nobody can set, is hidden from vdifs.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import vdifs
+from tests.source.blank import write_blank
+from tests.source.test_catalog import scanned
+from tests.source.test_hostfile import opened
+from vdifs.errors import InUseError, SourceChangedError
+from vdifs.source import hostfile
+from vdifs.source.hostfile import YOUNG_NS, Fingerprint
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "image.qcow2"
+    write_blank(path)
+    return path
+
+
+def grow_old() -> None:
+    time.sleep(1.5 * YOUNG_NS / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "now", "left"),
+    [
+        (0, 0, 20 * MS, 0),
+        (0, 0, 19 * MS, MS),
+        (0, 0, 0, 20 * MS),
+        (0, 5 * MS, 20 * MS, 5 * MS),
+        (5 * MS, 0, 20 * MS, 5 * MS),
+        (5 * MS, 5 * MS, 0, 25 * MS),
+        (900 * MS, 0, 0, 0),
+    ],
+    ids=["old", "young", "new", "ctime counts", "mtime counts", "a clock ahead", "a time stamp of the future"],
+)
+def test_how_young_is_young(mtime: int, ctime: int, now: int, left: int) -> None:
+    assert Fingerprint(1, 2, 3, mtime, ctime).youth_ns(now) == left
+
+
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits of the code under test, which are really waited."""
+    waited: list[float] = []
+    sleep = time.sleep
+
+    def note(seconds: float) -> None:
+        waited.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(hostfile.time, "sleep", note)  # type: ignore[attr-defined] # the module's own import
+    return waited
+
+
+def test_opening_a_young_file_waits_until_it_is_old(path: Path, sleeps: list[float]) -> None:
+    vdifs.open(path).close()
+    assert len(sleeps) == 1
+    assert 0 < sleeps[0] <= YOUNG_NS / 1e9
+    assert time.time_ns() - path.stat().st_ctime_ns >= YOUNG_NS
+
+
+def test_opening_an_old_file_waits_for_nothing(path: Path, sleeps: list[float]) -> None:
+    grow_old()
+    sleeps.clear()
+    vdifs.open(path).close()
+    assert sleeps == []
+
+
+def test_a_write_while_waiting_is_taken_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = time.sleep
+
+    def write_then_sleep(seconds: float) -> None:
+        if path.stat().st_size != 1 << 20:
+            os.truncate(path, 1 << 20)
+        sleep(seconds)
+
+    monkeypatch.setattr(hostfile.time, "sleep", write_then_sleep)  # type: ignore[attr-defined] # as above
+    file = opened(path)
+    file.settle()
+    assert (file.size, file.fingerprint.size, file.status.st_size) == (1 << 20,) * 3
+    file.check_unchanged()
+    file.close()
+
+
+def test_a_file_that_never_grows_old_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostfile.time, "sleep", lambda _: os.utime(path))  # type: ignore[attr-defined]
+    os.utime(path)
+    file = opened(path)
+    with pytest.raises(SourceChangedError, match="kept changing while it was opened"):
+        file.settle()
+    file.close()
+    with pytest.raises(InUseError, match="kept changing while it was opened"):
+        vdifs.open(path)
+
+
+Restamp = Callable[[], None]
+
+
+@pytest.fixture
+def restamped(path: Path, monkeypatch: pytest.MonkeyPatch) -> Restamp:
+    """Call it after a change: from then on the file's time stamps look as they did before."""
+    before = path.stat()
+    of = Fingerprint.of.__func__  # type: ignore[attr-defined] # a class method
+    hidden = False
+
+    def look(st: os.stat_result) -> Fingerprint:
+        found: Fingerprint = of(Fingerprint, st)
+        if hidden and found.ino == before.st_ino:
+            return found._replace(mtime_ns=before.st_mtime_ns, ctime_ns=before.st_ctime_ns)
+        return found
+
+    def hide() -> None:
+        nonlocal hidden
+        hidden = True
+
+    monkeypatch.setattr(Fingerprint, "of", look)
+    return hide
+
+
+def change_in_place(path: Path) -> None:
+    """Make the disk of a blank image twice as long; the file keeps its length."""
+    with path.open("r+b") as file:
+        file.seek(24)
+        file.write((2 << 20).to_bytes(8, "big"))
+
+
+def test_a_scan_reads_a_young_file_again_though_its_time_stamps_are_the_same(path: Path, restamped: Restamp) -> None:
+    with scanned(path.parent) as catalog:
+        change_in_place(path)
+        restamped()
+        assert catalog.scan()
+        assert catalog.entries["image.qcow2"].virtual_size == 2 << 20
+
+
+def test_a_scan_reads_an_old_file_once(path: Path, restamped: Restamp) -> None:
+    grow_old()
+    with scanned(path.parent) as catalog:
+        change_in_place(path)
+        restamped()
+        assert not catalog.scan(), "the play does not work: this is what the test before is about"
