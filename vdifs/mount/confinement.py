@@ -12,10 +12,11 @@ import ctypes
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from vdifs.mount.landlock import landlock_abi, restrict_files, why_no_landlock
+from vdifs.mount.landlock import landlock_abi, restrict_files, restricts_all_threads, why_no_landlock
 from vdifs.mount.mounts import MOUNTINFO
 from vdifs.mount.preload import preload
 from vdifs.mount.seccomp import restrict_system_calls, why_no_filter
@@ -23,6 +24,7 @@ from vdifs.mount.seccomp import restrict_system_calls, why_no_filter
 __all__ = ["Confinement", "confine", "possible_confinement"]
 
 _PR_SET_NO_NEW_PRIVS = 38
+_LOOKS = 100
 _LIBRARIES = (
     "/lib",
     "/lib64",
@@ -72,6 +74,8 @@ def confine(sources: Iterable[str], log_file: str | None) -> Confinement:
     readable = [*sources, *_interpreter(), *_LIBRARIES, MOUNTINFO]
     writable = [] if log_file is None else [_writable_for(log_file, sources)]
     abi = landlock_abi()
+    if abi is not None and not restricts_all_threads(abi) and not _is_alone():
+        log.warning("Landlock: not in force in threads that run already")
     no_new_privs = _try("no_new_privs", None, _forbid_new_privileges)
     files = no_new_privs and _try("Landlock", why_no_landlock(), lambda: restrict_files(readable, writable))
     calls = no_new_privs and _try("seccomp", why_no_filter(), restrict_system_calls)
@@ -97,6 +101,15 @@ def _writable_for(log_file: str, sources: Iterable[str]) -> str:
     folder = os.path.dirname(path)
     nested = any(os.path.commonpath([folder, each]) in (folder, each) for each in map(os.path.realpath, sources))
     return path if nested or not os.path.isfile(path) else folder
+
+
+def _is_alone() -> bool:
+    """Tell whether this thread is the only one; one that was just joined may take a moment to end."""
+    for _ in range(_LOOKS):
+        if len(os.listdir("/proc/self/task")) == 1:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _try(name: str, why_not: str | None, restrict: Callable[[], None]) -> bool:

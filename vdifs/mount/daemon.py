@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TextIO
 
-from vdifs.errors import StorageError, VdifsError
+from vdifs.errors import StorageError, VdifsError, printable
 from vdifs.mount.background import Ready, in_background
 from vdifs.mount.heap import keep_read_buffers
 from vdifs.mount.logs import logging_to
 from vdifs.mount.mountpoint import check_machine, check_mountpoint
+from vdifs.mount.notify import service_manager
 from vdifs.mount.options import MountOptions
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.unmount import lock_mountpoint, umount
@@ -34,7 +35,8 @@ def mount(options: MountOptions) -> None:
     check_machine()
     options = replace(options, mountpoint=check_mountpoint(options))
     if options.foreground:
-        _run(options, lambda: None)
+        with service_manager() as say:
+            _run(options, lambda: say(f"READY=1\nSTATUS=mounted at {printable(options.mountpoint)}"))
     else:
         in_background(lambda ready: _run(options, ready))
 

@@ -1,6 +1,7 @@
 """Restricting which files this process may open, landlock(7), by ctypes.
 
 It counts for the calling thread and those it starts, for good; descriptors that are open already are not affected.
+Only since Linux 7.0 can it count for threads that run already.
 """
 
 import ctypes
@@ -9,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["landlock_abi", "restrict_files", "why_no_landlock"]
+__all__ = ["landlock_abi", "restrict_files", "restricts_all_threads", "why_no_landlock"]
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """These numbers are the same on every machine."""
@@ -45,6 +46,11 @@ def landlock_abi() -> int | None:
     return version if version > 0 else None
 
 
+def restricts_all_threads(abi: int) -> bool:
+    """Tell whether it also counts for threads that run already."""
+    return abi >= _ALL_THREADS_SINCE
+
+
 def why_no_landlock() -> str | None:
     """Return why there is none here, None if there is."""
     if landlock_abi() is not None:
@@ -71,7 +77,7 @@ def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> None:
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
         for path in writable:
             _allow(ruleset, path, _WRITE_FILE | _MAKE_REG)
-        _call(_RESTRICT_SELF, ruleset, _ALL_THREADS if abi >= _ALL_THREADS_SINCE else 0)
+        _call(_RESTRICT_SELF, ruleset, _ALL_THREADS if restricts_all_threads(abi) else 0)
 
 
 @contextmanager

@@ -1,0 +1,137 @@
+"""What a confined process can still do: `attempts SOURCE LOG SECRET [landlock] [seccomp]`.
+
+Says when it is confined, waits for a line, and prints JSON: attempt -> answer. In a process of its own, as it never
+gets its rights back. The last words switch that part off, as on a kernel that lacks it.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from vdifs.mount import confinement
+from vdifs.mount.confinement import confine
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_other, _end = socket.socketpair()
+
+
+def by_libc(name: str, *args: object) -> Callable[[], None]:
+    def call() -> None:
+        if getattr(_libc, name)(*args) < 0:
+            raise OSError(ctypes.get_errno(), name)
+
+    return call
+
+
+def fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def in_thread(action: Callable[[], object]) -> Callable[[], object]:
+    """Return `action` as a thread does it that is started now."""
+    answers: list[OSError | None] = []
+    go = threading.Event()
+
+    def run() -> None:
+        go.wait()
+        try:
+            action()
+        except OSError as error:
+            answers.append(error)
+        else:
+            answers.append(None)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def ask() -> None:
+        go.set()
+        thread.join()
+        if answers[0] is not None:
+            raise answers[0]
+
+    return ask
+
+
+def thread() -> None:
+    new = threading.Thread(target=lambda: None)
+    new.start()
+    new.join()
+
+
+def attempts(source: Path, log: Path, secret: Path) -> dict[str, Callable[[], object]]:
+    return {
+        "read a source": (source / "image").read_bytes,
+        "read a new source": (source / "new/image").read_bytes,
+        "list the sources": lambda: os.listdir(source / "new"),
+        "read a file of the interpreter": lambda: Path(os.__file__).read_bytes(),
+        "import a module": lambda: __import__("sqlite3"),
+        "read the table of mounts": lambda: Path("/proc/self/mountinfo").read_bytes(),
+        "read something else": secret.read_bytes,
+        "list something else": lambda: os.listdir(secret.parent),
+        "read what this process was given": lambda: Path("/proc/self/environ").read_bytes(),
+        "write a source": lambda: (source / "image").open("r+b"),
+        "make a source": (source / "made").touch,
+        "truncate a source": lambda: os.truncate(source / "image", 0),
+        "remove a source": (source / "image").unlink,
+        "rename a source": lambda: os.rename(source / "image", source / "other"),
+        "change a mode": lambda: (source / "image").chmod(0o777),
+        "change a time": lambda: os.utime(source / "image"),
+        "set an attribute": lambda: os.setxattr(source / "image", "user.x", b"y"),
+        "make a folder": (source / "made").mkdir,
+        "make a link": lambda: (source / "made").symlink_to("image"),
+        "write the log": lambda: log.open("a").write("line\n"),
+        "begin the log anew": lambda: log.with_suffix(".new").open("a").write("line\n"),
+        "write something else": lambda: secret.open("a").write("x"),
+        "open a socket": socket.socket,
+        "open a socket of the machine's own": lambda: socket.socket(socket.AF_UNIX),
+        "write to an open socket": lambda: _other.send(b"x"),
+        "start a process": fork,
+        "run a program": lambda: os.execv("/bin/true", ["true"]),
+        "signal another process": lambda: os.kill(os.getppid(), 0),
+        "signal itself": lambda: signal.pthread_kill(threading.get_ident(), 0),
+        "trace": by_libc("ptrace", 16, os.getppid(), 0, 0),
+        "mount": by_libc("mount", b"none", b"/mnt", b"tmpfs", 0, None),
+        "unmount": by_libc("umount2", b"/mnt", 2),
+        "change the namespace": by_libc("unshare", 0x20000),
+        "change the root": lambda: os.chroot("/"),
+        "become another": lambda: os.setuid(os.getuid()),
+        "look at a limit": by_libc("prlimit", 0, 7, None, ctypes.create_string_buffer(16)),
+        "change a limit": by_libc("prlimit", 0, 7, ctypes.create_string_buffer(16), None),
+        "start a thread": thread,
+    }
+
+
+def main() -> None:
+    source, log, secret = (Path(argument) for argument in sys.argv[1:4])
+    if "landlock" in sys.argv[4:]:
+        vars(confinement)["why_no_landlock"] = lambda: "planted"
+    if "seccomp" in sys.argv[4:]:
+        vars(confinement)["why_no_filter"] = lambda: "planted"
+    wanted = attempts(source, log, secret)
+    wanted["start a process from an earlier thread"] = in_thread(fork)
+    in_force = confine([str(source)], str(log))
+    print("confined", flush=True)  # noqa: T201 - what the test waits for
+    sys.stdin.readline()  # meanwhile the test puts a new folder into the source
+    answers = {}
+    for name, action in wanted.items():
+        try:
+            action()
+        except OSError as error:
+            answers[name] = errno.errorcode[error.errno or 0]
+        else:
+            answers[name] = "done"
+    json.dump({"in force": asdict(in_force), "answers": answers}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What a confined process may still do, tried one by one in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import cannot_be_tried
+from tests.mount.mounting import ROOT, as_user, interpreter, remove_scratch
+from vdifs.mount.confinement import Confinement, possible_confinement
+from vdifs.mount.seccomp import filter_for
+from vdifs.mount.syscalls import this_machine
+
+HARMLESS = {
+    "read a source", "read a new source", "list the sources", "read a file of the interpreter", "import a module",
+    "read the table of mounts", "write the log", "write to an open socket", "signal itself", "look at a limit",
+    "start a thread",
+}  # fmt: skip
+WITHOUT_LANDLOCK = HARMLESS | {
+    "read something else", "list something else", "read what this process was given", "write a source",
+    "make a source", "begin the log anew", "write something else",
+}  # fmt: skip
+WITHOUT_SECCOMP = HARMLESS | {
+    "change a mode", "change a time", "set an attribute", "open a socket", "open a socket of the machine's own",
+    "start a process", "start a process from an earlier thread", "signal another process", "change the root",
+    "change the namespace", "become another", "change a limit", "begin the log anew",
+}  # fmt: skip
+PRIVILEGED = {"change the root", "change the namespace", "signal another process"}
+
+
+@pytest.fixture
+def scratch(user: int | None) -> Iterator[Path]:
+    if possible_confinement() != Confinement(True, possible_confinement().landlock or 0, True):
+        cannot_be_tried("this kernel lacks Landlock or seccomp")
+    place = Path(tempfile.mkdtemp(prefix="vdifs-test-")).resolve()
+    for name in (".", "src", "logs", "secret"):
+        (place / name).mkdir(exist_ok=True)
+        (place / name).chmod(0o755)
+    for name in ("src/image", "logs/log", "secret/secret"):
+        (place / name).write_bytes(b"x")
+    if user is not None:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, user, user)
+    yield place
+    remove_scratch(place)
+
+
+def outcome(scratch: Path, user: int | None, *without: str, log: str = "logs/log") -> dict[str, Any]:
+    found = interpreter(user)
+    if found is None:
+        cannot_be_tried("an ordinary user may not run Python from here")
+    program, environment = found
+    paths = [str(scratch / name) for name in ("src", log, "secret/secret")]
+    with subprocess.Popen(
+        [program, "-m", "tests.mount.attempts", *paths, *without],
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        **as_user(user),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "confined\n"
+        (scratch / "src/new").mkdir(mode=0o755)
+        (scratch / "src/new/image").write_bytes(b"new")
+        said, _ = process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+    result: dict[str, Any] = json.loads(said)
+    return result
+
+
+def done(result: dict[str, Any]) -> set[str]:
+    return {name for name, answer in result["answers"].items() if answer == "done"}
+
+
+def test_only_what_serving_needs_is_possible(scratch: Path, user: int | None) -> None:
+    result = outcome(scratch, user)
+    assert result["in force"] == {
+        "no_new_privs": True,
+        "landlock": possible_confinement().landlock,
+        "seccomp": True,
+    }
+    assert done(result) == HARMLESS | {"begin the log anew"}
+    assert set(result["answers"].values()) == {"done", "EPERM", "EACCES"}
+
+
+def test_a_log_beside_the_sources_opens_no_way_to_write_those(scratch: Path, user: int | None) -> None:
+    (scratch / "log").write_bytes(b"")
+    if user is not None:
+        os.chown(scratch / "log", user, user)
+    assert done(outcome(scratch, user, log="log")) == HARMLESS
+
+
+@pytest.mark.parametrize(
+    ("missing", "possible"), [("landlock", WITHOUT_LANDLOCK), ("seccomp", WITHOUT_SECCOMP)], ids=["landlock", "seccomp"]
+)
+def test_without_one_the_other_is_in_force(scratch: Path, user: int | None, missing: str, possible: set[str]) -> None:
+    result = outcome(scratch, user, missing)
+    assert result["in force"]["no_new_privs"] is True
+    assert not result["in force"][missing]
+    assert done(result) - PRIVILEGED == possible - PRIVILEGED
+
+
+def test_without_any_the_process_carries_on(scratch: Path) -> None:
+    code = (
+        "from vdifs.mount import confinement as c; c.why_no_landlock = c.why_no_filter = lambda: 'planted'; "
+        "c._forbid_new_privileges = lambda: (_ for _ in ()).throw(OSError(1, 'planted')); "
+        f"print(c.confine([{str(scratch)!r}], None))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == "nothing\n"
+
+
+def test_the_filter_is_short_and_finds_the_calls_of_a_read_first() -> None:
+    machine = this_machine()
+    if machine is None:
+        pytest.skip("no numbers for this machine")
+    code = filter_for(machine, 1)
+    assert len(code) % 8 == 0
+    assert len(code) // 8 < 300
+    assert len(set(machine.allowed)) == len(machine.allowed)
+    assert not set(machine.allowed) & set(machine.judged.values())
+
+
+def test_nothing_is_imported_once_all_is_loaded() -> None:
+    code = """
+import logging, sys, zlib
+from vdifs.mount import serve
+from vdifs.mount.preload import preload
+preload()
+loaded = set(sys.modules)
+from vdifs.qcow2.header import CompressionType
+from vdifs.qcow2.inflate import Inflater
+packer = zlib.compressobj(wbits=-12)
+Inflater(65536, CompressionType.DEFLATE).inflate(packer.compress(bytes(65536)) + packer.flush())
+import zstandard
+Inflater(65536, CompressionType.ZSTD).inflate(zstandard.compress(bytes(65536)))
+from concurrent.futures import ThreadPoolExecutor
+ThreadPoolExecutor(2).submit(int).result()
+try:
+    int("x")
+except ValueError:
+    logging.getLogger().exception("x")
+print(sorted(set(sys.modules) - loaded))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
