@@ -112,6 +112,11 @@ def over_a_shrunk_image(image: Image) -> None:
     rebase(image, "middle.qcow2")
 
 
+def lost_bitmaps(image: Image) -> None:
+    oracle.qemu_img("bitmap", "--add", image.path, "b")
+    put(image, image.path.read_bytes().index(b"\x23\x85\x28\x75") + 24, 1 << 63)
+
+
 def beside_a_hidden_image(image: Image) -> None:
     make(image.path.with_name("hidden.qcow2"), MIB).extensions((HIDDEN, b"\1"))
 
@@ -340,6 +345,17 @@ OF_HEADERS = [
             "it is marked dirty: its refcounts may be wrong, which no reader needs: 'qemu-img check -r all'",
         ),
         SOUND,
+    ),
+    Case(
+        "bitmap directory",
+        lost_bitmaps,
+        told(
+            "warning",
+            "bitmaps",
+            "the bitmap directory is at 0x8000000000000000, beyond what a file can hold, 0x7fffffffffffffff bytes: "
+            "QEMU may refuse the whole image",
+        ),
+        REFUSED,
     ),
     Case(
         "hidden",

@@ -87,7 +87,7 @@ def test_every_kind_of_problem_has_a_case() -> None:
     """But for two that a still image on a sound disk cannot have; they are further down."""
     kinds = {kind for case in CASES for _, _, kind, _ in case.said}
     assert kinds == {
-        "broken-chain", "damaged", "dirty", "hidden", "name-taken", "not-trusted", "overlap", "refcounts",
+        "bitmaps", "broken-chain", "damaged", "dirty", "hidden", "name-taken", "not-trusted", "overlap", "refcounts",
         "reserved-bits", "shorter", "shrunk", "unstated-format", "unsupported",
     }  # fmt: skip
 

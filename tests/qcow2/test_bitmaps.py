@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 
 from tests.qcow2.test_header import MINIMAL
 from vdifs.errors import FormatError
-from vdifs.qcow2.bitmaps import Bitmap, BitmapFlag, parse_bitmaps
+from vdifs.qcow2.bitmaps import Bitmap, BitmapFlag, check_bitmap_table, parse_bitmaps
 from vdifs.qcow2.extensions import Extension, ExtensionType, encode_name
 from vdifs.qcow2.header import Autoclear, Header
 
 OFFSET = 0x70000
+CLUSTER = MINIMAL.cluster_size
 
 bitmaps = st.builds(
     Bitmap,
-    st.integers(0, (1 << 64) - 1),
-    st.integers(0, (1 << 32) - 1),
+    st.integers(0, (1 << 47) - 2).map(lambda cluster: cluster * CLUSTER),
+    st.integers(0, 8192),
     st.sets(st.sampled_from(BitmapFlag)).map(lambda flags: BitmapFlag(sum(flags))),
     st.integers(9, 31),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
@@ -41,8 +42,8 @@ def packed(bitmap: Bitmap, extra: bytes = b"", kind: int = 1) -> bytes:
     return entry + bytes(-len(entry) % 8)
 
 
-def header_of(count: int, size: int, *, valid: bool = True) -> Header:
-    data = struct.pack(">IIQQ", count, 0, size, OFFSET)
+def header_of(count: int, size: int, *, valid: bool = True, offset: int = OFFSET) -> Header:
+    data = struct.pack(">IIQQ", count, 0, size, offset)
     return replace(
         MINIMAL,
         autoclear_features=Autoclear.BITMAPS if valid else 0,
@@ -68,7 +69,7 @@ def test_any_bytes_give_bitmaps_or_a_format_error(directory: bytes, count: int) 
     try:
         assert len(parsed(directory, count)) == count
     except FormatError as error:
-        assert str(error).startswith(("the bitmap directory ends", "bitmap "))
+        assert str(error).startswith(("the bitmap directory ends", "bitmap ", "the table of bitmap "))
 
 
 @given(bitmaps)
@@ -109,3 +110,37 @@ def test_an_extension_of_another_length_than_24_is_refused(length: int) -> None:
     header = replace(MINIMAL, autoclear_features=1, extensions=(Extension(ExtensionType.BITMAPS, bytes(length)),))
     with pytest.raises(FormatError, match=f"the bitmaps extension is {length} bytes long, expected 24"):
         parse_bitmaps(header, lambda *_: b"")
+
+
+@pytest.mark.parametrize(
+    ("offset", "match"),
+    [
+        (OFFSET + 8, "is at 0x70008, which is no multiple of the cluster size 0x10000"),
+        (1 << 63, "is at 0x8000000000000000, beyond what a file can hold"),
+        ((1 << 63) - CLUSTER, "is at 0x7fffffffffff0000, beyond what a file can hold"),
+    ],
+)
+def test_directory_and_tables_start_with_a_cluster_and_end_within_63_bits(offset: int, match: str) -> None:
+    def read(_offset: int, _length: int) -> bytes:
+        raise AssertionError("read")
+
+    with pytest.raises(FormatError, match=f"the bitmap directory {match}"):
+        parse_bitmaps(header_of(1, CLUSTER, offset=offset), read)
+    with pytest.raises(FormatError, match=f"the table of bitmap 0 {match}"):
+        parsed(packed(Bitmap(offset, 8192, BitmapFlag(0), 16, "name")), 1)
+
+
+def test_a_table_that_leads_to_more_than_512_mib_is_refused() -> None:
+    with pytest.raises(FormatError, match="the table of bitmap 0 has 8193 entries: too many"):
+        parsed(packed(Bitmap(0, 8193, BitmapFlag(0), 16, "name")), 1)
+
+
+@pytest.mark.parametrize("entry", [0, 1, CLUSTER, (1 << 56) - CLUSTER])
+def test_a_table_entry_is_zeros_ones_or_an_offset(entry: int) -> None:
+    check_bitmap_table(struct.pack(">2Q", 0, entry), CLUSTER)
+
+
+@pytest.mark.parametrize("entry", [2, 256, 1 << 56, 1 << 63, CLUSTER | 1, CLUSTER | 2, CLUSTER + 512, 512])
+def test_any_other_table_entry_is_refused(entry: int) -> None:
+    with pytest.raises(FormatError, match=f"entry 1 is {entry:#x}, which is no offset, no zeros and no ones"):
+        check_bitmap_table(struct.pack(">2Q", 0, entry), CLUSTER)

@@ -1,14 +1,19 @@
 """QCOW2.md, 'Bitmaps': read as QEMU tells them, valid only with autoclear bit 0, and never in the way of the data."""
 
+import os
+import struct
 from pathlib import Path
 
 import pytest
 
 from tests.qemu import oracle
 from tests.rules.images import CLUSTER, MIB, Image, both_read, contents, format_error, make, pattern, qemu_contents
+from vdifs.cli.main import main
 from vdifs.qcow2.bitmaps import Bitmap, BitmapFlag
+from vdifs.source.audit import Severity, audit
 from vdifs.source.hostfile import HostFile
 from vdifs.source.members import read_bitmaps, read_header
+from vdifs.source.policy import Policy
 
 WRITTEN = pattern(1) + bytes(MIB - CLUSTER)
 
@@ -30,10 +35,29 @@ def bitmaps_of(image: Image) -> tuple[Bitmap, ...]:
         return read_bitmaps(file, header)
 
 
+def directory_pointer(image: Image) -> int:
+    """Return where the header says where the bitmap directory is: the last word of its extension."""
+    return image.path.read_bytes()[: image.cluster_size].index(b"\x23\x85\x28\x75") + 24
+
+
 def directory(image: Image) -> int:
-    """Return where the bitmap directory is: the last word of its extension."""
-    head = image.path.read_bytes()[: image.cluster_size]
-    return int.from_bytes(head[head.index(b"\x23\x85\x28\x75") + 24 :][:8], "big")
+    """Return where the bitmap directory is."""
+    return image.words(directory_pointer(image), 1)[0]
+
+
+def audited(image: Image) -> list[tuple[Severity, str, str]]:
+    """Return what `check` says of the image, without its name."""
+    with Policy(os.fspath(image.path.parent)) as policy:
+        found = audit(policy, image.path.name)
+    return [(each.severity, each.kind, each.message.removeprefix(f"{image.path}: ")) for each in found]
+
+
+def qemu_warns_or_refuses(image: Image) -> bool:
+    try:
+        oracle.qemu_img("check", "-f", "qcow2", image.path)
+    except oracle.OracleError:
+        return True
+    return False
 
 
 def test_directory_entries_say_name_granularity_and_flags(image: Image) -> None:
@@ -66,3 +90,56 @@ def test_a_damaged_directory_does_not_keep_the_data_from_being_read(image: Image
     with format_error("bitmap 0 has the type 7"):
         bitmaps_of(image)
     assert contents(image) == WRITTEN
+
+
+@pytest.mark.parametrize("offset", [1 << 63, (1 << 64) - CLUSTER, (1 << 63) - CLUSTER])
+@pytest.mark.parametrize("what", ["bitmap directory", "table of bitmap 0"])
+def test_offset_and_length_of_directory_and_tables_stay_within_63_bits(
+    what: str, offset: int, image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`info` refuses in one line, `check` says so too, QEMU refuses the image; the disk is read all the same."""
+    if what == "bitmap directory":
+        image.write(directory_pointer(image) - 8, struct.pack(">2Q", CLUSTER, offset))
+    else:
+        image.write(directory(image), struct.pack(">QI", offset, 8192))
+    message = f"the {what} is at {offset:#x}, beyond what a file can hold"
+    assert main(["info", os.fspath(image.path)]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()) == ("", [f"vdifs: {image.path}: {message}, 0x7fffffffffffffff bytes"])
+    ((severity, kind, told),) = audited(image)
+    assert (severity, kind) == (Severity.WARNING, "bitmaps")
+    assert told.startswith(message)
+    assert qemu_warns_or_refuses(image)
+    assert contents(image) == WRITTEN
+
+
+def test_table_entry_bit_0_says_all_ones_where_unallocated(image: Image) -> None:
+    image.write(table_of_first(image), struct.pack(">Q", 1))
+    assert audited(image) == []
+    assert len(oracle.info(image.path)["format-specific"]["data"]["bitmaps"]) == 2
+    assert both_read(image) == WRITTEN
+
+
+@pytest.mark.parametrize("bits", [1, 2, 1 << 57])
+def test_a_table_entry_with_an_offset_and_other_bits_is_told(bits: int, image: Image) -> None:
+    place = table_of_first(image)
+    image.write(place, struct.pack(">Q", image.words(place, 1)[0] | bits))
+    ((severity, kind, message),) = audited(image)
+    assert (severity, kind) == (Severity.WARNING, "bitmaps")
+    assert message.startswith(f"the table of bitmap 0 at {place:#x}: entry 0 is ")
+    assert qemu_warns_or_refuses(image)
+    assert contents(image) == WRITTEN
+
+
+def test_a_table_beyond_the_end_of_the_file_is_told(image: Image) -> None:
+    image.write(directory(image), struct.pack(">Q", 1 << 40))
+    assert [each[:2] for each in audited(image)] == [(Severity.WARNING, "bitmaps")]
+    assert qemu_warns_or_refuses(image)
+    assert contents(image) == WRITTEN
+
+
+def table_of_first(image: Image) -> int:
+    """Return where the table of the first bitmap is, which has a bit set, and so an entry with an offset."""
+    place = image.words(directory(image), 1)[0]
+    assert image.words(place, 1)[0]
+    return place

@@ -353,7 +353,7 @@ def test_offset_and_length_of_a_table_stay_within_63_bits(image: Image, offset: 
     """The sum is made in Python's integers: it neither wraps nor becomes negative."""
     if offset == "snapshots_offset":
         image.set(nb_snapshots=65536)
-    both_refuse(image.set(**{offset: value}, l1_size=CLUSTER // 8), "table is at 0x")
+    both_refuse(image.set(**{offset: value}, l1_size=CLUSTER // 8), "table is at 0x.*, beyond what a file can hold")
 
 
 def test_an_l1_table_beyond_the_end_of_the_file_is_refused(image: Image) -> None:

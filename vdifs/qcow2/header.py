@@ -28,7 +28,16 @@ from vdifs.qcow2.geometry import (
     round_down,
 )
 
-__all__ = ["MAGIC", "MAX_BACKING_NAME", "Autoclear", "Compatible", "CompressionType", "Header", "Incompatible"]
+__all__ = [
+    "MAGIC",
+    "MAX_BACKING_NAME",
+    "Autoclear",
+    "Compatible",
+    "CompressionType",
+    "Header",
+    "Incompatible",
+    "check_place",
+]
 
 MAGIC = b"QFI\xfb"
 MAX_BACKING_NAME = 1023
@@ -247,8 +256,15 @@ def _check_table(name: str, h: Header, offset: int, length: int, limit: int) -> 
     """Follow qcow2_validate_table."""
     if length > limit:
         raise FormatError(f"the {name} is {length} bytes long, at most {limit} are allowed")
-    if offset % h.cluster_size or offset + length > INT64_MAX:
-        raise FormatError(f"the {name} is at {offset:#x}, which is no multiple of the cluster size {h.cluster_size:#x}")
+    check_place(name, offset, length, h.cluster_size)
+
+
+def check_place(name: str, offset: int, length: int, cluster_size: int) -> None:
+    """Raise FormatError unless the table `name` starts with a cluster and ends where a file can."""
+    if offset % cluster_size:
+        raise FormatError(f"the {name} is at {offset:#x}, which is no multiple of the cluster size {cluster_size:#x}")
+    if offset + length > INT64_MAX:
+        raise FormatError(f"the {name} is at {offset:#x}, beyond what a file can hold, {INT64_MAX:#x} bytes")
 
 
 def _check_backing_area(h: Header) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, UnsupportedError, VdifsError
+from vdifs.qcow2.bitmaps import check_bitmap_table
 from vdifs.qcow2.entries import data_ranges, l1_reserved_bits, packed_ranges, reserved_bits
 from vdifs.qcow2.header import Header, Incompatible
 from vdifs.qcow2.refcounts import reserved_table_bits
 from vdifs.source.chain import Chain
 from vdifs.source.file_tables import FileTables
-from vdifs.source.members import Member
+from vdifs.source.members import Member, read_bitmaps
 from vdifs.source.policy import Policy
 from vdifs.source.qcow2_layer import Qcow2Layer
 
@@ -89,6 +90,7 @@ def _of_member(chain: Chain, depth: int) -> Iterator[Problem]:
     yield from _of_header(member.header, of_file, has_overlay=depth > 0)
     assert isinstance(member.layer, Qcow2Layer), "a member with a header is a qcow2"
     try:
+        yield from _of_bitmaps(member, member.header)
         tables = FileTables.of(member, member.header)
         yield from _of_tables(tables, of_file, of_state)
         yield from _of_entries(tables, member, member.layer, of_state)
@@ -110,6 +112,20 @@ def _of_header(header: Header, problem: Teller, *, has_overlay: bool) -> Iterato
         yield problem(Severity.WARNING, "unstated-format", what)
     if header.hidden and not has_overlay:
         yield problem(Severity.NOTE, "hidden", "it is marked hidden, and no image of this chain is above it")
+
+
+def _of_bitmaps(member: Member, header: Header) -> Iterator[Problem]:
+    """Yield what is wrong with the dirty bitmaps, without which the disk is read all the same, but not by QEMU."""
+    try:
+        for index, bitmap in enumerate(read_bitmaps(member.file, header)):
+            what, size = f"table of bitmap {index}", bitmap.table_size * 8
+            table = member.file.read_table(what, bitmap.table_offset, size, header.cluster_size) if size else b""
+            try:
+                check_bitmap_table(table, header.cluster_size)
+            except FormatError as error:
+                raise FormatError(f"{member.file.name}: the {what} at {bitmap.table_offset:#x}: {error}") from error
+    except FormatError as error:
+        yield Problem(member.file_path, Severity.WARNING, "bitmaps", f"{error}: QEMU may refuse the whole image")
 
 
 def _of_tables(tables: FileTables, of_file: Teller, of_state: Teller) -> Iterator[Problem]:
