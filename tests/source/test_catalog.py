@@ -187,19 +187,27 @@ def test_only_the_owner_reads_what_lies_on_a_private_base(source: Path) -> None:
         assert catalog.access("vms/tuesday.qcow2").mode & ~0o400 == 0
 
 
-def test_the_folders_above_count_and_a_scan_sees_them_change() -> None:
-    with tempfile.TemporaryDirectory() as outer:  # unlike pytest's, beneath folders that everybody may enter
-        source = Path(outer).resolve() / "source"
-        source.mkdir()
-        write_blank(source / "base.qcow2")
-        for place in (source.parent, source, source / "base.qcow2"):
-            place.chmod(0o755)
-        with scanned(source) as catalog:
-            assert catalog.access("base.qcow2").mode == 0o444
-            assert not catalog.scan()
-            source.parent.chmod(0o700)
-            assert catalog.scan(), "who looks at a mount must see the difference"
-            assert catalog.access("base.qcow2").mode == 0o400
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that everybody may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_the_folders_above_count_and_a_scan_sees_them_change(public: Path) -> None:
+    source = public / "source"
+    source.mkdir()
+    write_blank(source / "base.qcow2")
+    for place in (source, source / "base.qcow2"):
+        place.chmod(0o755)
+    with scanned(source) as catalog:
+        assert catalog.access("base.qcow2").mode == 0o444
+        assert not catalog.scan()
+        public.chmod(0o700)
+        assert catalog.scan(), "who looks at a mount must see the difference"
+        assert catalog.access("base.qcow2").mode == 0o400
 
 
 def test_asking_who_may_read_touches_no_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,16 +225,21 @@ def test_asking_who_may_read_touches_no_file(source: Path, monkeypatch: pytest.M
         catalog.overlays("base.qcow2")
 
 
-def test_the_folders_above_a_data_file_beneath_a_trusted_directory_count(source: Path, tmp_path: Path) -> None:
+def test_the_folders_above_a_data_file_beneath_a_trusted_directory_count(public: Path) -> None:
     require_tool("qemu-img")
-    golden = tmp_path.resolve() / "golden"
-    golden.mkdir(mode=0o700)
-    (source / "disk.qcow2").unlink(missing_ok=True)
-    make(source / "disk.qcow2", MIB, data_file=golden / "disk.data")
-    for place in (source / "disk.qcow2", golden / "disk.data"):
-        place.chmod(0o644)
+    golden = public / "golden"
+    golden.mkdir()
+    make(public / "disk.qcow2", MIB, data_file=golden / "disk.data")
+    for place, mode in ((golden, 0o755), (public / "disk.qcow2", 0o644), (golden / "disk.data", 0o644)):
+        place.chmod(mode)
+    source = public / "source"
+    source.mkdir(mode=0o755)
+    (public / "disk.qcow2").rename(source / "disk.qcow2")
     with scanned(source, trusted=(golden,)) as catalog:
-        assert catalog.access("disk.qcow2").mode & 0o044 == 0
+        assert catalog.access("disk.qcow2").mode == 0o444
+        golden.chmod(0o700)
+        assert catalog.scan()
+        assert catalog.access("disk.qcow2").mode == 0o400
 
 
 def test_a_folder_above_that_has_gone_grants_nothing(source: Path) -> None:
