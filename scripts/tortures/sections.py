@@ -1,10 +1,14 @@
 """All sections, in the order in which they run."""
 
 from tortures.fuzz import fuzz
+from tortures.kill import kill
+from tortures.load import load
 from tortures.task import Section
 
 __all__ = ["SECTIONS"]
 
 SECTIONS = [
     Section("fuzz", "damaged and generated images, against QEMU", "images", fuzz, 0.25, long=20_000),
+    Section("kill", "kill -9 of the daemon under load", "kills", kill, 0.1, long=100),
+    Section("load", "200 readers on 24 files", "reads", load, 0.15, long_seconds=600),
 ]
