@@ -100,6 +100,42 @@ def test_a_map_for_people_has_the_lines_of_qemu_img(folder: Path, vdifs: Vdifs) 
     )
 
 
+def test_for_people_a_hole_in_the_file_is_no_data_as_for_qemu(tmp_path: Path, vdifs: Vdifs) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, "write -P 1 0 256k")
+    place = str(image.data_offset(1))
+    oracle.run("fallocate", "--punch-hole", "--offset", place, "--length", str(CLUSTER), image.path)
+    assert [each["zero"] for each in answer(vdifs, "map", image.path)] == [False, True, False, True]
+    told, wanted = (
+        [line.split() for line in said.splitlines()[1:]]
+        for said in (vdifs("map", image.path).out, oracle.qemu_img("map", "-f", "qcow2", image.path))
+    )
+    assert [(int(row[0], 16), int(row[1], 16)) for row in told] == [(0, CLUSTER), (2 * CLUSTER, 2 * CLUSTER)]
+    assert [[*(int(word, 16) for word in row[:3])] for row in wanted] == [
+        [*(int(word, 16) for word in row[:3])] for row in told
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "external"),
+    [(b"b\xff", False), (b"b\n\x1b[31m", False), ("größe".encode(), False), (b"b\xff", True), ("größe".encode(), True)],
+)
+def test_a_file_is_named_so_that_a_script_can_open_it(raw: bytes, external: bool, tmp_path: Path, vdifs: Vdifs) -> None:
+    image, data = tmp_path / os.fsdecode(raw + b".qcow2"), tmp_path / os.fsdecode(raw + b".data")
+    made = make(
+        tmp_path / "plain", MIB, "write -P 1 0 64k", **({"data_file": tmp_path / "plain.data"} if external else {})
+    )
+    if external:
+        (tmp_path / "plain.data").rename(data)
+        made.extensions((0x44415441, raw + b".data"))
+    made.path.rename(image)
+    told = answer(vdifs, "map", image)[0]
+    holder = data if external else image
+    as_bytes = bytes.fromhex(told["filename_hex"]) if "filename_hex" in told else told["filename"].encode()
+    assert as_bytes == os.fsencode(holder)
+    assert told["filename"] == os.fsencode(holder).decode(errors="replace")
+    assert ("filename_hex" in told) is (b"\xff" in raw)
+
+
 @pytest.mark.parametrize("command", ["map", "measure"])
 @pytest.mark.parametrize(
     ("words", "line"),

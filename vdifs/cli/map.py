@@ -47,7 +47,7 @@ def _as_json(chain: Chain, run: MapRun) -> dict[str, Any]:
     }
     if run.offset is not None:
         value["offset"] = run.offset
-        value |= json_name("filename", chain.members[run.depth].data.name)
+        value |= json_name("filename", chain.members[run.depth].data.path)
     return value
 
 
@@ -65,6 +65,6 @@ def _echo_table(chain: Chain, runs: Iterator[MapRun]) -> None:
     row = "{:<18} {:<18} {:<18} {}"
     click.echo(row.format("Offset", "Length", "Mapped to", "File"))
     for run in runs:
-        if run.data:
+        if run.data and not run.zero:
             place = "compressed" if run.offset is None else f"{run.offset:#x}"
             click.echo(row.format(f"{run.start:#x}", f"{run.length:#x}", place, chain.members[run.depth].data.name))

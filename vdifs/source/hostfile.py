@@ -49,14 +49,15 @@ class Fingerprint(NamedTuple):
 
 
 class HostFile:
-    """An open regular file. `name` is its path for messages. Safe to use from several threads."""
+    """An open regular file. `path`: as it was opened; `name`: that for messages. Safe to use from several threads."""
 
-    __slots__ = ("_links", "_nowait", "fd", "fingerprint", "name", "size", "status")
+    __slots__ = ("_links", "_nowait", "fd", "fingerprint", "name", "path", "size", "status")
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, path: str) -> None:
         """Take over `fd`. Raises StorageError, with `fd` closed, where it is no regular file."""
         self.fd = fd
-        self.name = printable(name)
+        self.path = path
+        self.name = printable(path)
         self._take(os.fstat(fd))
         if not stat.S_ISREG(self.status.st_mode):
             os.close(fd)
@@ -70,12 +71,12 @@ class HostFile:
         self._links = status.st_nlink
 
     @classmethod
-    def open(cls, name: str, opener: Callable[[int], int]) -> Self:
-        """Open through `opener`, which takes open(2) flags and returns a descriptor; `name` is for messages."""
+    def open(cls, path: str, opener: Callable[[int], int]) -> Self:
+        """Open through `opener`, which takes open(2) flags and returns a descriptor; `path` is what users call it."""
         try:
-            return cls(opener(_OPEN_FLAGS), name)
+            return cls(opener(_OPEN_FLAGS), path)
         except OSError as error:
-            raise StorageError.from_os(name, error, _REMEDIES.get(error.errno or 0, "cannot be opened")) from error
+            raise StorageError.from_os(path, error, _REMEDIES.get(error.errno or 0, "cannot be opened")) from error
 
     def close(self) -> None:
         """Close the file; more than once is harmless."""
