@@ -1,0 +1,1 @@
+"""The README: every example in it is run."""

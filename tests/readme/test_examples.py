@@ -1,0 +1,168 @@
+"""Each example of the README runs as it stands there, and does what the text beside it says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.conftest import require_tool
+from tests.mount.conftest import require_fuse
+from tests.qemu import oracle
+from tests.readme.examples import README, examples, fenced_blocks
+from vdifs.mount.mounts import mounts
+
+MIB = 1 << 20
+TOOLS = {
+    "restic": ["restic"],
+    "look": ["losetup", "sfdisk", "mkfs.ext4"],
+    "serve": ["nbdkit", "nbdinfo", "nbdcopy"],
+    "export": ["zstd"],
+}
+SAID_ELSEWHERE = {"library"}
+"""Fenced blocks that only show what there is, one comment a line; other tests try each of them."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The chain base <- monday <- tuesday in images/, a file system with notes.txt on its first partition."""
+    require_tool("qemu-img")
+    for name in ("images", "mnt", "backup", "old", "new"):
+        (tmp_path / name).mkdir()
+    disk = tmp_path / "old/disk.raw"
+    _partitioned(disk, tmp_path / "tree")
+    images = tmp_path / "images"
+    oracle.qemu_img("convert", "-f", "raw", "-O", "qcow2", disk, images / "base.qcow2")
+    noise = tmp_path / "noise"
+    for day, (name, base) in enumerate((("monday", "base"), ("tuesday", "monday"))):
+        oracle.create(images / f"{name}.qcow2", 64 * MIB, backing=(f"{base}.qcow2", "qcow2"), cwd=images)
+        noise.write_bytes(Random(day).randbytes(MIB))
+        oracle.qemu_io(images / f"{name}.qcow2", [f"write -s {noise} {(60 + day) * MIB} 1M"])
+    noise.unlink()
+    oracle.create(images / "disk.qcow2", 64 * MIB, backing=("base.qcow2", "qcow2"), cwd=images)
+    oracle.qemu_img("snapshot", "-c", "before-update", images / "disk.qcow2")
+    return tmp_path
+
+
+def _partitioned(disk: Path, tree: Path) -> None:
+    """Make a disk of 64 MiB with a partition of 40 MiB from 1 MiB on, an ext4 that holds notes.txt."""
+    tree.mkdir()
+    (tree / "notes.txt").write_text("written on Sunday\n")
+    system = tree.parent / "ext4"
+    subprocess.run([require_tool("mkfs.ext4"), "-q", "-d", tree, system, "40M"], check=True)
+    with disk.open("wb") as file:
+        file.truncate(64 * MIB)
+        file.seek(MIB)
+        file.write(system.read_bytes())
+    system.unlink()
+    sfdisk = require_tool("sfdisk")
+    subprocess.run([sfdisk, "-q", disk], input="2048,81920,L\n", text=True, check=True, capture_output=True)
+
+
+def run(name: str, folder: Path) -> str:
+    """Run an example and return what it said."""
+    for tool in TOOLS.get(name, []):
+        require_tool(tool)
+    language, text = examples()[name]
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", "/sbin"])
+    command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}[language]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    left = [mount.mountpoint for mount in mounts() if mount.mountpoint.startswith(f"{folder}/")]
+    for mountpoint in reversed(left):
+        subprocess.run(["umount", "-l", mountpoint], check=False)
+    assert done.returncode == 0, done.stderr
+    assert not left
+    return done.stdout
+
+
+def same(left: Path, right: Path) -> None:
+    formats = ["raw" if each.suffix == ".raw" else "qcow2" for each in (left, right)]
+    oracle.compare(left, right, left_format=formats[0], right_format=formats[1])
+
+
+def test_every_block_of_the_readme_is_run() -> None:
+    assert set(examples()) == {"nightly", "restic", "look", "migrate", "serve", "python", "export", "snapshot"}
+    assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), f"{README}: a block that no test runs"
+
+
+def test_nightly(folder: Path) -> None:
+    require_fuse()
+    assert "identical" in run("nightly", folder)
+    assert {each.name for each in (folder / "backup").iterdir()} == {"base.qcow2", "monday.qcow2", "tuesday.qcow2"}
+    assert (folder / "backup/tuesday.qcow2").stat().st_size < 2 * MIB
+    (folder / "images").rename(folder / "lost")
+    same(folder / "backup/tuesday.qcow2", folder / "lost/tuesday.qcow2")
+
+
+def test_restic(folder: Path) -> None:
+    require_fuse()
+    run("restic", folder)
+    (restored,) = (folder / "backup/restored").rglob("tuesday.qcow2")
+    same(restored, folder / "images/tuesday.qcow2")
+
+
+def _stand_in_for_partitions(folder: Path) -> None:
+    """Put a losetup into `folder` that makes the first partition's node, where kernel and udev do not."""
+    wrapper, losetup = folder / "losetup", require_tool("losetup")
+    wrapper.write_text(f"""#!/bin/bash
+set -e
+if [ "$1" = --detach ]; then
+  part=$(readlink "$2p1") && {losetup} --detach "$part" && rm "$2p1"
+  exec {losetup} "$@"
+fi
+loop=$({losetup} "$@")
+[ -e "${{loop}}p1" ] ||
+  ln -s "$({losetup} --read-only --offset {MIB} --sizelimit {40 * MIB} --find --show "$loop")" "${{loop}}p1"
+echo "$loop"
+""")
+    wrapper.chmod(0o755)
+
+
+def test_look(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can attach loop devices")
+    require_fuse()
+    _stand_in_for_partitions(folder)
+    run("look", folder)
+    assert (folder / "backup/notes.txt").read_text() == "written on Sunday\n"
+
+
+def test_migrate(folder: Path) -> None:
+    run("migrate", folder)
+    same(folder / "new/disk.qcow2", folder / "old/disk.raw")
+    same(folder / "new/tuesday.raw", folder / "images/tuesday.qcow2")
+
+
+def test_serve(folder: Path) -> None:
+    require_fuse()
+    assert "67108864" in run("serve", folder)
+    same(folder / "backup/tuesday.raw", folder / "images/tuesday.qcow2")
+
+
+def test_python(folder: Path) -> None:
+    size, virtual_size, etag = run("python", folder).splitlines()[0].split()
+    assert (int(size), int(virtual_size)) == ((folder / "backup/copy.qcow2").stat().st_size, 64 * MIB)
+    assert len(etag) == 64
+    (folder / "images/base.qcow2").rename(folder / "backup/base.qcow2")
+    oracle.check(folder / "backup/copy.qcow2")
+
+
+def test_export(folder: Path) -> None:
+    run("export", folder)
+    same(folder / "copy.qcow2", folder / "images/tuesday.qcow2")
+    subprocess.run(["zstd", "-dq", folder / "tuesday.raw.zst"], check=True)
+    same(folder / "tuesday.raw", folder / "images/tuesday.qcow2")
+    assert oracle.info(folder / "tuesday-only.qcow2")["backing-filename"] == "monday.qcow2"
+
+
+def test_snapshot(folder: Path) -> None:
+    assert "required size" in run("snapshot", folder)
+    same(folder / "old.qcow2", folder / "images/base.qcow2")
