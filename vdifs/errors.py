@@ -19,6 +19,7 @@ __all__ = [
     "VdifsError",
     "WouldBlock",
     "printable",
+    "quoted",
 ]
 
 
@@ -30,6 +31,11 @@ def printable(name: str | bytes) -> str:
     """
     text = os.fsdecode(name)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def quoted(name: str | bytes) -> str:
+    """Return a name for a message as `printable` does, in quotation marks."""
+    return f"'{printable(name)}'"
 
 
 class VdifsError(Exception):

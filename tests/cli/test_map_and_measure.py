@@ -121,9 +121,8 @@ def test_for_people_a_hole_in_the_file_is_no_data_as_for_qemu(tmp_path: Path, vd
 )
 def test_a_file_is_named_so_that_a_script_can_open_it(raw: bytes, external: bool, tmp_path: Path, vdifs: Vdifs) -> None:
     image, data = tmp_path / os.fsdecode(raw + b".qcow2"), tmp_path / os.fsdecode(raw + b".data")
-    made = make(
-        tmp_path / "plain", MIB, "write -P 1 0 64k", **({"data_file": tmp_path / "plain.data"} if external else {})
-    )
+    options: dict[str, Any] = {"data_file": tmp_path / "plain.data"} if external else {}
+    made = make(tmp_path / "plain", MIB, "write -P 1 0 64k", **options)
     if external:
         (tmp_path / "plain.data").rename(data)
         made.extensions((0x44415441, raw + b".data"))

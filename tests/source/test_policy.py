@@ -107,6 +107,7 @@ def test_a_control_character_is_refused_and_not_printed(place: Place, char: str)
     with pytest.raises(PolicyError, match="control character") as caught:
         place.policy.resolve("top", f"ba{char}se")
     assert str(caught.value).isprintable()
+    assert f"it names 'ba{ascii(char)[1:-1]}se', with" in str(caught.value), "escaped once"
 
 
 components = st.sampled_from(["base", "vms", "templates", "golden", "source", "trusted", "secret", "..", ".", ""])

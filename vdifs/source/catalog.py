@@ -14,7 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError, printable
+from vdifs.errors import (
+    ChainError,
+    FormatError,
+    PolicyError,
+    StorageError,
+    UnsupportedError,
+    VdifsError,
+    printable,
+    quoted,
+)
 from vdifs.source.access import Access, Permission, folders_above, intersection
 from vdifs.source.entry import Entry, as_raw
 from vdifs.source.live import with_writers
@@ -228,7 +237,9 @@ class Catalog:
         if stated == "raw":
             return as_raw(entry)
         if stated not in (None, "qcow2"):
-            raise UnsupportedError(f"{where}: it states the format {stated!r} for its backing file: not supported")
+            raise UnsupportedError(
+                f"{where}: it states the format {quoted(stated)} for its backing file: not supported"
+            )
         if entry.format == "raw":
             raise PolicyError(
                 f"{where}: its backing file {printable(path)} is no qcow2 image and not stated to be raw: "

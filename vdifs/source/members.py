@@ -4,7 +4,7 @@ import errno
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, printable
+from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, printable, quoted
 from vdifs.qcow2.bitmaps import Bitmap, parse_bitmaps
 from vdifs.qcow2.extensions import has_end_mark
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
@@ -142,7 +142,7 @@ def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) 
             return labels[index], snapshots[index]
     listed = ", ".join(printable(label) for label in labels) or "none"
     raise ChainError(
-        f"{file.name}: it has no snapshot {printable(wanted)!r}: choose one of its snapshots ({listed})",
+        f"{file.name}: it has no snapshot {quoted(wanted)}: choose one of its snapshots ({listed})",
         errno=errno.ENOENT,
     )
 
@@ -173,7 +173,7 @@ def _header(path: str, file: HostFile, stated: str | None, *, top: bool) -> Head
         return None
     if stated not in (None, "qcow2"):
         raise UnsupportedError(
-            f"{file.name}: its overlay states the format {printable(stated)!r}: only qcow2 and raw are read"
+            f"{file.name}: its overlay states the format {quoted(stated)}: only qcow2 and raw are read"
         )
     header = read_header(file)
     if header is not None or (top and path.endswith(RAW_SUFFIXES)):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
-from vdifs.errors import PolicyError, StorageError, printable
+from vdifs.errors import PolicyError, StorageError, printable, quoted
 from vdifs.source.beneath import open_beneath
 from vdifs.source.hostfile import HostFile
 
@@ -137,7 +137,7 @@ class Policy:
             if (below := root.below(absolute)) is not None:
                 return TRUST_PREFIX + posixpath.join(root.typed, below).lstrip("/")
         raise PolicyError(
-            f"{printable(self.display(overlay))}: it names {printable(absolute)!r}, which is not beneath a trusted "
+            f"{printable(self.display(overlay))}: it names {quoted(absolute)}, which is not beneath a trusted "
             f"directory: allow it with --trust {printable(posixpath.dirname(absolute))}"
         )
 
@@ -151,7 +151,7 @@ class Policy:
         return path
 
     def _check_name(self, overlay: str, name: str) -> None:
-        where = f"{printable(self.display(overlay))}: it names {printable(name)!r}"
+        where = f"{printable(self.display(overlay))}: it names {quoted(name)}"
         if _CONTROL.search(name):
             raise PolicyError(f"{where}, with a control character in it: rename the file and rebase the image")
         if _DETOUR.search(name) and not self._is_plain_folder(overlay, posixpath.dirname(name)):
