@@ -1,5 +1,6 @@
 """`-o name=value`: what mount(8) writes becomes the same options that a user gives one by one."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
         ("trust=/a,trust=/b", {"trusted": ("/a", "/b")}),
         (r"trust=/a\,b", {"trusted": ("/a,b",)}),
         ("log_file=/x=y.log,pid-file=/z", {"log_file": "/x=y.log", "pid_file": "/z"}),
+        ("uid=12,gid=34", {"uid": 12, "gid": 34}),
+        ("uid=root,gid=root", {"uid": 0, "gid": 0}),
+        ("umask=0027", {"umask": 0o27}),
+        ("live=allow", {"live": "allow"}),
+        ("deadline=2.5", {"deadline": 2.5}),
+        ("readahead=4M", {"readahead": 4 << 20}),
+        ("include=a*,include=b*,exclude=c*", {"include": ("a*", "b*"), "exclude": ("c*",)}),
         (ALL_OF_MOUNT_8, {}),
     ],
 )
@@ -39,6 +47,17 @@ def test_an_option_means_the_same_after_o(
 ) -> None:
     assert vdifs("mount", "source", "point", "-o", text) == (0, "", "")
     assert mounted == [MountOptions(source="source", mountpoint="point", **options)]  # type: ignore[arg-type]
+
+
+def test_every_option_of_a_mount_can_be_given(vdifs: Vdifs) -> None:
+    """Except for what the command line has other words for."""
+    of_a_mount = {field.name for field in dataclasses.fields(MountOptions)}
+    given = {param.name for param in mount_command.mount.params} - {"o", "debug"}
+    assert given == of_a_mount
+    after_o = set(mount_command.mount_flags(mount_command.mount))
+    assert after_o == {name.replace("_", "-") for name in of_a_mount - {"source", "mountpoint", "foreground"}} - {
+        "trusted"
+    } | {"trust"}
 
 
 def test_options_of_both_kinds_go_together(vdifs: Vdifs, mounted: list[MountOptions]) -> None:
@@ -59,7 +78,15 @@ def test_options_of_both_kinds_go_together(vdifs: Vdifs, mounted: list[MountOpti
         ("cluster_size", "-o cluster_size: needs a value"),
         ("cluster_size=big", "'big' is no size"),
         ("threads=0", "'--threads'"),
-        ("allow_other=1", "'--allow-other'"),
+        ("allow_other=1", "-o allow_other: takes no value"),
+        ("foreground", "-o foreground: no such mount option"),
+        ("debug", "-o debug: no such mount option"),
+        ("uid=nobody-of-that-name", "'nobody-of-that-name' is no user here"),
+        ("gid=-1", "'-1' is no group here"),
+        ("uid=4294967295", "4294967295 is more than"),
+        ("umask=8", "'8' is no octal number"),
+        ("deadline=soon", "'soon' is not a valid float"),
+        ("readahead=1X", "'1X' is no size"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, said: str, vdifs: Vdifs, mounted: list[MountOptions]) -> None:

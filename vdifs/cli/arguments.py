@@ -1,14 +1,20 @@
 """Types and options that several commands share."""
 
+import grp
+import pwd
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
-__all__ = ["Output", "Size", "live_option", "output_option", "trust_option"]
+__all__ = ["Account", "Octal", "Output", "PathName", "Size", "live_option", "output_option", "trust_option"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"([0-9]+)([kmgt]?)", re.IGNORECASE)
+
+_MAX_ID = (1 << 32) - 2  # -1 is no user, chown(2)
 
 Output = str
 """`human` or `json`."""
@@ -24,6 +30,61 @@ class Size(click.ParamType[int]):
         if match is None:
             self.fail(f"{value!r} is no size such as 65536, 64k or 2M.", param, ctx)
         return int(match[1]) * _UNITS[match[2].lower()]
+
+
+class PathName(click.ParamType[str]):
+    """The name of a file or folder. Any text is one: whoever opens it says what is wrong with it."""
+
+    name = "PATH"
+
+    def __init__(self, kind: Literal["file", "dir"] = "file") -> None:
+        """Have the shell complete names of that kind."""
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        del ctx, param
+        return [CompletionItem(incomplete, type=self.kind)]
+
+
+class Octal(click.ParamType[int]):
+    """Permission bits: `022`."""
+
+    name = "OCTAL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if re.fullmatch("[0-7]{1,9}", str(value)) is None:
+            self.fail(f"{value!r} is no octal number such as 022.", param, ctx)
+        return int(value, 8)
+
+
+class Account(click.ParamType[int]):
+    """A user or a group, by number or by name."""
+
+    def __init__(self, kind: Literal["user", "group"]) -> None:
+        self.kind = kind
+        self.name = kind.upper()
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if re.fullmatch("[0-9]{1,10}", text):
+            number = int(text)
+        else:
+            look_up: Callable[[str], int] = _user if self.kind == "user" else _group
+            try:
+                number = look_up(text)
+            except (KeyError, ValueError):
+                self.fail(f"{value!r} is no {self.kind} here, and no number.", param, ctx)
+        if number > _MAX_ID:
+            self.fail(f"{value} is more than {_MAX_ID}, the highest there is.", param, ctx)
+        return number
+
+
+def _user(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
+
+
+def _group(name: str) -> int:
+    return grp.getgrnam(name).gr_gid
 
 
 output_option = click.option(
@@ -45,6 +106,7 @@ live_option = click.option(
 trust_option = click.option(
     "--trust",
     "trusted",
+    type=PathName("dir"),
     metavar="DIR",
     multiple=True,
     help="Also follow backing files beneath DIR. May be given several times.",

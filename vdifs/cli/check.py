@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Output, live_option, output_option, trust_option
+from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
 from vdifs.cli.text import counted, echo_json, json_name
 from vdifs.errors import FormatError, printable
 from vdifs.source.audit import Problem, Severity, audit
@@ -19,7 +19,7 @@ __all__ = ["check"]
 
 
 @click.command(short_help="List every problem in the chains of a directory.")
-@click.argument("source")
+@click.argument("source", type=PathName())
 @trust_option
 @live_option
 @output_option

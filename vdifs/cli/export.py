@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 import vdifs
-from vdifs.cli.arguments import Size, live_option, trust_option
+from vdifs.cli.arguments import PathName, Size, live_option, trust_option
 from vdifs.cli.progress import progress_reports
 from vdifs.errors import UsageError, printable
 from vdifs.qcow2.header import Header
@@ -23,9 +23,14 @@ _HEAD = 4096  # more than a header, its extensions and a backing file name of 10
 
 
 @click.command(short_help="Write a full image, a delta or raw contents to a file or pipe.")
-@click.argument("image")
-@click.argument("output")
-@click.option("--base", metavar="B", help="Write only what IMAGE holds that B, an ancestor or IMAGE itself, does not.")
+@click.argument("image", type=PathName())
+@click.argument("output", type=PathName())
+@click.option(
+    "--base",
+    type=PathName(),
+    metavar="B",
+    help="Write only what IMAGE holds that B, an ancestor or IMAGE itself, does not.",
+)
 @click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--backing-name", metavar="NAME", help="What a delta calls its base; by default the base's file name.")
@@ -64,6 +69,7 @@ def export(
     name = ImageName.parse(image)
     with (
         _signals_like_ctrl_c(),
+        progress_reports(progress) as report,
         vdifs.open(
             name.path,
             base=base,
@@ -78,8 +84,7 @@ def export(
     ):
         if output != "-" and base is not None:
             _refuse_own_backing(output, opened)
-        with progress_reports(progress) as report:
-            export_image(opened, output, overwrite=force, progress=report)
+        export_image(opened, output, overwrite=force, progress=report)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["LazyGroup", "Place"]
 
@@ -37,6 +38,15 @@ class LazyGroup(click.Group):
         if not any(param.name == "debug" for param in command.params):
             command.params.append(_debug_option())
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands, and the options, that begin with `incomplete`."""
+        commands = [
+            CompletionItem(name, help=place.summary)
+            for name, place in self.places.items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

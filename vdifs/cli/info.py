@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Output, output_option, trust_option
+from vdifs.cli.arguments import Output, PathName, output_option, trust_option
 from vdifs.cli.extras_text import bitmap_fields, bitmaps_json, snapshot_fields, snapshots_json
 from vdifs.cli.header_text import header_fields, header_json, qemu_format_specific
 from vdifs.cli.text import echo_fields, echo_json, json_name, size_text, size_with_bytes
@@ -73,7 +73,7 @@ class Described:
 
 
 @click.command(short_help="Show the header of an image and what it means.")
-@click.argument("image")
+@click.argument("image", type=PathName())
 @click.option("--backing-chain", is_flag=True, help="Also describe every backing file, top first.")
 @trust_option
 @output_option

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Output, live_option, output_option, trust_option
+from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
 from vdifs.cli.image_list import ListedImage, roots_and_overlays, survey
 from vdifs.cli.text import echo_json, json_name, size_text
 from vdifs.errors import printable
@@ -18,7 +18,7 @@ _WIDTH = 1 << 14  # rich cuts lines off at the width it is told; a terminal wrap
 
 
 @click.command("list", short_help="Show the chains of a directory as a tree.")
-@click.argument("source")
+@click.argument("source", type=PathName())
 @trust_option
 @live_option
 @output_option

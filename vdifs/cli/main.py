@@ -17,7 +17,7 @@ import vdifs
 from vdifs.cli.group import LazyGroup, Place
 from vdifs.errors import VdifsError, printable
 
-__all__ = ["main"]
+__all__ = ["cli", "main", "run"]
 
 # One thread is enough for what numpy does here, and it starts in a third of the time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -31,11 +31,22 @@ COMMANDS = {
     "measure": Place("vdifs.cli.measure", "measure", "Show the exact size of a synthetic file."),
     "check": Place("vdifs.cli.check", "check", "List every problem in the chains of a directory."),
     "export": Place("vdifs.cli.export", "export", "Write a full image, a delta or raw contents to a file or pipe."),
+    "status": Place("vdifs.cli.status_command", "status", "Show what a running mount serves."),
+    "completion": Place("vdifs.cli.completion", "completion", "Print what completes command lines in a shell."),
+    "help": Place("vdifs.cli.help_command", "show_help", "Show the help of a command, or all of it as a man page."),
 }
+_EXIT_STATUS = (
+    "Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one line on standard error: the file, what is wrong, "
+    "what to do."
+)
 
 
 @click.command(
-    cls=LazyGroup, places=COMMANDS, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup,
+    places=COMMANDS,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EXIT_STATUS,
 )
 @click.version_option(vdifs.__version__, prog_name="vdifs", message="%(prog)s %(version)s")
 @click.pass_context
@@ -47,10 +58,15 @@ def cli(ctx: click.Context) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line in `args`, by default that of the process, and return the exit status."""
+    return run(cli, args, "vdifs")
+
+
+def run(command: click.Command, args: Sequence[str] | None, name: str) -> int:
+    """Run `command`, which its user called `name`, and return the exit status. Nothing is raised."""
     logging.getLogger("vdifs").setLevel(logging.WARNING)
     _show_any_name()
     try:
-        status = cli.main(args, prog_name="vdifs", standalone_mode=False)
+        status = command.main(args, prog_name=name, standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary
         if logging.getLogger("vdifs").isEnabledFor(logging.DEBUG):
             traceback.print_exception(error)

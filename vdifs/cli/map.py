@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Output, live_option, output_option, trust_option
+from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
 from vdifs.cli.text import json_name
 from vdifs.source.chain import Chain
 from vdifs.source.map import MapRun, map_runs
@@ -17,8 +17,10 @@ __all__ = ["show_map"]
 
 
 @click.command("map", short_help="Show which part of the disk comes from which file.")
-@click.argument("image")
-@click.option("--base", metavar="B", help="Show only what the layers above B, an ancestor or IMAGE itself, hold.")
+@click.argument("image", type=PathName())
+@click.option(
+    "--base", type=PathName(), metavar="B", help="Show only what the layers above B, an ancestor or IMAGE itself, hold."
+)
 @trust_option
 @live_option
 @output_option

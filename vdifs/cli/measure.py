@@ -5,7 +5,7 @@ from typing import Literal
 import click
 
 import vdifs
-from vdifs.cli.arguments import Output, Size, live_option, output_option, trust_option
+from vdifs.cli.arguments import Output, PathName, Size, live_option, output_option, trust_option
 from vdifs.cli.text import echo_fields, echo_json, size_with_bytes
 from vdifs.source.naming import ImageName
 from vdifs.source.policy import Live
@@ -14,8 +14,8 @@ __all__ = ["measure"]
 
 
 @click.command(short_help="Show the exact size of a synthetic file.")
-@click.argument("image")
-@click.option("--base", metavar="B", help="Measure the delta against B, an ancestor or IMAGE itself.")
+@click.argument("image", type=PathName())
+@click.option("--base", type=PathName(), metavar="B", help="Measure the delta against B, an ancestor or IMAGE itself.")
 @click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--extended-l2", is_flag=True, help="Measure a file with extended L2 entries.")

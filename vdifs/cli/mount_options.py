@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 import click
 
-__all__ = ["as_arguments"]
+__all__ = ["as_arguments", "known_alone"]
 
 _IGNORED = (
     "rw", "ro", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "auto", "noauto", "user", "nouser", "users",
@@ -20,13 +20,28 @@ def as_arguments(texts: Iterable[str], flags: Mapping[str, bool]) -> Iterator[st
 
     Raises UsageError for an unknown name and for a missing value.
     """
-    for option in (each for text in texts for each in re.split(r"(?<!\\),", text)):
+    for option in _options_in(texts):
         name, equals, value = option.partition("=")
         long_name = name.replace("_", "-")
-        if not option or any(fnmatchcase(name, pattern) for pattern in _IGNORED):
+        if _is_ignored(name):
             continue
         if long_name not in flags:
             raise click.UsageError(f"-o {name}: no such mount option")
         if not equals and not flags[long_name]:
             raise click.UsageError(f"-o {name}: needs a value, as in {name}=VALUE")
+        if equals and flags[long_name]:
+            raise click.UsageError(f"-o {name}: takes no value, so leave out ={value}")
         yield f"--{long_name}{equals}" + value.replace("\\,", ",")
+
+
+def known_alone(texts: Iterable[str], flags: Mapping[str, bool]) -> list[str]:
+    """Return the options in `texts`, one each, without those that are unknown: what `mount -s` asks for."""
+    return [option for option in _options_in(texts) if option.partition("=")[0].replace("_", "-") in flags]
+
+
+def _options_in(texts: Iterable[str]) -> Iterator[str]:
+    return (option for text in texts for option in re.split(r"(?<!\\),", text) if option)
+
+
+def _is_ignored(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in _IGNORED)

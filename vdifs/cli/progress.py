@@ -1,35 +1,77 @@
-"""How far a long command has come, on standard error: a bar, JSON lines, or nothing. rich is loaded for a bar only."""
+"""How far a long command has come, on standard error: a bar, JSON lines, or nothing. rich is loaded for a bar only.
+
+SIGUSR1 prints a line at any time, as it does with qemu-img.
+"""
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 import click
 
 __all__ = ["Report", "progress_reports"]
 
-Report = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all, now and then."""
-
 _SECONDS_BETWEEN_LINES = 0.5
+_STANDARD_ERROR = 2
+
+Kind = Literal["auto", "bar", "json", "none"]
+
+
+class Report(Protocol):
+    """Called with the bytes done and the bytes in all, now and then."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take note."""
 
 
 @contextmanager
-def progress_reports(kind: Literal["auto", "bar", "json", "none"]) -> Iterator[Report | None]:
-    """Give the function that shows progress, None where nobody wants to see it."""
+def progress_reports(kind: Kind) -> Iterator[Report]:
+    """Give the function that shows progress, from opening on; what is shown begins with its first call."""
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() else "none"
     match kind:
         case "bar":
-            with _bar() as report:
+            with _bar() as bar, _told_on_signal(bar.show, bar.say) as report:
                 yield report
         case "json":
-            yield _JsonLines()
+            with _told_on_signal(_JsonLines()) as report:
+                yield report
         case _:
-            yield None
+            with _told_on_signal(_nothing) as report:
+                yield report
+
+
+@contextmanager
+def _told_on_signal(shown: Report, say: Callable[[str], None] | None = None) -> Iterator[Report]:
+    """Pass every report on to `shown`; on SIGUSR1, say the last one."""
+    percent = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal percent
+        percent = 100 * done / total if total else 100.0
+        shown(done, total)
+
+    def tell(*_: object) -> None:
+        line = f"    ({percent:3.2f}/100%)"
+        if say is not None:
+            say(line)
+        else:
+            os.write(_STANDARD_ERROR, f"{line}\n".encode())  # the buffered way may be what the signal interrupts
+
+    before = signal.signal(signal.SIGUSR1, tell)
+    try:
+        yield report
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _nothing(done: int, total: int) -> None:
+    del done, total
 
 
 class _JsonLines:
@@ -45,12 +87,28 @@ class _JsonLines:
             click.echo(json.dumps({"done": done, "total": total}), err=True)
 
 
-@contextmanager
-def _bar() -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+class _Bar:
+    """A bar of rich; until the first report, while images are opened, one that only moves."""
 
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("")
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self.progress.add_task("", total=None)
+
+    def show(self, done: int, total: int) -> None:
+        """Draw it."""
+        self.progress.update(self._task, completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Write a line above it."""
+        self.progress.console.print(line, highlight=False)
+
+
+@contextmanager
+def _bar() -> Iterator[_Bar]:
+    bar = _Bar()
+    with bar.progress:
+        yield bar

@@ -1,16 +1,29 @@
 """How values are written: sizes for people, names for JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from vdifs.errors import printable
 
-__all__ = ["counted", "echo_fields", "echo_json", "json_name", "size_text", "size_with_bytes"]
+__all__ = [
+    "age_text",
+    "counted",
+    "echo_field_list",
+    "echo_fields",
+    "echo_json",
+    "json_name",
+    "size_text",
+    "size_with_bytes",
+]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_DAY = 86400
+_AGES = (
+    (365 * _DAY, "year"), (30 * _DAY, "month"), (7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"),
+)  # fmt: skip
 
 
 def size_text(size: int) -> str:
@@ -26,6 +39,14 @@ def size_text(size: int) -> str:
 def size_with_bytes(size: int) -> str:
     """Return a size in both forms."""
     return f"{size_text(size)} ({size} bytes)"
+
+
+def age_text(seconds: float) -> str:
+    """Return how long ago something was, in the largest unit of which there are two, or in seconds."""
+    for length, unit in _AGES:
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}s"
+    return counted(max(0, int(seconds)), "second", "seconds")
 
 
 def counted(count: int, one: str, many: str) -> str:
@@ -49,5 +70,10 @@ def echo_json(value: Mapping[str, Any] | list[Any]) -> None:
 
 def echo_fields(fields: Mapping[str, object]) -> None:
     """Write a line `name: value` for each field."""
-    for name, value in fields.items():
+    echo_field_list(fields.items())
+
+
+def echo_field_list(fields: Iterable[tuple[str, object]]) -> None:
+    """Write a line `name: value` for each field; a name may come more than once."""
+    for name, value in fields:
         click.echo(f"{name}: {printable(str(value))}")
