@@ -1,0 +1,98 @@
+"""mount(8), fstab and the helper that it runs: `mount.fuse.vdifs` as if it were linked into /sbin.
+
+Each test has a mount namespace of its own, in which a folder with that helper alone lies over /sbin.
+"""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import cannot_be_tried, require_tool
+from tests.mount.mounting import ROOT, Mounts, eventually, is_running
+
+HELPER = f"#!{sys.executable}\nimport sys\nfrom vdifs.cli.mount_helper import main\nsys.exit(main())\n"
+INSIDE = """
+set -u
+mount --bind "$1" "$(realpath /sbin)"
+shift
+cd "$1"
+shift
+eval "$1"
+"""
+
+
+@pytest.fixture
+def folder(mounts: Mounts, source: Path, root_only: None) -> Path:
+    """A folder with `src`, an empty `mnt`, and what lies over /sbin."""
+    require_tool("unshare")
+    (mounts.scratch / "mnt").mkdir()
+    (mounts.scratch / "sbin").mkdir()
+    for name in ("mount.fuse.vdifs", "mount.vdifs"):
+        helper = mounts.scratch / "sbin" / name
+        helper.write_text(HELPER)
+        helper.chmod(0o755)
+    return mounts.scratch
+
+
+def inside(folder: Path, script: str) -> "subprocess.CompletedProcess[str]":
+    """Run a shell script where /sbin holds the helper; what it mounts nobody else sees."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        cannot_be_tried("no mount namespace can be made here")
+    words = ["unshare", "-m", "--propagation", "private", "bash", "-c", INSIDE, "bash", f"{folder}/sbin", f"{folder}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([*words, script], capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_the_package_installs_the_helpers_by_the_names_that_mount8_looks_for() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["mount.fuse.vdifs"] == scripts["mount.vdifs"] == "vdifs.cli.mount_helper:main"
+
+
+@pytest.mark.parametrize("kind", ["fuse.vdifs", "vdifs"])
+def test_mount_t_and_umount(kind: str, folder: Path) -> None:
+    script = f"mount -t {kind} src mnt -o pid-file=pid,cluster_size=4k && ls mnt/full && cat pid && umount mnt"
+    done = inside(folder, script)
+    assert (done.returncode, done.stderr) == (0, "")
+    *names, pid = done.stdout.split()
+    assert names == ["base.qcow2", "monday.qcow2", "tuesday.qcow2"]
+    eventually(lambda: not is_running(int(pid)))
+    eventually(lambda: not (folder / "pid").exists())
+
+
+def test_a_line_of_fstab(folder: Path) -> None:
+    options = "allow_other,umask=022,nofail,noatime,x-systemd.automount,_netdev,user"
+    (folder / "fstab").write_text(f"{folder}/src {folder}/mnt fuse.vdifs {options} 0 0\n")
+    done = inside(folder, f"mount -T fstab {folder}/mnt && findmnt -n -o FSTYPE,SOURCE mnt && umount mnt")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["fuse.vdifs", f"{folder}/src"], "")
+
+
+def test_an_unknown_option_is_refused_unless_mount_shall_be_sloppy(folder: Path) -> None:
+    done = inside(folder, "mount -t fuse.vdifs src mnt -o frob=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "vdifs: mount: -o frob: no such mount option: see 'vdifs mount --help'\n"
+    done = inside(folder, "mount -s -t fuse.vdifs src mnt -o frob=1,threads=2 && ls mnt && umount mnt")
+    assert (done.returncode, done.stdout.split()) == (0, ["delta", "full", "raw"])
+
+
+def test_a_failure_is_the_one_line_of_vdifs(folder: Path) -> None:
+    done = inside(folder, "mount -t fuse.vdifs gone mnt")
+    assert done.returncode == 1
+    assert done.stderr == f"vdifs: {folder}/gone: No such file or directory: name an existing directory or image\n"
+
+
+def test_a_fake_mount_checks_the_options_and_a_verbose_one_says_so(folder: Path) -> None:
+    done = inside(folder, "mount -f -t fuse.vdifs src mnt && ! mountpoint -q mnt")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert inside(folder, "mount -f -t fuse.vdifs src mnt -o cluster_size=3").returncode == 2
+    done = inside(folder, "/sbin/mount.vdifs src mnt -n -v -t vdifs && umount mnt")
+    assert (done.returncode, done.stdout) == (0, "vdifs: src mounted on mnt\n")
+
+
+def test_another_namespace_is_refused(folder: Path) -> None:
+    done = inside(folder, "/sbin/mount.vdifs src mnt -N 1")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nsenter" in done.stderr
