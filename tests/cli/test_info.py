@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Vdifs, run_process
+from tests.features.proofs import prove_info
 from tests.qemu import oracle, surgery
+from tests.rules.images import make
 
 GIB = 1 << 30
 VARIANTS: list[dict[str, object]] = [
@@ -170,6 +172,52 @@ def test_what_its_user_should_know_is_a_warning(vdifs: Vdifs, tmp_path: Path) ->
     assert "format" in fields["warning 2"]
     assert fields["backing file format"] == "not stated"
     assert info_json(vdifs, image)["dirty-flag"] is True
+
+
+PROTOCOLS = ["nbd://h/x", "http://h/x", "a:b", ":x", "fat:/etc", "file:base.qcow2", 'json:{"driver":"null-co"}']
+
+
+@pytest.mark.parametrize("name", [*PROTOCOLS, "./a:b", "sub/a:b", "/a:b", "../up"])
+def test_the_name_of_a_protocol_is_not_joined_to_the_folder(
+    name: str, vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    oracle.qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "raw", "images/a.qcow2", "1M")
+    given = info_json(vdifs, "images/a.qcow2")
+    assert missing_or_different(oracle.info(Path("images/a.qcow2")), given) == {}
+    assert (given["full-backing-filename"] == name) is (name in (*PROTOCOLS, "/a:b"))
+
+
+def test_an_image_that_is_marked_corrupt_is_described_as_such(vdifs: Vdifs, tmp_path: Path) -> None:
+    image = make(tmp_path / "a.qcow2", 1 << 20, "write -P 1 0 64k")
+    oracle.qemu_img("snapshot", "-c", "one", image.path)
+    oracle.qemu_img("bitmap", "--add", image.path, "b")
+    image.set(incompatible_features=2)
+    prove_info(image.path)
+    given = info_json(vdifs, image.path)
+    assert given["format-specific"]["data"]["corrupt"] is True
+    assert given["warnings"] == ["marked corrupt: not served; repair it with 'qemu-img check -r all' first"]
+    assert human_fields(vdifs, image.path)["incompatible features"] == "0x2 (corrupt)"
+    for command in ("map", "measure"):
+        assert vdifs(command, image.path).status == 1
+
+
+@pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 1])
+def test_the_size_of_a_vm_state_is_the_number_that_qemu_prints(size: int, tmp_path: Path) -> None:
+    image = make(tmp_path / "a.qcow2", 1 << 20)
+    oracle.qemu_img("snapshot", "-c", "one", image.path)
+    image.write(image.get("snapshots_offset") + 40, struct.pack(">Q", size))
+    prove_info(image.path)
+
+
+def test_a_snapshot_whose_name_is_no_utf_8_has_a_label_in_hex(vdifs: Vdifs, tmp_path: Path) -> None:
+    image = make(tmp_path / "a.qcow2", 1 << 20)
+    oracle.qemu_img("snapshot", "-c", os.fsdecode(b"b\xff"), image.path)
+    (told,) = info_json(vdifs, image.path)["snapshots"]
+    assert {key: told[key] for key in ("name", "name_hex", "label", "label_hex")} == {
+        "name": "b\ufffd", "name_hex": "62ff", "label": "b\ufffd", "label_hex": "62ff"
+    }  # fmt: skip
 
 
 def test_a_snapshot_has_the_size_and_the_chain_it_had(vdifs: Vdifs, tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ def snapshots_json(snapshots: Sequence[Snapshot]) -> list[dict[str, Any]]:
         value: dict[str, Any] = {
             **json_name("name", s.name),
             **json_name("id", s.id),
-            "vm-state-size": s.vm_state_size,
+            "vm-state-size": _as_signed(s.vm_state_size),
             "date-sec": s.date_sec,
             "date-nsec": s.date_nsec,
             "vm-clock-sec": s.vm_clock_nsec // _SECOND,
             "vm-clock-nsec": s.vm_clock_nsec % _SECOND,
-            "label": json_name("label", label)["label"],
+            **json_name("label", label),
         }
         if s.icount is not None and s.icount != _NO_ICOUNT:
             value["icount"] = s.icount
@@ -57,6 +57,11 @@ def bitmap_fields(bitmaps: Sequence[Bitmap]) -> dict[str, object]:
 def bitmaps_json(bitmaps: Sequence[Bitmap]) -> list[dict[str, Any]]:
     """Return the list `bitmaps` of the format-specific data of `qemu-img info --output=json`."""
     return [{"flags": _flags(b), **json_name("name", b.name), "granularity": b.granularity} for b in bitmaps]
+
+
+def _as_signed(value: int) -> int:
+    """Return an unsigned 64-bit number as QEMU's JSON has it."""
+    return value - (value >> 63 << 64)
 
 
 def _flags(bitmap: Bitmap) -> list[str]:

@@ -113,7 +113,7 @@ def qemu_format_specific(header: Header) -> dict[str, Any]:
         "compression-type": compression,
         "lazy-refcounts": bool(h.compatible_features & Compatible.LAZY_REFCOUNTS),
         "refcount-bits": h.refcount_bits,
-        "corrupt": bool(h.incompatible_features & Incompatible.CORRUPT),
+        "corrupt": h.corrupt,
         "extended-l2": h.extended_l2,
     }
     if h.data_file is not None:

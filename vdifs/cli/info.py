@@ -53,16 +53,21 @@ class Described:
 
     @property
     def full_backing_name(self) -> str | None:
-        """The backing file's name as seen from the working directory, if this one's is."""
+        """The backing file's name as seen from the working directory, if this one's is; a protocol's as it stands."""
         if self.header is None or self.header.backing_file is None:
             return None
-        return os.path.join(os.path.dirname(self.name), self.header.backing_file)
+        name = self.header.backing_file
+        if ":" in name.split("/", 1)[0]:  # path_has_protocol in QEMU
+            return name
+        return os.path.join(os.path.dirname(self.name), name)
 
     @property
     def warnings(self) -> list[str]:
         """What its user should know."""
         found = []
         if self.header is not None:
+            if self.header.corrupt:
+                found.append("marked corrupt: not served; repair it with 'qemu-img check -r all' first")
             if self.header.incompatible_features & Incompatible.DIRTY:
                 found.append("marked dirty: not closed properly; its refcounts may be wrong, its data are served")
             if self.header.backing_file is not None and self.header.backing_format is None:
@@ -113,7 +118,7 @@ def _chain(policy: Policy, described: Described) -> Iterator[Described]:
 def _describe(policy: Policy, path: str, name: str, stated: str | None, snapshot: str | None = None) -> Described:
     file = policy.open(path)
     try:
-        header = None if stated == "raw" else read_header(file)
+        header = None if stated == "raw" else read_header(file, corrupt_too=True)
         if header is None and stated != "raw" and (stated is not None or not path.endswith(RAW_SUFFIXES)):
             raise FormatError(f"{file.name}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
         status = file.status

@@ -107,11 +107,11 @@ class Header:
     backing_file: str | None = None
 
     @classmethod
-    def parse(cls, head: bytes) -> "Header":
+    def parse(cls, head: bytes, *, corrupt_too: bool = False) -> "Header":
         """Return the header in `head`, the file's first cluster (its first 2 MiB will do, or the whole shorter file).
 
-        Follows qcow2_do_open. Raises FormatError where a rule is broken, UnsupportedError for encryption and for
-        incompatible features that are not known.
+        Follows qcow2_do_open. Raises FormatError where a rule is broken, and for an image that is marked corrupt unless
+        corrupt_too, UnsupportedError for encryption and for incompatible features that are not known.
         """
         h = _parse_fields(head)
         _check_encryption(h)
@@ -120,6 +120,8 @@ class Header:
         end = h.backing_file_offset or h.cluster_size
         extensions = parse_extensions(head[h.header_length : end], h.header_length)
         _check_features(h, extensions)
+        if h.corrupt and not corrupt_too:
+            raise FormatError("the image is marked corrupt: repair it with 'qemu-img check -r all' first")
         return _with_names(h, extensions, head)
 
     def pack(self) -> bytes:
@@ -168,6 +170,11 @@ class Header:
     def refcount_bits(self) -> int:
         """Bits in a refcount."""
         return 1 << self.refcount_order
+
+    @property
+    def corrupt(self) -> bool:
+        """Tell whether QEMU found damage and marked the image."""
+        return bool(self.incompatible_features & Incompatible.CORRUPT)
 
     @property
     def extended_l2(self) -> bool:
@@ -283,8 +290,6 @@ def _check_features(h: Header, extensions: tuple[Extension, ...]) -> None:
         names = {n.bit: n.name for n in feature_names(extensions) if n.kind == 0}
         listed = [printable(names.get(b, "")) or f"bit {b}" for b in range(64) if unknown >> b & 1]
         raise UnsupportedError(f"unknown incompatible feature: {', '.join(listed)}; a newer program wrote this image")
-    if h.incompatible_features & Incompatible.CORRUPT:
-        raise FormatError("the image is marked corrupt: repair it with 'qemu-img check -r all' first")
     if h.extended_l2 and h.cluster_bits < 14:
         raise FormatError(f"cluster_bits is {h.cluster_bits}, but extended L2 entries need at least 14")
     if bool(h.incompatible_features & Incompatible.COMPRESSION_TYPE) != (h.compression_type != 0):

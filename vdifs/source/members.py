@@ -93,10 +93,10 @@ def open_members(
         path, stated = policy.resolve(path, header.backing_file), header.backing_format
 
 
-def read_header(file: HostFile) -> Header | None:
+def read_header(file: HostFile, *, corrupt_too: bool = False) -> Header | None:
     """Return the header of `file`, None if it does not start with the qcow2 magic.
 
-    Raises FormatError, UnsupportedError, with the file's name in front.
+    Raises what Header.parse does, with the file's name in front.
     """
     head = file.read_at(0, min(_HEAD, file.size))
     if head[:4] != MAGIC:
@@ -105,7 +105,7 @@ def read_header(file: HostFile) -> Header | None:
         bits = int.from_bytes(head[20:24], "big")
         if len(head) == _HEAD and 12 < bits <= MAX_CLUSTER_BITS and _reaches_beyond(head):
             head = file.read_at(0, min(1 << bits, file.size))
-        return Header.parse(head)
+        return Header.parse(head, corrupt_too=corrupt_too)
     except FormatError as error:
         raise type(error)(f"{file.name}: {error}") from error
 
