@@ -6,6 +6,7 @@ Two boundaries turn these into something else: the FUSE operations (errno) and t
 
 import errno as _errno
 import os
+from typing import Self
 
 __all__ = [
     "ChainError",
@@ -30,6 +31,8 @@ def printable(name: str | bytes) -> str:
     forge a second log line.
     """
     text = os.fsdecode(name)
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -48,6 +51,14 @@ class VdifsError(Exception):
         super().__init__(message)
         if errno is not None:
             self.errno = errno
+
+    def bare(self) -> Self:
+        """Return the same error without the frames it came through, to be kept, or to be raised once more.
+
+        An error that is raised again and again would else remember each time, with all that those frames hold.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class FormatError(VdifsError):

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -421,3 +422,25 @@ def test_a_file_below_a_folder_called_like_the_trust_prefix_is_not_served_for_an
         write_blank(folder / "image.qcow2")
     with scanned(source, trusted=(private,)) as catalog:
         assert catalog.entries == {}
+
+
+def test_a_problem_that_becomes_another_is_a_change(source: Path) -> None:
+    """Of a file that is as it was: what is wrong lies in where its name leads."""
+    write_blank(source / "top.qcow2", "vms/../base.qcow2", "qcow2")
+    (source / "vms").rename(source / "folder")
+    with scanned(source) as catalog:
+        assert "'..' follows what is no folder" in str(catalog.entries["top.qcow2"].problem)
+        (source / "folder").rename(source / "vms")
+        assert catalog.scan()
+        assert catalog.entries["top.qcow2"].problem is None
+
+
+def test_bad_bytes_are_not_read_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_blank(source / "bad.qcow2", cluster_bits=8)
+    with scanned(source) as catalog:
+        time.sleep(0.03)
+        catalog.scan()  # a file that was just written is read twice
+        read: list[str] = []
+        monkeypatch.setattr("vdifs.source.catalog.sniff", lambda _, found, **__: read.append(found.path))
+        assert not catalog.scan()
+        assert read == []

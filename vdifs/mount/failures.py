@@ -27,7 +27,7 @@ class Failures:
 
     def add(self, inode: int, file: ImageFile, error: VdifsError) -> None:
         """Remember that opening `file` failed."""
-        self._failures[inode] = _Failure(file, error)
+        self._failures[inode] = _Failure(file, error.bare())
 
     def remove(self, inode: int) -> None:
         """Forget about it: it could be opened."""

@@ -125,7 +125,7 @@ class Files:
 
     async def _read(self, slot: Slot, offset: int, length: int) -> memoryview:
         if slot.stale is not None:
-            raise slot.stale
+            raise slot.stale.bare()
         if slot.prompt:
             try:
                 return slot.image.view_at(offset, length, wait=False)
@@ -136,7 +136,7 @@ class Files:
     async def _check(self, slot: Slot) -> None:
         """Raise SourceChangedError, and see to what follows from it, if the sources of an open image have changed."""
         if slot.stale is not None:
-            raise slot.stale
+            raise slot.stale.bare()
         try:
             if slot.prompt:
                 slot.image.check_unchanged()

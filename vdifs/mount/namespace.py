@@ -109,7 +109,7 @@ class Namespace:
         await self.scanner.fresh()
         file, source = self._current(inode)
         if source.problem is not None:
-            raise source.problem
+            raise source.problem.bare()
         try:
             slot = await self._images.acquire(inode, file, source)
         except SourceChangedError as error:

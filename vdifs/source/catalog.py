@@ -53,6 +53,18 @@ class _State:
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
     problems: tuple[VdifsError, ...] = ()
 
+    def differs_from(self, other: "_State") -> bool:
+        """Tell whether anything that somebody may ask for is another."""
+        return (
+            self.entries != other.entries
+            or self.above != other.above
+            or self.missing.keys() != other.missing.keys()
+            or self._told() != other._told()
+        )
+
+    def _told(self) -> dict[str, str]:
+        return {path: str(entry.problem) for path, entry in self.entries.items() if entry.problem is not None}
+
 
 class Catalog:
     """The images of a source: a directory, or a single image. A scan may run in one thread while others ask."""
@@ -108,22 +120,25 @@ class Catalog:
         old = self._state
         files: dict[str, tuple[Found, tuple[Entry, ...]]] = {}
         young: set[str] = set()
-        for found in self._find():
+        everything = {found.path: found for found in self._find()}
+        for found in everything.values():
             known = old.files.get(found.path)
             if known is None or known[0] != found or found.path in old.young or not self._has_same_links(known[1]):
                 if found.fingerprint.youth_ns(time.time_ns()):
                     young.add(found.path)
-                known = found, sniff(self.policy, found)
-            files[found.path] = known
+                known = found, sniff(self.policy, found, known=everything)
+            files[known[0].path] = known  # the same string in every scan: there may be very many
         active = {path: entries[0] for path, (_, entries) in files.items() if entries}
         missing = self._add_ancestors(active)
         entries, problems = self._with_snapshots(active, files)
         entries = with_writers(self.policy, self._locks, entries, old.entries)
         above = {folder: _above(folder) for folder in self._folders_of(entries)}
         new = _State(files, entries, frozenset(young), above, missing, problems)
-        changed = new.entries != old.entries or new.above != old.above or missing.keys() != old.missing.keys()
-        self._state = new if changed else replace(old, files=files, young=new.young)
-        return changed
+        if new.differs_from(old):
+            self._state = new
+            return True
+        self._state = replace(old, files=files, young=new.young)
+        return False
 
     def chain(self, path: str) -> tuple[Entry, ...]:
         """Return the entries of the chain of PATH, top first.
@@ -139,7 +154,7 @@ class Catalog:
         seen: set[tuple[int, int]] = set()
         while True:
             if entry.problem:
-                raise entry.problem
+                raise entry.problem.bare()
             if entry.fingerprint[:2] in seen or len(members) == MAX_DEPTH:
                 where = printable(self.policy.display(entry.path))
                 what = "the chain above it is too long" if len(members) == MAX_DEPTH else "it is in its own chain"
@@ -214,7 +229,7 @@ class Catalog:
                 found = find(self.policy, path)
                 sniffed = sniff(self.policy, found, stated=overlay.backing_format)
             except VdifsError as error:
-                missing[path] = error
+                missing[path] = error.bare()
                 continue
             if not sniffed:
                 where = printable(self.policy.display(path))

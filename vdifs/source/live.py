@@ -23,7 +23,7 @@ def with_writers(
     if not inodes:
         return entries
     asked: dict[str, InUseError | None] = {}
-    found = dict(entries)
+    found: dict[str, Entry] = {}
     for path, entry in entries.items():
         files = [entry.file_path] if entry.fingerprint.ino in inodes else []
         if entry.data is not None and entry.data.fingerprint.ino in inodes:
@@ -34,7 +34,7 @@ def with_writers(
         problem = next((error for file in files if (error := asked[file]) is not None), None)
         if problem is not None:
             found[path] = _as_before(replace(entry, live=True, problem=problem), before.get(path))
-    return found
+    return {**entries, **found} if found else entries
 
 
 def _as_before(entry: Entry, old: Entry | None) -> Entry:
@@ -52,7 +52,7 @@ def _writer_of(policy: Policy, path: str) -> InUseError | None:
     try:
         file.check_no_writer()
     except InUseError as error:
-        return error
+        return error.bare()
     except VdifsError:
         return None
     finally:

@@ -1,8 +1,9 @@
 """From a file to the images in it: itself, if it is one, and its internal snapshots."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from vdifs.errors import VdifsError
+from vdifs.errors import FormatError, VdifsError
 from vdifs.qcow2.geometry import SECTOR, round_down
 from vdifs.qcow2.header import Header, Incompatible
 from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
@@ -12,6 +13,8 @@ from vdifs.source.members import RAW_SUFFIXES, read_header, read_snapshots
 from vdifs.source.ownership import check_owner, folders_below_root
 from vdifs.source.policy import Policy
 from vdifs.source.walk import Found
+
+_USUAL_FORMATS: dict[str | None, str] = {name: name for name in ("qcow2", "raw")}  # one string for all images
 
 __all__ = ["find", "has_same_links", "sniff"]
 
@@ -27,40 +30,43 @@ def find(policy: Policy, path: str) -> Found:
 
 
 def has_same_links(policy: Policy, entry: Entry) -> bool:
-    """Tell whether the files that an image names are as they were; one with a problem is worth another look."""
+    """Tell whether the files that an image names are as they were; a problem of its own bytes is, too."""
     if entry.data is None:
-        return entry.problem is None
+        return entry.problem is None or isinstance(entry.problem, FormatError)
     try:
         return find(policy, entry.data.path) == entry.data
     except VdifsError:
         return False
 
 
-def sniff(policy: Policy, found: Found, *, stated: str | None = None) -> tuple[Entry, ...]:
+def sniff(
+    policy: Policy, found: Found, *, stated: str | None = None, known: Mapping[str, Found] | None = None
+) -> tuple[Entry, ...]:
     """Return the entries of a file, the active state first, none if it is no image.
 
-    stated: the format that an overlay states for it.
+    stated: the format that an overlay states for it. known: files whose PATH need not be kept once more.
     """
     entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
     try:
         file = policy.open(found.path)
     except VdifsError as error:
-        return (replace(entry, problem=error),) if _is_candidate(found.path) else ()
+        return (replace(entry, problem=error.bare()),) if _is_candidate(found.path) else ()
     try:
         header = read_header(file)
         if header is None:
             return (as_raw(entry),) if stated == "raw" or found.path.endswith(RAW_SUFFIXES) else ()
         snapshots = read_snapshots(file, header)
-        entry = _with_links(policy, replace(entry, virtual_size=header.virtual_size, hidden=header.hidden), header)
+        entry = replace(entry, virtual_size=header.virtual_size, hidden=header.hidden)
+        entry = _with_links(policy, entry, header, known or {})
     except VdifsError as error:
-        return (replace(entry, problem=error),)
+        return (replace(entry, problem=error.bare()),)
     finally:
         file.close()
     labels = snapshot_labels(snapshots)
     return entry, *(_snapshot_entry(entry, s, label) for s, label in zip(snapshots, labels, strict=True))
 
 
-def _with_links(policy: Policy, entry: Entry, header: Header) -> Entry:
+def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str, Found]) -> Entry:
     """Return the entry with the files that its header names."""
     if header.incompatible_features & Incompatible.DATA_FILE and header.data_file:
         data = find(policy, policy.resolve(entry.path, header.data_file))
@@ -69,8 +75,9 @@ def _with_links(policy: Policy, entry: Entry, header: Header) -> Entry:
         entry = replace(entry, data=data)
     if header.backing_file is None:
         return entry
-    resolved = policy.resolve(entry.path, header.backing_file)
-    return replace(entry, backing_path=resolved, backing_format=header.backing_format)
+    path, stated = policy.resolve(entry.path, header.backing_file), header.backing_format
+    backing_path = known[path].path if path in known else path
+    return replace(entry, backing_path=backing_path, backing_format=_USUAL_FORMATS.get(stated, stated))
 
 
 def _is_candidate(path: str) -> bool:

@@ -72,7 +72,7 @@ def walk(root: str, wanted: Filter, skip: Collection[str]) -> Iterator[Found]:
                     st = entry.stat(follow_symlinks=False)
                     permissions = (Permission.of(entry.path, st), *above)
                     permissions = shared.setdefault(permissions, permissions)
-                    yield Found(path, Fingerprint.of(st), st.st_uid, st.st_gid, permissions)
+                    yield Found(path, Fingerprint.of(st), permissions[0].uid, permissions[0].gid, permissions)
             except OSError:
                 continue
 
