@@ -25,7 +25,7 @@ def broken(folder: Path) -> None:
         write_blank(folder / f"broken-{number:03}.qcow2", cluster_bits=8)
 
 
-@pytest.mark.parametrize(("fill", "most"), [(chain, 800), (broken, 1024)])
+@pytest.mark.parametrize(("fill", "most"), [(chain, 760), (broken, 1024)])
 def test_an_image_in_the_catalog_takes_less_than_its_share(
     tmp_path: Path, fill: Callable[[Path], None], most: int
 ) -> None:
