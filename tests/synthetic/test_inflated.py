@@ -1,9 +1,11 @@
 """Compressed clusters of one request are inflated side by side, each once, and errors in any of them arrive."""
 
 import itertools
+import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.qemu import oracle
 from vdifs.errors import FormatError
 from vdifs.qcow2.inflate import Inflater
 from vdifs.synthetic import inflated
+from vdifs.synthetic.allocation import window_cache
 
 MIB = 1 << 20
 CLUSTERS = 16
@@ -102,3 +105,28 @@ def test_a_request_for_many_clusters_holds_few_packed_ones(
     monkeypatch.setattr(inflated.InflatedClusters, "_inflate_side_by_side", counted)
     assert image.read_at(0, MIB) == expected()
     assert max(shares) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("locked", [False, True], ids=["after reading", "while others read"])
+def test_a_forked_process_reads_what_was_open_and_what_it_opens(locked: bool, image: vdifs.Image) -> None:
+    """Of the parent's threads none is in the child: neither those of the pool, nor who held a lock."""
+    path = image.chain.files[0].path
+    assert image.read_at(0, MIB) == expected()
+
+    def read_in_child() -> None:
+        with vdifs.open(path, view="raw") as opened:
+            assert image.read_at(0, MIB) == opened.read_at(0, MIB) == expected()
+
+    child = multiprocessing.get_context("fork").Process(target=read_in_child)
+    with ExitStack() as held:
+        if locked:
+            for lock in (window_cache._lock, inflated._kept._lock, *inflated._locks):
+                held.enter_context(lock)
+        child.start()
+    child.join(30)
+    if child.exitcode is None:
+        child.kill()
+        child.join()
+    assert child.exitcode == 0
+    assert image.read_at(0, MIB) == expected()

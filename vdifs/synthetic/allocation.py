@@ -5,6 +5,7 @@ counted; on reading it is resolved again and kept in a bounded cache. So memory 
 """
 
 import itertools
+import os
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["Allocation", "window_cache"]
 _WINDOW_CLUSTERS = 8192
 window_cache: ByteBoundedCache[Window] = ByteBoundedCache(12 << 20, lambda window: window.nbytes)
 """The windows of all images that were read last."""
+os.register_at_fork(after_in_child=window_cache.start_anew)
 _serial = itertools.count()
 
 

@@ -18,6 +18,10 @@ class ByteBoundedCache(Generic[V]):
 
     def __init__(self, limit: int, size_of: Callable[[V], int]) -> None:
         self._limit, self._size_of = limit, size_of
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Be empty, and locked by nobody: in a process just forked, the thread that held the lock is not there."""
         self._values: OrderedDict[Hashable, V] = OrderedDict()  # least recently used first
         self._size = 0
         self._lock = Lock()

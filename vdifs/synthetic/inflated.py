@@ -132,5 +132,15 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_WORKERS, "inflate")
 
 
+def _start_anew() -> None:
+    """Forget what threads of the parent had to do with: in a process just forked there are none of them."""
+    _kept.start_anew()
+    _locks[:] = [Lock() for _ in _locks]
+    _pool.cache_clear()
+
+
+os.register_at_fork(after_in_child=_start_anew)
+
+
 def _copy(data: bytes, use: Use) -> None:
     use.target[:] = data[use.skip : use.skip + len(use.target)]
