@@ -297,10 +297,49 @@ def test_zstd_frame_of_more_than_a_cluster_is_an_error(zstd_image: Image) -> Non
         contents(zstd_image)
 
 
-def test_zstd_window_is_capped(zstd_image: Image) -> None:
-    parameters = zstandard.ZstdCompressionParameters(window_log=27, enable_ldm=True)
-    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    put_compressed(zstd_image, 1, stream.compress(pattern(7)) + stream.flush())
+HALVES = (pattern(7, 30000), pattern(8, CLUSTER - 30000))
+
+
+def unfinished_zstd(*parts: bytes, checksum: bool = False) -> bytes:
+    """Return a frame that lacks its end, each of `parts` in blocks of its own."""
+    stream = zstandard.ZstdCompressor(write_checksum=checksum).compressobj()
+    return b"".join(stream.compress(part) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for part in parts)
+
+
+def zstd_block(last: int, kind: int, size: int, data: bytes = b"") -> bytes:
+    return (last | kind << 1 | size << 3).to_bytes(3, "little") + data
+
+
+@pytest.mark.parametrize(
+    ("packed", "wanted"),
+    [
+        (unfinished_zstd(*HALVES), None),
+        (unfinished_zstd(*HALVES) + b"\xff" * 50, None),
+        (unfinished_zstd(*HALVES) + zstd_block(1, 0, 0), HALVES),
+        (unfinished_zstd(*HALVES) + 9999 * zstd_block(0, 0, 0) + zstd_block(1, 0, 0), HALVES),
+        (unfinished_zstd(*HALVES) + zstd_block(1, 1, 0, b"x"), HALVES),
+        (unfinished_zstd(*HALVES) + zstd_block(1, 0, 1, b"x"), None),
+        (unfinished_zstd(*HALVES) + zstd_block(1, 3, 0), None),
+        (unfinished_zstd(*HALVES, checksum=True) + zstd_block(1, 0, 0, b"sums"), None),
+        (zstd(HALVES[0]) + unfinished_zstd(HALVES[1]), None),
+        (unfinished_zstd(HALVES[0]) + zstd(HALVES[1]), None),
+        (zstd(b"") * 1000 + zstd(HALVES[0] + HALVES[1]), HALVES),
+    ],
+    ids=[
+        "no end", "no end but garbage", "an empty block", "10000 empty blocks", "an empty block of one byte's copies",
+        "a byte more", "a block of unknown kind", "a wrong checksum", "no end of the second", "no end of the first",
+        "empty frames before",
+    ],
+)  # fmt: skip
+def test_zstd_frames_must_end_with_the_cluster(
+    packed: bytes, wanted: tuple[bytes, bytes] | None, zstd_image: Image
+) -> None:
+    """That of the first 64 KiB all are there is not enough for QEMU."""
+    put_compressed(zstd_image, 1, packed)
+    if wanted is not None:
+        assert both_read(zstd_image) == disk(ONE, b"".join(wanted))
+        return
+    assert qemu_contents(zstd_image) is None
     with format_error("compressed cluster at 0x"):
         contents(zstd_image)
 

@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import zstandard
 
 import vdifs
 from tests.qemu import oracle
@@ -23,6 +24,7 @@ from tests.rules.images import (
     refused,
 )
 from tests.rules.test_backing_files import rebase
+from tests.rules.test_l1_l2 import put_compressed
 
 OLD = pattern(0xBB, MIB)
 
@@ -50,6 +52,21 @@ def test_an_l2_table_beyond_the_end_of_the_file_is_an_error_where_qemu_shows_old
     assert qemu_contents(image) == OLD
     with format_error("image.qcow2: the L2 table at 0x10000000000 lies beyond the end of the file at 0x"):
         contents(image)
+
+
+def test_a_zstd_window_over_8_mib_is_an_error_where_qemu_takes_up_to_128(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, "write -P 1 0 64k", compression_type="zstd")
+    for window_log in (23, 24, 27):
+        parameters = zstandard.ZstdCompressionParameters(window_log=window_log)
+        stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        put_compressed(image, 1, stream.compress(pattern(7)) + stream.flush())
+        wanted = pattern(1) + pattern(7) + bytes(MIB - 2 * CLUSTER)
+        assert qemu_contents(image) == wanted
+        if window_log == 23:
+            assert contents(image) == wanted
+        else:
+            with format_error("compressed cluster at 0x.*: the compressed data are damaged: .* too much memory"):
+                contents(image)
 
 
 def test_a_chain_that_contains_a_file_twice_is_eloop_where_qemu_never_ends(tmp_path: Path, base: Image) -> None:

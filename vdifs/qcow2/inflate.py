@@ -1,4 +1,9 @@
-"""One compressed cluster to bytes, bounded by the cluster size: 2 KiB of a hostile image may hold megabytes."""
+"""One compressed cluster to bytes, bounded by the cluster size: 2 KiB of a hostile image may hold megabytes.
+
+A zstd frame (RFC 8878, 3.1.1) must end where QEMU wants it to, which its blocks tell:
+
+    header | 3 bytes, block | 3 bytes, block | ... | 3 bytes, last block | checksum, if the header says so
+"""
 
 import zstandard
 from isal import isal_zlib
@@ -11,7 +16,11 @@ __all__ = ["Inflater"]
 
 _WINDOW = 15
 """A superset of the 12 bits that QEMU writes."""
-_MAX_FRAMES = 1 << 16
+_MAX_BLOCKS = 1 << 16
+"""In all frames of a cluster; a compressor makes one of 128 KiB."""
+_LONGEST_HEADER = 18
+_SKIPPABLE = 0x184D2A50
+_RLE = 1
 _ZSTD_WINDOW_MAX = 1 << 23
 """What the zstd format asks every decoder to accept."""
 
@@ -54,11 +63,35 @@ def _inflate_zstd(decompressor: zstandard.ZstdDecompressor, packed: bytes, clust
     which a frame header overrules.
     """
     parts: list[bytes] = []
-    missing = cluster_size
-    with decompressor.stream_reader(packed, read_across_frames=False) as reader:
-        for _ in range(_MAX_FRAMES):
+    missing, blocks = cluster_size, _MAX_BLOCKS
+    at = 0
+    while missing > 0 and at < len(packed) and blocks > 0:
+        end, in_frame = _frame_end(packed, at, blocks)
+        if end > len(packed):
+            raise FormatError("the compressed data are damaged: a zstd frame is cut short")
+        with decompressor.stream_reader(memoryview(packed)[at:end], read_across_frames=False) as reader:
             parts.append(reader.read(missing + 1))
-            missing -= len(parts[-1])
-            if missing <= 0:
-                break
+        missing -= len(parts[-1])
+        blocks -= in_frame
+        at = end
     return b"".join(parts)
+
+
+def _frame_end(packed: bytes, start: int, most: int) -> tuple[int, int]:
+    """Return where the zstd frame at `start` ends, beyond the end of `packed` if it does, and how many blocks it has.
+
+    most: to look at so many blocks, and to take a frame of more for one without end.
+    """
+    head = packed[start : start + _LONGEST_HEADER]
+    if int.from_bytes(head[:4], "little") & ~0xF == _SKIPPABLE:
+        return start + 8 + int.from_bytes(head[4:8].ljust(4, b"\xff"), "little"), 1
+    at = start + zstandard.frame_header_size(head)
+    for blocks in range(1, most + 1):
+        if at + 3 > len(packed):
+            break
+        block = int.from_bytes(packed[at : at + 3], "little")
+        last, kind, size = block & 1, block >> 1 & 3, block >> 3
+        at += 3 + (1 if kind == _RLE else size)
+        if last:
+            return at + (4 if zstandard.get_frame_parameters(head).has_checksum else 0), blocks
+    return len(packed) + 1, most
