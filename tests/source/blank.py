@@ -2,18 +2,29 @@
 
 from pathlib import Path
 
-from vdifs.qcow2.extensions import Extension, ExtensionType, encode_name
-from vdifs.qcow2.header import V3_LENGTH, Header
+from vdifs.qcow2.extensions import Extension, ExtensionType, encode_name, pack_extensions
+from vdifs.qcow2.header import V3_LENGTH, Header, Incompatible
 
 CLUSTER_BITS = 12
 SIZE = 1 << 20
 
 
-def write_blank(path: Path, backing: str | None = None, backing_format: str | None = None, **fields: int) -> None:
+def write_blank(
+    path: Path,
+    backing: str | None = None,
+    backing_format: str | None = None,
+    *,
+    data_file: str | None = None,
+    **fields: int,
+) -> None:
     """Write an image of 1 MiB in clusters of 4 KiB; fields: other values of header fields."""
     extensions: tuple[Extension, ...] = ()
     if backing_format is not None:
         extensions = (Extension(ExtensionType.BACKING_FORMAT, backing_format.encode()),)
+    if data_file is not None:
+        extensions += (Extension(ExtensionType.DATA_FILE, encode_name(data_file)),)
+        fields = {"incompatible_features": Incompatible.DATA_FILE, **fields}
+    length = len(pack_extensions(extensions))
     known = {
         "version": 3,
         "cluster_bits": CLUSTER_BITS,
@@ -25,7 +36,7 @@ def write_blank(path: Path, backing: str | None = None, backing_format: str | No
         "refcount_table_clusters": 1,
         "nb_snapshots": 0,
         "snapshots_offset": 0,
-        "backing_file_offset": V3_LENGTH + 64 if backing else 0,
+        "backing_file_offset": V3_LENGTH + length if backing else 0,
         "backing_file_size": len(encode_name(backing)) if backing else 0,
     }
     header = Header(extensions=extensions, backing_file=backing, **{**known, **fields})

@@ -28,7 +28,7 @@ from vdifs.source.access import Access, Permission, folders_above, intersection
 from vdifs.source.entry import Entry, as_raw
 from vdifs.source.live import with_writers
 from vdifs.source.locks import LockTable
-from vdifs.source.members import MAX_DEPTH
+from vdifs.source.members import MAX_DEPTH, cannot_be_opened
 from vdifs.source.ownership import check_owner
 from vdifs.source.policy import TRUST_PREFIX, Live, Policy
 from vdifs.source.sniff import find, has_same_links, sniff
@@ -245,8 +245,8 @@ class Catalog:
         where = printable(self.policy.display(overlay.path))
         entry = state.entries.get(path)
         if entry is None:
-            reason = state.missing.get(path) or "it is not there"
-            raise ChainError(f"{where}: its backing file cannot be opened: {reason}")
+            reason = state.missing.get(path) or StorageError(f"{printable(path)}: it is not there")
+            raise cannot_be_opened(where, "backing file", reason)
         namer, named = self.policy.display(overlay.file_path), self.policy.display(path)
         check_owner(namer, overlay.uid, "backing file", named, entry.permissions)
         if stated == "raw":

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_DEPTH",
     "RAW_SUFFIXES",
     "Member",
+    "cannot_be_opened",
     "find_snapshot",
     "open_members",
     "read_bitmaps",
@@ -147,6 +148,13 @@ def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) 
     )
 
 
+def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | ChainError:
+    """Return what is wrong with the image `namer` if the file that it names as its `role` fails with `error`."""
+    kind = PolicyError if isinstance(error, PolicyError) else ChainError
+    code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
+    return kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
+
+
 def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: ExitStack) -> HostFile:
     """Open a file of the chain; namer: the image that names it, None for the image that was asked for."""
     try:
@@ -154,9 +162,7 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
     except VdifsError as error:
         if namer is None:
             raise
-        kind = PolicyError if isinstance(error, PolicyError) else ChainError
-        code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
-        raise kind(f"{namer.name}: its {role} cannot be opened: {error}", errno=code) from error
+        raise cannot_be_opened(namer.name, role, error) from error
     opened.callback(file.close)
     file.settle()
     if namer is not None:

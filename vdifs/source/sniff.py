@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vdifs.errors import FormatError, VdifsError
+from vdifs.errors import FormatError, VdifsError, printable
 from vdifs.qcow2.geometry import SECTOR, round_down
 from vdifs.qcow2.header import Header, Incompatible
 from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.source.access import Permission
 from vdifs.source.entry import Entry, as_raw
-from vdifs.source.members import RAW_SUFFIXES, read_header, read_snapshots
+from vdifs.source.members import RAW_SUFFIXES, cannot_be_opened, read_header, read_snapshots
 from vdifs.source.ownership import check_owner, folders_below_root
 from vdifs.source.policy import Policy
 from vdifs.source.walk import Found
@@ -69,7 +69,11 @@ def sniff(
 def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str, Found]) -> Entry:
     """Return the entry with the files that its header names."""
     if header.incompatible_features & Incompatible.DATA_FILE and header.data_file:
-        data = find(policy, policy.resolve(entry.path, header.data_file))
+        path = policy.resolve(entry.path, header.data_file)
+        try:
+            data = find(policy, path)
+        except VdifsError as error:
+            raise cannot_be_opened(printable(policy.display(entry.path)), "data file", error) from error
         namer, named = policy.display(entry.path), policy.display(data.path)
         check_owner(namer, entry.uid, "data file", named, data.permissions)
         entry = replace(entry, data=data)
