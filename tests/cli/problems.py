@@ -246,7 +246,7 @@ OF_CHAINS = [
         lambda i: rebase(i, "a\nb"),
         error(
             "not-trusted",
-            r"it names 'a\\nb', with a control character in it: rename the file and rebase the image",
+            r"it names 'a\nb', with a control character in it: rename the file and rebase the image",
         ),
         REFUSED,
     ),
@@ -295,8 +295,7 @@ OF_CHAINS = [
             "warning",
             "name-taken",
             "its snapshot would be called image.qcow2@s, which is taken: rename the file or the snapshot",
-            name="",
-            by="image.qcow2",
+            name="image.qcow2@s",
         ),
         SOUND,
     ),

@@ -272,6 +272,32 @@ def test_snapshots_of_a_file_that_others_changed_meanwhile_are_served(folder: Pa
         prove_full(f"{image}@{str(number) * 3}", tmp_path / f"{number}.qcow2", like=went_back(image, str(number) * 3))
 
 
+def test_snapshots_are_told_apart_even_where_one_is_called_as_another_is_shown(twins: Path, tmp_path: Path) -> None:
+    """`same~2` is what the second `same` is shown as, and the real name of the third here."""
+    oracle.qemu_img("snapshot", "-d", "other", twins)
+    oracle.qemu_io(twins, ["write -P 3 0 1M"])
+    take(twins, "same~2")
+    assert labels_and_ids(twins) == {"same~1": "1", "same~2": "2", "same~2~3": "3"}
+    lines = [line for line in said("info", twins).splitlines() if line.startswith("snapshot @")]
+    assert [line.split(",")[0] for line in lines] == [
+        "snapshot @same~1: ID 1", "snapshot @same~2: ID 2", "snapshot @same~2~3: ID 3"
+    ]  # fmt: skip
+    assert said("check", twins).endswith("4 images, 0 errors\n")
+    for label, ident in labels_and_ids(twins).items():
+        with vdifs.open(twins, snapshot=label, view="raw") as image:
+            assert image.read_at(0, 1) == bytes([int(ident)])
+
+
+def test_a_snapshot_that_is_not_offered_is_looked_at_all_the_same(twins: Path) -> None:
+    shutil.copy(twins, twins.with_name("image.qcow2@other"))
+    offset = int.from_bytes(snapshot_entry(twins, 2)[:8], "big")
+    with twins.open("r+b") as file:
+        os.pwrite(file.fileno(), (0x1230000 + 512).to_bytes(8, "big"), offset)
+    problems = json.loads(run_vdifs("check", twins.parent, "--output", "json").out)["problems"]
+    found = {(each["name"], each["kind"], each["severity"]) for each in problems}
+    assert {("image.qcow2@other", "name-taken", "warning"), ("image.qcow2@other", "damaged", "error")} <= found
+
+
 def test_list_shows_the_snapshots_of_every_image_and_check_looks_at_each(twins: Path) -> None:
     assert said("check", twins.parent).endswith("4 images, 0 errors\n")
     assert json.loads(said("check", twins.parent, "--output", "json"))["problems"] == []

@@ -115,6 +115,27 @@ def test_different_names_give_different_labels(unique: list[str]) -> None:
     assert len(set(labels)) == len(unique)
 
 
+@given(st.lists(st.tuples(st.sampled_from(["x", "x~2", "x~2~2", "x~1", "x~1~2"]), st.sampled_from("123")), max_size=8))
+def test_no_two_labels_are_the_same(names_and_ids: list[tuple[str, str]]) -> None:
+    found = [Snapshot(0, 0, ident, name, 0, 0, 0, 0) for name, ident in names_and_ids]
+    labels = snapshot_labels(found)
+    assert len(set(labels)) == len(labels) == len(found)
+    names = [name for name, _ in names_and_ids]
+    for (name, ident), label in zip(names_and_ids, labels, strict=True):
+        assert label.startswith(name if names.count(name) == 1 else f"{name}~{ident}")
+
+
+def test_a_name_that_is_another_snapshots_label_goes_on_with_its_id() -> None:
+    found = [Snapshot(0, 0, ident, name, 0, 0, 0, 0) for name, ident in [("x", "1"), ("x", "2"), ("x~2", "3")]]
+    assert snapshot_labels(found) == ("x~1", "x~2", "x~2~3")
+    assert snapshot_labels([found[0]] * 4) == ("x~1", "x~1~1", "x~1~1~3", "x~1~1~4")
+
+
+def test_as_many_snapshots_as_there_may_be_are_labelled_at_once() -> None:
+    """65536 of one name and one ID, as only malice makes them: without labels that grow and grow."""
+    assert len("".join(snapshot_labels([Snapshot(0, 0, "1", "x", 0, 0, 0, 0)] * 65536))) < 65536 * 16
+
+
 def test_shared_names_are_told_apart_by_their_ids() -> None:
     template = Snapshot(0, 0, "1", "daily", 0, 0, 0, 0)
     found = [template, replace(template, id="2"), replace(template, id="3", name="a/b%\n")]

@@ -50,8 +50,8 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
 
 
 def _asked_for(catalog: Catalog, named: ImageName) -> list[Entry]:
-    """Return the images to look at: all, or one snapshot and the backing files."""
-    entries = list(catalog.entries.values())
+    """Return the images to look at: all, those that are not offered too, or one snapshot and the backing files."""
+    entries = [*catalog.entries.values(), *catalog.not_offered]
     if named.snapshot is None:
         return entries
     path = os.path.basename(named.path)
@@ -65,7 +65,7 @@ def _audit_all(catalog: Catalog, entries: list[Entry]) -> list[Problem]:
     for entry in entries:
         for problem in audit(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format):
             found.setdefault((problem.path, problem.kind, problem.message), problem)
-    taken = [Problem("", Severity.WARNING, "name-taken", str(error)) for error in catalog.problems]
+    taken = [Problem(e.path, Severity.WARNING, "name-taken", str(e.problem)) for e in catalog.not_offered]
     order = list(Severity)
     return sorted([*found.values(), *taken], key=lambda problem: (order.index(problem.severity), problem.path))
 

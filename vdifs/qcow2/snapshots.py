@@ -52,9 +52,22 @@ def parse_snapshots(header: Header, read: Callable[[int, int], bytes]) -> tuple[
 
 
 def snapshot_labels(snapshots: Sequence[Snapshot]) -> tuple[str, ...]:
-    """Return what stands behind the `@` of each snapshot's image name: its name, or NAME~ID where names are shared."""
+    """Return what stands behind the `@` of each snapshot's image name: its name, or NAME~ID where names are shared.
+
+    No two are the same: one that an earlier snapshot has got goes on with `~ID` and, if that is not enough, its place.
+    """
     uses = Counter(snapshot.name for snapshot in snapshots)
-    return tuple(_escaped(s.name) if uses[s.name] == 1 else f"{_escaped(s.name)}~{_escaped(s.id)}" for s in snapshots)
+    wanted = [_escaped(s.name) if uses[s.name] == 1 else f"{_escaped(s.name)}~{_escaped(s.id)}" for s in snapshots]
+    taken, labels = set(wanted), dict[str, None]()
+    for place, (label, snapshot) in enumerate(zip(wanted, snapshots, strict=True), 1):
+        free = label
+        if label in labels:
+            free = f"{label}~{_escaped(snapshot.id)}"
+            while free in taken:
+                free += f"~{place}"
+            taken.add(free)
+        labels[free] = None
+    return tuple(labels)
 
 
 def _parse_entry(index: int, at: int, read: Callable[[int, int], bytes]) -> tuple[Snapshot, int]:

@@ -51,7 +51,7 @@ class _State:
     young: frozenset[str] = frozenset()
     above: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
-    problems: tuple[VdifsError, ...] = ()
+    not_offered: tuple[Entry, ...] = ()
 
     def differs_from(self, other: "_State") -> bool:
         """Tell whether anything that somebody may ask for is another."""
@@ -111,9 +111,14 @@ class Catalog:
         return MappingProxyType(self._state.entries)
 
     @property
+    def not_offered(self) -> tuple[Entry, ...]:
+        """The snapshots that are not among the entries, each with why as its problem, as the last scan found them."""
+        return self._state.not_offered
+
+    @property
     def problems(self) -> tuple[VdifsError, ...]:
         """Why snapshots are not offered, as the last scan found it."""
-        return self._state.problems
+        return tuple(entry.problem for entry in self._state.not_offered if entry.problem)
 
     def scan(self) -> bool:
         """Search the source; return whether anything is different from before. Unchanged files are not read again."""
@@ -130,10 +135,10 @@ class Catalog:
             files[known[0].path] = known  # the same string in every scan: there may be very many
         active = {path: entries[0] for path, (_, entries) in files.items() if entries}
         missing = self._add_ancestors(active)
-        entries, problems = self._with_snapshots(active, files)
+        entries, not_offered = self._with_snapshots(active, files)
         entries = with_writers(self.policy, self._locks, entries, old.entries)
         above = {folder: _above(folder) for folder in self._folders_of(entries)}
-        new = _State(files, entries, frozenset(young), above, missing, problems)
+        new = _State(files, entries, frozenset(young), above, missing, not_offered)
         if new.differs_from(old):
             self._state = new
             return True
@@ -205,16 +210,17 @@ class Catalog:
 
     def _with_snapshots(
         self, active: dict[str, Entry], files: Mapping[str, tuple[Found, tuple[Entry, ...]]]
-    ) -> tuple[dict[str, Entry], tuple[VdifsError, ...]]:
-        """Return the images and their snapshots, whose names give way to files, and why a snapshot is not offered."""
-        entries, problems = dict(active), list[VdifsError]()
+    ) -> tuple[dict[str, Entry], tuple[Entry, ...]]:
+        """Return the images and their snapshots, whose names give way to files, and the snapshots not offered."""
+        entries, not_offered = dict(active), list[Entry]()
         for _, in_file in files.values():
             for snapshot in in_file[1:]:
                 if entries.setdefault(snapshot.path, snapshot) is not snapshot:
                     where = printable(self.policy.display(snapshot.file_path))
                     what = f"its snapshot would be called {printable(snapshot.path)}, which is taken"
-                    problems.append(ChainError(f"{where}: {what}: rename the file or the snapshot"))
-        return entries, tuple(problems)
+                    problem = ChainError(f"{where}: {what}: rename the file or the snapshot")
+                    not_offered.append(replace(snapshot, problem=problem))
+        return entries, tuple(not_offered)
 
     def _add_ancestors(self, entries: dict[str, Entry]) -> dict[str, VdifsError]:
         """Add the backing files that the walk did not find; return those that cannot be had."""
