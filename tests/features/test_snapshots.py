@@ -152,6 +152,36 @@ def test_a_snapshot_and_the_active_state_are_not_each_others_ancestors(folder: P
         assert not (tmp_path / str(number)).exists()
 
 
+@pytest.mark.parametrize("one", ["a%2Fb", "a/b", "7"])
+@pytest.mark.parametrize("other", ["a%2Fb", "a/b", "7"])
+def test_a_snapshot_is_its_own_base_however_it_is_called(one: str, other: str, folder: Path, tmp_path: Path) -> None:
+    """By its label, its name or its ID, on both sides."""
+    image = folder / "image.qcow2"
+    oracle.create(image, MIB)
+    for _ in range(6):
+        take(image, "s")
+    oracle.qemu_io(image, ["write -P 1 0 64k"])
+    take(image, "a/b")
+    export(f"{image}@{one}", tmp_path / "delta.qcow2", "--base", f"{image}@{other}")
+    assert answer("map", f"{image}@{one}", "--base", f"{image}@{other}")[0]["present"] is False
+    with vdifs.open(image, snapshot=one, base=f"{image}@{other}") as opened:
+        assert opened.size == (tmp_path / "delta.qcow2").stat().st_size
+
+
+@pytest.mark.parametrize("command", ["map", "measure"])
+def test_a_base_that_is_no_snapshot_is_said_to_be_none(command: str, folder: Path) -> None:
+    base, image, raw = folder / "base.qcow2", folder / "image.qcow2", folder / "disk.raw"
+    raw.write_bytes(bytes(MIB))
+    oracle.create(base, MIB, backing=(raw.name, "raw"))
+    take(base, "below")
+    oracle.create(image, MIB, backing=(base.name, "qcow2"))
+    take(image, "one")
+    for other, listed in [(image, "one"), (base, "below"), (raw, "none")]:
+        for name in (str(image), f"{image}@one"):
+            message = f"{other}: it has no snapshot 'bad': choose one of its snapshots ({listed})"
+            assert run_vdifs(command, name, "--base", f"{other}@bad") == (1, "", f"vdifs: {message}\n")
+
+
 def test_an_image_on_top_of_one_with_snapshots_stands_on_its_active_state(folder: Path, tmp_path: Path) -> None:
     base, top = folder / "base.qcow2", folder / "top.qcow2"
     oracle.create(base, MIB)

@@ -28,7 +28,7 @@ def show_map(image: str, base: str | None, trusted: tuple[str, ...], live: Live,
     """Show the runs of the disk of IMAGE in order; JSON is that of `qemu-img map --output=json`."""
     name = ImageName.parse(image)
     with open_chain(name, trusted, live) as chain:
-        down_to = None if base is None else base_index(chain, name, ImageName.parse(base))
+        down_to = None if base is None else base_index(chain, ImageName.parse(base))
         runs = map_runs(chain, down_to)
         if output == "json":
             _echo_array(_as_json(chain, run) for run in runs)

@@ -4,7 +4,8 @@ import os
 from typing import NamedTuple
 
 from vdifs.errors import ChainError, StorageError, printable
-from vdifs.source.chain import Chain
+from vdifs.source.chain import Chain, Member
+from vdifs.source.members import find_snapshot, read_snapshots
 from vdifs.source.policy import Live, Policy
 
 __all__ = ["ImageName", "base_index", "open_chain"]
@@ -34,10 +35,10 @@ def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse"
         return Chain.open(policy, name, image.snapshot)
 
 
-def base_index(chain: Chain, image: ImageName, base: ImageName) -> int:
-    """Return the index in `chain`, that of `image`, of the file that the user calls `base`, however it is spelled.
+def base_index(chain: Chain, base: ImageName) -> int:
+    """Return the index in `chain` of the image that the user calls `base`, however it is spelled.
 
-    Raises StorageError if there is no such file, ChainError if it is not in the chain.
+    Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain.
     """
     try:
         st = os.stat(base.path)
@@ -45,11 +46,18 @@ def base_index(chain: Chain, image: ImageName, base: ImageName) -> int:
         raise StorageError.from_os(base.path, error, "name an ancestor of the image") from error
     for index, member in enumerate(chain.members):
         if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
-            same = base.snapshot in (member.snapshot, image.snapshot)
-            if same if index == 0 else base.snapshot is None:
+            if _label(member, base.snapshot) == member.snapshot:
                 return index
             raise ChainError(
                 f"{printable(base.path)}: the snapshots and the active state of a file are not each other's ancestors: "
                 "give one of the backing files as base"
             )
     return chain.index_of(base.path)
+
+
+def _label(member: Member, snapshot: str | None) -> str | None:
+    """Return the label of a snapshot of the member's file, which the user calls by that, its name or its ID."""
+    if snapshot is None:
+        return None
+    snapshots = read_snapshots(member.file, member.header) if member.header else ()
+    return find_snapshot(member.file, snapshots, snapshot)[0]

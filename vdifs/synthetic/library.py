@@ -40,7 +40,7 @@ def open_path(
         return open_image(
             policy,
             name,
-            base=None if base is None else partial(base_index, image=image, base=ImageName.parse(os.fspath(base))),
+            base=None if base is None else partial(base_index, base=ImageName.parse(os.fspath(base))),
             view=view,
             cluster_size=cluster_size,
             backing_name=backing_name,
