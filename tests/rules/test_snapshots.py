@@ -236,3 +236,9 @@ def test_snapshot_table_that_ends_with_the_file_is_zero_padded(image: Image) -> 
     write_entries(image, entry)
     os.truncate(image.path, image.get("snapshots_offset") + len(entry))
     assert contents(image, snapshot="first")[:CLUSTER] == pattern(1)
+
+
+def test_a_raw_image_has_no_snapshots(tmp_path: Path) -> None:
+    (tmp_path / "disk.raw").write_bytes(bytes(512))
+    with refused(vdifs.ChainError, 2, "disk.raw: a raw image has no snapshots"):
+        vdifs.open(tmp_path / "disk.raw", snapshot="one")

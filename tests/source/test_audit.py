@@ -10,7 +10,9 @@ from tests.conftest import require_tool
 from tests.qemu import oracle
 from tests.rules.images import CLUSTER, COPIED, MIB, Image, make
 from tests.rules.test_backing_files import rebase
+from vdifs.errors import StorageError
 from vdifs.source.audit import Severity, audit
+from vdifs.source.file_tables import FileTables
 from vdifs.source.policy import Policy
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
@@ -31,6 +33,14 @@ def found(image: Image) -> list[tuple[Severity, str]]:
         problems = audit(policy, name)
     assert all(problem.message.isprintable() for problem in problems)
     return [(problem.severity, problem.kind) for problem in problems]
+
+
+def test_tables_that_cannot_be_read_are_an_error(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> FileTables:
+        raise StorageError("reading at 0x10000 failed", errno=5)
+
+    monkeypatch.setattr(FileTables, "of", fail)
+    assert found(image) == [(ERROR, "unreadable")] * 2
 
 
 def base(image: Image) -> Image:

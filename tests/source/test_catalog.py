@@ -18,6 +18,8 @@ from tests.source.blank import write_blank
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
 from vdifs.source.catalog import Catalog
 from vdifs.source.chain import Chain
+from vdifs.source.hostfile import HostFile
+from vdifs.source.policy import Policy
 
 NAMES = ["a.qcow2", "b.qcow2", "vms/c.qcow2", "vms/d.qcow2", ".hidden/e.qcow2"]
 
@@ -391,6 +393,41 @@ def test_a_new_snapshot_appears_and_a_deleted_one_vanishes(source: Path, snapsho
         oracle.qemu_img("snapshot", "-d", "one", snapshots.path)
         assert catalog.scan()
         assert {path for path in catalog.entries if "@" in path} == {"disk.qcow2@two", "disk.qcow2@three"}
+
+
+def test_a_data_file_that_stays_as_it_is_is_no_change(source: Path) -> None:
+    require_tool("qemu-img")
+    make(source / "disk.qcow2", MIB, data_file=source / "disk.data")
+    time.sleep(0.03)
+    with scanned(source) as catalog:
+        assert not catalog.scan()
+        (source / "disk.data").unlink()
+        assert catalog.scan()
+        assert catalog.entries["disk.qcow2"].data is None
+
+
+def test_of_the_files_that_cannot_be_opened_those_that_look_like_images_are_shown(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "notes.txt").write_text("no image")
+    (source / "disk.raw").write_bytes(bytes(512))
+
+    def refuse(_: Policy, path: str) -> HostFile:
+        raise StorageError(f"{path}: Permission denied", errno=13)
+
+    monkeypatch.setattr(Policy, "open", refuse)
+    with scanned(source) as catalog:
+        assert sorted(catalog.entries) == ["base.qcow2", "disk.raw", "monday.qcow2", "vms/tuesday.qcow2"]
+        assert {entry.problem.errno for entry in catalog.entries.values() if entry.problem} == {13}
+        with pytest.raises(StorageError, match=r"monday.qcow2: Permission denied"):
+            catalog.chain("monday.qcow2")
+
+
+def test_a_single_image_that_vanishes_leaves_nothing(source: Path) -> None:
+    with scanned(source / "base.qcow2") as catalog:
+        (source / "base.qcow2").unlink()
+        assert catalog.scan()
+        assert catalog.entries == {}
 
 
 def test_a_data_file_counts_for_permissions_and_generation(source: Path) -> None:

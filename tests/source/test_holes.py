@@ -131,3 +131,35 @@ def runs_of(members: set[int]) -> list[tuple[int, int]]:
 @given(sets_of_runs(), sets_of_runs())
 def test_taking_holes_from_runs_is_the_difference_of_sets(data: set[int], gaps: set[int]) -> None:
     assert holes._without(runs_of(data), runs_of(gaps)) == runs_of(data - gaps)
+
+
+@pytest.mark.parametrize("blocks", [[DATA, HOLE] * 4, [RESERVED, DATA] * 4], ids=["data", "reserved"])
+def test_work_on_a_file_in_very_many_pieces_is_bounded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, blocks: list[str]
+) -> None:
+    """Of either kind: those that SEEK_DATA tells, and the reserved ones."""
+    write_blocks(folder / "very-many", blocks)
+    assert len(edges_of(folder / "very-many")) == 8
+    monkeypatch.setattr(holes, "_MOST_SEEKS", 2)
+    assert edges_of(folder / "very-many") == [0, 8 * BLOCK]
+
+
+def test_more_extents_than_one_answer_holds_are_asked_for_in_turn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_blocks(folder / "turns", [RESERVED, DATA] * 4)
+    (folder / "turns").read_bytes()
+    wanted = edges_of(folder / "turns")
+    monkeypatch.setattr(holes, "_EXTENTS_AT_ONCE", 1)
+    assert edges_of(folder / "turns") == wanted == [at * BLOCK for at in range(1, 9)]
+
+
+def test_a_file_system_without_fiemap_counts_what_seek_data_calls_data(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(95, "Operation not supported")
+
+    write_blocks(folder / "file", [DATA, HOLE, DATA])
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    assert edges_of(folder / "file") == [0, BLOCK, 2 * BLOCK, 3 * BLOCK]

@@ -1,5 +1,6 @@
 """One open file: positional reads, what beyond its end reads as, and what counts as a change."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vdifs.errors import FormatError, SourceChangedError, StorageError
+from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock
 from vdifs.source.hostfile import Fingerprint, HostFile
 
 CONTENTS = bytes(range(1, 251)) * 41
@@ -199,3 +200,31 @@ def test_names_are_escaped_in_messages(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         opened(tmp_path / "evil\n\x1b[2Jname")
     assert str(caught.value).isprintable()
+
+
+def test_what_is_not_cached_would_block(file: HostFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int] = []
+    asked: list[int] = []
+
+    def answer(fd: int, buffers: list[memoryview], at: int, flags: int) -> int:
+        asked.append(flags)
+        code = answers.pop(0)
+        raise OSError(code, os.strerror(code))
+
+    def read() -> None:
+        file.readinto_at(0, memoryview(bytearray(10)), wait=False)
+
+    monkeypatch.setattr(os, "preadv", answer)
+    for code, error in ((errno.EAGAIN, WouldBlock), (errno.EIO, StorageError), (errno.EOPNOTSUPP, WouldBlock)):
+        answers.append(code)
+        with pytest.raises(error):
+            read()
+    with pytest.raises(WouldBlock):
+        read()  # a file system that cannot tell is not asked again
+    assert asked == [os.RWF_NOWAIT] * 3
+
+
+def test_a_part_that_is_cached_is_not_enough(file: HostFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "preadv", lambda *_: 7)
+    with pytest.raises(WouldBlock):
+        file.readinto_at(0, memoryview(bytearray(10)), wait=False)

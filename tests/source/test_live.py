@@ -181,6 +181,25 @@ def test_the_snapshots_of_an_image_that_is_written_are_refused_with_it(source: P
             vdifs.open(source / "disk.qcow2", snapshot="old")
 
 
+@pytest.mark.parametrize("where", ["open", "ask"])
+def test_an_image_whose_locks_the_scan_cannot_ask_for_is_left_to_opening(
+    source: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Gone since the search, or on a server that fails."""
+    with qemu_io(source / "disk.qcow2"), scanned(source) as catalog:
+        if where == "open":
+            monkeypatch.setattr("vdifs.source.live.Policy.open", fail)
+        else:
+            monkeypatch.setattr("vdifs.source.hostfile.HostFile.check_no_writer", fail)
+        (source / "other.qcow2").touch()
+        catalog.scan()
+        assert not catalog.entries["disk.qcow2"].live
+
+
+def fail(*_: object) -> None:
+    raise vdifs.StorageError("it cannot be asked")
+
+
 @pytest.fixture
 def refused_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(fd: int) -> bool:

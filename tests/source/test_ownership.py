@@ -10,11 +10,12 @@ from tests.conftest import require_tool
 from tests.rules.images import MIB, make
 from tests.source.blank import write_blank
 from tests.source.test_catalog import in_catalog, scanned, when_opened
-from vdifs.errors import PolicyError
+from vdifs.errors import PolicyError, StorageError
 from vdifs.source.access import Permission
 from vdifs.source.audit import audit
 from vdifs.source.catalog import Catalog
-from vdifs.source.ownership import check_owner
+from vdifs.source.ownership import check_owner, folders_below_root
+from vdifs.source.policy import Policy
 
 ALICE, BOB = 4711, 4712
 REFUSED = PolicyError, errno.EACCES
@@ -55,6 +56,11 @@ def test_alice_may_not_use_what_others_keep_from_somebody_and_root_may(permissio
         check(ALICE, *permissions)
     assert caught.value.errno == errno.EACCES
     check(0, *permissions)
+
+
+def test_a_folder_that_has_gone_is_an_error_with_the_name_of_the_file(tmp_path: Path) -> None:
+    with Policy(os.fspath(tmp_path)) as policy, pytest.raises(StorageError, match="gone/image: No such file"):
+        folders_below_root(policy, "gone/image")
 
 
 @pytest.fixture

@@ -214,6 +214,20 @@ def test_a_trust_path_outside_the_trusted_directories_is_refused(place: Place) -
         place.policy.open(f"{TRUST_PREFIX}etc/passwd")
 
 
+@pytest.mark.parametrize("path", ["folder/", ".", "..", "folder/.", ""])
+def test_a_folder_is_no_image(path: str) -> None:
+    with pytest.raises(StorageError, match="is a directory: name an image"):
+        Policy.for_image(path)
+
+
+def test_dots_in_an_overlay_beneath_a_trusted_directory_follow_no_folder(place: Place) -> None:
+    """Only folders beneath the source are looked at: whether one in a trusted directory is a link is not asked."""
+    with pytest.raises(PolicyError, match=r"its '\.\.' follows what is no folder beneath the source"):
+        place.policy.resolve(f"@trust{place.trusted}/top", "golden/../golden/base")
+    with pytest.raises(PolicyError, match=r"its '\.\.' follows what is no folder beneath the source"):
+        place.policy.resolve("top", f"{place.trusted}/golden/../golden/base")
+
+
 def test_a_directory_that_is_missing_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="missing: No such file or directory"):
         Policy(os.fspath(tmp_path / "missing"))
