@@ -9,7 +9,7 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -71,13 +71,16 @@ def interpreter(user: int | None) -> tuple[str, dict[str, str]] | None:
     return None
 
 
-def driver(command: str, argument: str, user: int | None = None) -> subprocess.Popen[str]:
+def driver(
+    command: str, argument: str, user: int | None = None, module: Sequence[str] = ("tests.mount.driver",)
+) -> subprocess.Popen[str]:
+    """Start the driver. module: another one to run in its place, and its first arguments."""
     found = interpreter(user)
     if found is None:
         cannot_be_tried("an ordinary user may not run Python from here")
     program, environment = found
     process: subprocess.Popen[str] = subprocess.Popen(
-        [program, "-m", "tests.mount.driver", command, argument],
+        [program, "-m", *module, command, argument],
         env=environment,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -177,7 +180,13 @@ class Mounts:
         return outcome(driver("mount", json.dumps(asked), user))
 
     def __call__(
-        self, source: Path, mountpoint: Path | None = None, *, user: int | None = None, **options: object
+        self,
+        source: Path,
+        mountpoint: Path | None = None,
+        *,
+        user: int | None = None,
+        module: Sequence[str] = ("tests.mount.driver",),
+        **options: object,
     ) -> Mounted:
         """Mount `source`; the mount answers when this returns."""
         number = len(self._made)
@@ -191,7 +200,7 @@ class Mounts:
         if user is not None:
             os.chown(log_file, user, user)
         asked = {"source": str(source), "mountpoint": str(mountpoint), "log_file": str(log_file), **options}
-        process = driver("mount", json.dumps(asked), user)
+        process = driver("mount", json.dumps(asked), user, module)
         mounted = Mounted(mountpoint.resolve(), log_file, user)
         self._made.append(mounted)
         if options.get("foreground"):

@@ -31,6 +31,8 @@ _ORDINARY = frozenset({errno.ENOENT, errno.ESTALE, errno.ENODATA, errno.ENOTDIR,
 _UNANSWERED = frozenset({"forget"})
 """Handlers whose request gets no answer, so that not even FUSEError may leave them."""
 
+_LAST_RESORT = pyfuse3.FUSEError(errno.EIO)
+
 log = logging.getLogger("vdifs.mount")
 
 
@@ -49,14 +51,24 @@ def _guarded(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
             return await handler(self, *args)
         except pyfuse3.FUSEError:
             raise
-        except VdifsError as error:
-            if error.errno not in _ORDINARY:
-                self.complaints.say(str(error))
-            raise pyfuse3.FUSEError(error.errno) from None
-        except Exception as error:
-            log.exception("%s failed", handler.__name__)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            try:
+                answer = _answer(self, handler.__name__, error)
+            except Exception:  # noqa: BLE001 - not even a bug in what tells of one may end the mount
+                answer = _LAST_RESORT
+                answer.__traceback__ = None  # or it would grow each time
             if handler.__name__ in _UNANSWERED:
                 return None
-            raise pyfuse3.FUSEError(errno.EIO) from error
+            raise answer from None
 
     return guarded
+
+
+def _answer(handlers: Complaining, name: str, error: Exception) -> pyfuse3.FUSEError:
+    """Return what the kernel is answered, having logged what is worth it."""
+    if isinstance(error, VdifsError):
+        if error.errno not in _ORDINARY:
+            handlers.complaints.say(str(error))
+        return pyfuse3.FUSEError(error.errno)
+    log.error("%s failed", name, exc_info=error)
+    return pyfuse3.FUSEError(errno.EIO)

@@ -56,20 +56,12 @@ class Files:
             return self._handles.add(Snapshot(await self._status())), False
         file, slot = await self._namespace.acquire(inode)
         try:
-            await self._check(slot)
-            await self._check_no_writer(slot)
-            attributes = self._namespace.peek(file)
-            if attributes.inode != inode:
-                raise MovedError(f"{printable(file.path)}: changed while it was opened")
-        except SourceChangedError as error:
-            self._images.release(slot)
-            raise MovedError(str(error)) from error
+            handle = await self._handle(inode, file, slot)
+            self._watch()
+            return self._handles.add(handle), True
         except BaseException:
             self._images.release(slot)
             raise
-        self._watch()
-        path = next(iter(self._namespace.tree.paths(file)), file.path)
-        return self._handles.add(Handle(path, slot, attributes)), True
 
     async def read(self, number: int, offset: int, length: int) -> bytes | memoryview:
         """Return what an open file holds, fewer bytes only at its end. Raises SourceChangedError, VdifsError."""
@@ -123,6 +115,19 @@ class Files:
         finally:
             self._images.release(slot)
 
+    async def _handle(self, inode: int, file: ImageFile, slot: Slot) -> Handle:
+        """Return a handle on an image in the state that its inode number stands for. Raises MovedError, InUseError."""
+        try:
+            await self._check(slot)
+            await self._check_no_writer(slot)
+        except SourceChangedError as error:
+            raise MovedError(str(error)) from error
+        attributes = self._namespace.peek(file)
+        if attributes.inode != inode:
+            raise MovedError(f"{printable(file.path)}: changed while it was opened")
+        path = next(iter(self._namespace.tree.paths(file)), file.path)
+        return Handle(path, slot, attributes)
+
     async def _read(self, slot: Slot, offset: int, length: int) -> memoryview:
         if slot.stale is not None:
             raise slot.stale.bare()
@@ -169,17 +174,19 @@ class Files:
     def _watch(self) -> None:
         """See to it that changes are noticed even while readers find all they want in the page cache."""
         if not self._watched:
-            self._watched = True
             self._tasks.spawn(self._watch_open_images)
+            self._watched = True
 
     async def _watch_open_images(self) -> None:
-        while slots := [slot for slot in self._images.in_use() if slot.stale is None]:
-            for slot in slots:
-                if slot not in self._checking:
-                    self._checking.add(slot)
-                    self._tasks.spawn(self._watch_one, slot)
-            await trio.sleep(WATCH_S)
-        self._watched = False
+        try:
+            while slots := [slot for slot in self._images.in_use() if slot.stale is None]:
+                for slot in slots:
+                    if slot not in self._checking:
+                        self._tasks.spawn(self._watch_one, slot)
+                        self._checking.add(slot)
+                await trio.sleep(WATCH_S)
+        finally:
+            self._watched = False
 
     async def _watch_one(self, slot: Slot) -> None:
         try:

@@ -120,9 +120,13 @@ class Namespace:
         except VdifsError as error:
             self.failures.add(inode, file, error)
             raise
-        self.failures.remove(inode)
-        if (known := self.inodes.get(inode)) is not None and known.facts is None:
-            known.facts = Facts.of(slot.image, file.view)
+        try:
+            self.failures.remove(inode)
+            if (known := self.inodes.get(inode)) is not None and known.facts is None:
+                known.facts = Facts.of(slot.image, file.view)
+        except BaseException:
+            self._images.release(slot)
+            raise
         return file, slot
 
     def node(self, inode: int) -> Node:

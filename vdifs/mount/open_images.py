@@ -69,9 +69,9 @@ class OpenImages:
 
     def release(self, slot: Slot) -> None:
         """Let go of an image. It stays open for a while."""
+        slot.drop()
         if self._slots.get(slot.inode) is slot:
             self._slots[slot.inode] = self._slots.pop(slot.inode)
-        slot.drop()
         if slot.retired:
             self._close(slot)
         self._close_idle()

@@ -73,7 +73,11 @@ class Operations(pyfuse3.Operations):
 
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:  # noqa: ARG002
         number, cached = await self._files.open(inode)
-        return FileInfo(fh=number, keep_cache=cached, direct_io=not cached)
+        try:
+            return FileInfo(fh=number, keep_cache=cached, direct_io=not cached)
+        except BaseException:
+            self._files.release(number)  # the kernel will not, as it never had it
+            raise
 
     async def read(  # type: ignore[override] # any buffer will do, and a view saves a copy
         self, fh: FileHandleT, off: int, size: int

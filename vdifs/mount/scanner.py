@@ -45,6 +45,7 @@ class Scanner:
         self._begun = 0.0
         self._seen = time.monotonic()
         self._outdated = False
+        self._changed = False
         self._failure = ""
         self.last_duration = 0.0
         self.scans = 0
@@ -69,27 +70,30 @@ class Scanner:
         return self._outdated or time.monotonic() - self._seen > allowed
 
     def _begin(self) -> None:
-        self._running = True
         self._begun = trio.current_time()
         self._done = trio.Event()
         self._tasks.spawn(self._scan)  # so that the scan outlives the request that wanted it
+        self._running = True
 
     async def _scan(self) -> None:
-        begun = time.monotonic()
-        self._outdated = False
+        begun = self._seen
         try:
-            if await self._threads.run(_SCANS, self._catalog.scan):
+            begun = time.monotonic()
+            self._outdated = False
+            self._changed = await self._threads.run(_SCANS, self._catalog.scan) or self._changed
+            if self._changed:
                 self._on_change()
+                self._changed = False  # if that failed, the next scan, which may find nothing new, calls it again
             self._failure = ""
         except Exception as error:  # noqa: BLE001 - whatever it is, the tree stays as it was and the mount goes on
             self._complain(error)
         finally:
+            self._running = False
+            self._done.set()
             # Counted from the end: a search longer than MAX_AGE_S would else be repeated without a pause.
             self._seen = time.monotonic()
             self.last_duration = self._seen - begun
             self.scans += 1
-            self._running = False
-            self._done.set()
 
     def _complain(self, error: Exception) -> None:
         """Log a failure, unless it is the one that the last scan had."""
