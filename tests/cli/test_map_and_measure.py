@@ -155,6 +155,16 @@ def test_a_base_that_is_no_ancestor_is_refused(
     assert line in err
 
 
+@pytest.mark.parametrize("words", [["--base", "base.qcow2"], ["--cluster-size", "4k"], ["--extended-l2"]], ids=" ".join)
+def test_nothing_is_measured_that_cannot_be_exported(words: list[str], folder: Path, vdifs: Vdifs) -> None:
+    image, output = folder / "top.qcow2", folder / "output"
+    measured = vdifs("measure", image, "--format", "raw", *words)
+    exported = vdifs("export", image, output, "--format", "raw", *words)
+    assert (measured.status, measured.out, measured.err.count("\n")) == (2, "", 1)
+    assert measured.err.replace("measure", "export") == exported.err
+    assert not output.exists()
+
+
 MEASURED: list[tuple[str, ...]] = [
     ("top.qcow2",),
     ("top.qcow2", "--base", "base.qcow2"),

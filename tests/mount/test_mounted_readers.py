@@ -98,7 +98,8 @@ def test_fio_verifies(mounts: Mounts) -> None:
     source = mounts.scratch / "src"
     source.mkdir()
     plain = mounts.scratch / "plain"
-    job = ["--name=job", "--size=24M", "--bs=4k", "--rw=randwrite", "--verify=crc32c", "--norandommap=0"]
+    options = "--name=job --size=24M --bs=4k --rw=randwrite --verify=crc32c --norandommap=0 --verify_state_save=0"
+    job = options.split()
     subprocess.run([fio, *job, f"--filename={plain}", "--do_verify=0"], check=True, capture_output=True, timeout=60)
     oracle.qemu_img("convert", "-f", "raw", "-O", "qcow2", plain, source / "a.qcow2")
     mounted = mounts(source)

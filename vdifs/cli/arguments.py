@@ -9,7 +9,17 @@ from typing import Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["Account", "Octal", "Output", "PathName", "Size", "live_option", "output_option", "trust_option"]
+__all__ = [
+    "Account",
+    "Octal",
+    "Output",
+    "PathName",
+    "Size",
+    "check_goes_with_format",
+    "live_option",
+    "output_option",
+    "trust_option",
+]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"([0-9]+)([kmgt]?)", re.IGNORECASE)
@@ -85,6 +95,12 @@ def _user(name: str) -> int:
 
 def _group(name: str) -> int:
     return grp.getgrnam(name).gr_gid
+
+
+def check_goes_with_format(view: str, base: str | None, cluster_size: int | None, extended_l2: bool) -> None:
+    """Raise UsageError for --format raw together with a base or a kind of cluster, of which it has none."""
+    if view == "raw" and (base is not None or cluster_size is not None or extended_l2):
+        raise click.UsageError("--format raw goes with neither --base nor --cluster-size nor --extended-l2")
 
 
 output_option = click.option(

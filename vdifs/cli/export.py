@@ -9,9 +9,9 @@ from typing import Literal
 import click
 
 import vdifs
-from vdifs.cli.arguments import PathName, Size, live_option, trust_option
+from vdifs.cli.arguments import PathName, Size, check_goes_with_format, live_option, trust_option
 from vdifs.cli.progress import progress_reports
-from vdifs.errors import UsageError, printable
+from vdifs.errors import UsageError, printable, quoted
 from vdifs.qcow2.header import Header
 from vdifs.source.naming import ImageName
 from vdifs.source.policy import Live
@@ -62,8 +62,7 @@ def export(
 
     OUTPUT appears only when it is complete. No mount is needed.
     """
-    if view == "raw" and (base is not None or cluster_size is not None):
-        raise click.UsageError("--format raw goes with neither --base nor --cluster-size")
+    check_goes_with_format(view, base, cluster_size, extended_l2)
     if backing_name is not None and base is None:
         raise click.UsageError("--backing-name needs --base: a full image has no backing file")
     name = ImageName.parse(image)
@@ -107,7 +106,7 @@ def _refuse_own_backing(output: str, image: vdifs.Image) -> None:
     backing = os.path.join(os.path.dirname(written), backing_name)
     if written in (_without_links_above(backing), os.path.realpath(backing)):
         raise UsageError(
-            f"{printable(output)}: the name of its backing file, {printable(backing_name)!r}, would lead back to it: "
+            f"{printable(output)}: the name of its backing file, {quoted(backing_name)}, would lead back to it: "
             "choose another output, or give --backing-name"
         )
 

@@ -5,7 +5,7 @@ from typing import Literal
 import click
 
 import vdifs
-from vdifs.cli.arguments import Output, PathName, Size, live_option, output_option, trust_option
+from vdifs.cli.arguments import Output, PathName, Size, check_goes_with_format, live_option, output_option, trust_option
 from vdifs.cli.text import echo_fields, echo_json, size_with_bytes
 from vdifs.source.naming import ImageName
 from vdifs.source.policy import Live
@@ -36,6 +36,7 @@ def measure(
 
     JSON is that of `qemu-img measure --output=json`.
     """
+    check_goes_with_format(view, base, cluster_size, extended_l2)
     name = ImageName.parse(image)
     with vdifs.open(
         name.path,
