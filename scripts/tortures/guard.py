@@ -67,14 +67,19 @@ def _limited_address_space() -> Iterator[None]:
 
 
 class Memory:
-    """The memory of this process above what it had when this was made."""
+    """The memory of this process above what it had when `forget_peak` was called last. first: what it had at first."""
 
     def __init__(self) -> None:
-        self._idle = _field("VmRSS")
+        self.first = self._idle = _field("VmRSS")
+
+    def kept(self) -> int:
+        """Return the bytes it had more at the last `forget_peak` than at first: what earlier trials left behind."""
+        return self._idle - self.first
 
     def forget_peak(self) -> None:
         """Measure from now on."""
         ctypes.CDLL(None).malloc_trim(0)
+        self._idle = _field("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int:

@@ -1,11 +1,7 @@
 """The section `load`: 200 readers on 24 files of one mount."""
 
-import errno
-import mmap
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -16,34 +12,19 @@ from tests.qemu import oracle
 from tortures import judge
 from tortures.crowd import Crowd, Going, Latencies
 from tortures.mounting import BrokenError, Mount, eventually, mounted
+from tortures.reading import File, Seen, mapped, read_some
 from tortures.tally import Kind
 from tortures.task import Task
 
-__all__ = ["File", "Seen", "load", "read_some"]
+__all__ = ["compress", "load"]
 
 READERS = 200
 _CHAINS = 6
-_KIB, _MIB = 1 << 10, 1 << 20
+_MIB = 1 << 20
 _ALLOWED = 64 * _MIB
 _SLACK = 3
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file of the mount, and one with the bytes it must have."""
-
-    path: Path
-    wanted: Path
-
-
-@dataclass(slots=True)
-class Seen:
-    """What one reader saw."""
-
-    reads: int = 0
-    small: Latencies = field(default_factory=Latencies)
-    wrong: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+_PAUSE_S = 0.04
+"""Between two reads of one reader: or readers would wait for the processors that they all share, not for answers."""
 
 
 def load(task: Task) -> None:
@@ -113,42 +94,11 @@ def _write_wanted(source: Path, name: str, output: Path) -> None:
 
 
 def _reader(seed: int, files: Sequence[File], number: int, going: Going) -> Seen:
-    seen, rng = Seen(), Random(seed * 1000 + number)
-    contents = []
-    for file in files:
-        with file.wanted.open("rb") as opened:
-            contents.append(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))
-    while going() and len(seen.wrong) + len(seen.errors) < 5:
+    seen, rng, contents = Seen(), Random(seed * 1000 + number), mapped(files)
+    while going() and not seen.is_enough:
         which = rng.randrange(len(files))
-        try:
-            read_some(rng, files[which].path, contents[which], seen)
-        except OSError as error:
-            seen.errors.append(f"{files[which].path.name}: {errno.errorcode[error.errno or 0]}")
+        read_some(rng, files[which].path, contents[which], seen, times=32, pause=_PAUSE_S)
     return seen
-
-
-def read_some(rng: Random, path: Path, wanted: mmap.mmap, seen: Seen, times: int = 32) -> None:
-    """Open a file and read from it at random: mostly 4 KiB past the page cache, some through it, some long."""
-    direct = rng.random() < 0.7
-    descriptor = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
-    buffer = mmap.mmap(-1, 128 * _KIB)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size != len(wanted):
-            seen.wrong.append(f"{path.name}: {size} bytes long instead of {len(wanted)}")
-        for _ in range(times):
-            length = 4 * _KIB if rng.random() < 0.9 else 128 * _KIB
-            offset = rng.randrange(size) & ~4095 if direct else rng.randrange(size)
-            began = time.perf_counter()
-            count = os.preadv(descriptor, [memoryview(buffer)[:length]], offset)
-            if length == 4 * _KIB and direct:
-                seen.small.add(time.perf_counter() - began)
-            seen.reads += 1
-            if buffer[:count] != wanted[offset : offset + length]:
-                seen.wrong.append(f"{path.name}: {count} bytes at {offset:#x} of {length}")
-                return
-    finally:
-        os.close(descriptor)
 
 
 def _conclude(task: Task, results: Sequence[Seen], silent: int) -> None:

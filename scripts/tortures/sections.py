@@ -1,6 +1,8 @@
 """All sections, in the order in which they run."""
 
+from tortures.eio import eio
 from tortures.fuzz import fuzz
+from tortures.hang import hang
 from tortures.kill import kill
 from tortures.load import load
 from tortures.task import Section
@@ -9,6 +11,8 @@ __all__ = ["SECTIONS"]
 
 SECTIONS = [
     Section("fuzz", "damaged and generated images, against QEMU", "images", fuzz, 0.25, long=20_000),
+    Section("eio", "a source whose reads fail", "reads", eio, 0.12, long=200_000),
+    Section("hang", "a source that hangs, 300 readers on it", "hung reads", hang, 0.1, long=3_000),
     Section("kill", "kill -9 of the daemon under load", "kills", kill, 0.1, long=100),
     Section("load", "200 readers on 24 files", "reads", load, 0.15, long_seconds=600),
 ]

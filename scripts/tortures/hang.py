@@ -1,0 +1,171 @@
+"""The section `hang`: a source that answers nothing, and 300 readers on it. Others go on; nobody waits for ever."""
+
+import errno
+import mmap
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from random import Random
+
+from tests.mount.images import week
+from tortures.crowd import Crowd, Going
+from tortures.eio import files_of
+from tortures.faulty import Faulty, faulty
+from tortures.mounting import BrokenError, Mount, eventually, is_running, mounted, state_of
+from tortures.reading import File, Seen, mapped, read_some
+from tortures.tally import Kind
+from tortures.task import Task
+
+__all__ = ["hang"]
+
+READERS = 300
+_OTHERS = 4
+_DEADLINE_S = 5.0
+_LATE_S = 3.0
+_GONE_WITHIN_S = 5.0
+_OTHERS_WITHIN_S = 1.0
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a hung reader got: the name of an error, or "read", after so many seconds."""
+
+    what: str
+    seconds: float
+
+
+def hang(task: Task) -> None:
+    """Let the source hang until the deadline has passed for all; then again, and unmount meanwhile."""
+    while task.going():
+        source, backing = task.folder / "src", task.folder / "backing"
+        if not backing.exists():
+            week(source)
+            week(backing)
+        slow = source / "slow"
+        with faulty(backing, slow, task.folder / "control") as fault:
+            _cycle(task, fault, source)
+        slow.rmdir()
+
+
+def _cycle(task: Task, fault: Faulty, source: Path) -> None:
+    with mounted(task, source, "--deadline", f"{_DEADLINE_S:g}") as mount:
+        good = files_of(task.folder, source, mount.path / "raw")
+        hung = mount.path / "raw/slow/base.qcow2.raw"
+        begin = get_context("fork").Event()
+        with Crowd(READERS, partial(_hung_reader, hung, begin, 1)) as readers:
+            with Crowd(_OTHERS, partial(_other, task.seed, good)) as others:
+                time.sleep(1.0)
+                fault.hang(True)
+                begin.set()
+                answers, silent = readers.answers(_DEADLINE_S + 20)
+                seen, silent_others = others.results(30)
+            _conclude(task, answers, silent)
+            _conclude_others(task, seen, silent_others)
+        fault.hang(False)
+        _recover(task, hung, good)
+        begin.clear()
+        with Crowd(READERS, partial(_hung_reader, hung, begin, 1)) as readers:
+            time.sleep(1.0)
+            fault.hang(True)
+            begin.set()
+            time.sleep(0.5)
+            _unmount(task, mount, readers.pids)
+            answers, silent = readers.answers(10)
+            task.tally.tried += len(answers)
+            if silent:
+                task.found(Kind.HANG, f"{silent} readers still wait after the unmount")
+        fault.hang(False)  # or the threads that wait in the source would keep what is left of the daemon
+
+
+def _hung_reader(path: Path, begin: Event, times: int, number: int, _going: Going) -> Answer:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    begin.wait(60)
+    began = time.monotonic()
+    what = "read"
+    try:
+        with mmap.mmap(-1, 4096) as buffer:
+            for turn in range(times):
+                os.preadv(descriptor, [buffer], (number + turn * READERS) * 8192 % (3 * _MIB))
+    except OSError as error:
+        what = errno.errorcode[error.errno or 0]
+    return Answer(what, time.monotonic() - began)
+
+
+def _other(seed: int, files: Sequence[File], number: int, going: Going) -> Seen:
+    """Read and look at what does not hang."""
+    seen, rng, contents = Seen(), Random(seed * 1000 + number), mapped(files)
+    while going() and not seen.is_enough:
+        which = rng.randrange(len(files))
+        read_some(rng, files[which].path, contents[which], seen, times=4, pause=0.005)
+        began = time.perf_counter()
+        os.stat(files[which].path)
+        os.listdir(files[which].path.parents[1] / "full")
+        seen.small.add(time.perf_counter() - began)
+    return seen
+
+
+def _conclude(task: Task, answers: Sequence[Answer], silent: int) -> None:
+    task.tally.tried += len(answers)
+    if silent:
+        task.found(Kind.HANG, f"{silent} of {READERS} readers have no answer {_DEADLINE_S + 20:g} s after the hang")
+    for answer in answers:
+        if answer.what != "EIO":
+            task.found(Kind.BROKEN, f"a hung read was answered {answer.what} instead of EIO")
+        task.tally.most("slowest EIO in s", round(answer.seconds, 2))
+    late = [answer for answer in answers if answer.seconds > _DEADLINE_S + _LATE_S]
+    if late:
+        task.found(Kind.HANG, f"{len(late)} readers were answered after the deadline of {_DEADLINE_S:g} s: {late[0]}")
+
+
+def _conclude_others(task: Task, results: Sequence[Seen], silent: int) -> None:
+    for seen in results:
+        task.tally.add("reads by others", seen.reads)
+        task.tally.most("others' p99 in ms", round(seen.small.percentile(0.99) * 1000, 1))
+        for what in seen.wrong:
+            task.found(Kind.WRONG, f"elsewhere: {what}")
+        for what in seen.errors:
+            task.found(Kind.BROKEN, f"elsewhere: {what}")
+        if seen.small.percentile(0.99) > _OTHERS_WITHIN_S:
+            task.found(Kind.HANG, f"others' p99 is {seen.small.percentile(0.99):.1f} s")
+    if silent:
+        task.found(Kind.HANG, f"{silent} readers of other files have no answer")
+
+
+def _recover(task: Task, hung: Path, good: Sequence[File]) -> None:
+    """See that the file that hung can be read again: it holds what its namesake outside holds."""
+    wanted = next(file.wanted for file in good if file.path.name == hung.name).read_bytes()
+
+    def is_read() -> bool:
+        try:
+            return hung.read_bytes() == wanted
+        except OSError:
+            return False
+
+    try:
+        took = eventually(is_read, 10, "recovery once the source answers again")
+        task.tally.most("slowest recovery in s", round(took, 2))
+    except BrokenError as error:
+        task.found(Kind.BROKEN, str(error))
+
+
+def _unmount(task: Task, mount: Mount, readers: Sequence[int]) -> None:
+    """End the mount while its source hangs; nothing may be left of it, and nobody in state D."""
+    os.kill(mount.pid, signal.SIGTERM)
+    try:
+        took = eventually(lambda: not mount.is_mounted(), _GONE_WITHIN_S, "unmount while the source hangs")
+        eventually(lambda: not is_running(mount.pid), _GONE_WITHIN_S, "end of the daemon while the source hangs")
+        task.tally.most("slowest unmount in s", round(took, 2))
+        eventually(lambda: not _stuck([mount.pid, *readers]), _GONE_WITHIN_S, "nobody in state D")
+    except BrokenError as error:
+        task.found(Kind.HANG, str(error))
+
+
+def _stuck(pids: Sequence[int]) -> list[int]:
+    return [pid for pid in pids if state_of(pid) == "D"]
