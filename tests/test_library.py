@@ -322,6 +322,7 @@ def usage(match: str, **options: object) -> object:
         usage("cluster size 0: give a power of two", cluster_size=0),
         usage("a backing file name of 1024 bytes does not fit", base="base.qcow2", backing_name="x" * 1024),
         usage("a backing file name of 0 bytes does not fit", base="base.qcow2", backing_name=""),
+        usage("a NUL would end the backing file name", base="base.qcow2", backing_name="a\0b"),
         usage("extended L2 entries need clusters of 16384", extended_l2=True, cluster_size=8 * KIB),
         pytest.param({"base": "disk.raw"}, vdifs.ChainError, 22, "disk.raw is not in its chain", id="no ancestor"),
         pytest.param({"base": "missing"}, vdifs.StorageError, 2, "missing: No such file", id="base missing"),

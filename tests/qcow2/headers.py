@@ -11,7 +11,11 @@ U64 = st.integers(0, (1 << 64) - 1)
 U32 = st.integers(0, (1 << 32) - 1)
 
 backing_names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
-odd_names = st.binary(min_size=1, max_size=40).map(lambda name: name.decode("utf-8", "surrogateescape"))
+odd_names = (
+    st.binary(min_size=1, max_size=40)
+    .filter(lambda name: 0 not in name)
+    .map(lambda name: name.decode("utf-8", "surrogateescape"))
+)
 
 
 @st.composite

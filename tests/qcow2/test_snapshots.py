@@ -16,7 +16,8 @@ from vdifs.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
 U64, U32 = st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 32) - 1)
 OFFSET = 0x50000
 names = st.one_of(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=12), st.sampled_from(["", "same", "a/b", "50%"])
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12),
+    st.sampled_from(["", "same", "a/b", "50%"]),
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import vdifs
+from tests.features.proofs import prove_info
 from tests.qemu import oracle
 from tests.rules.images import (
     CLUSTER,
@@ -184,11 +185,22 @@ def test_no_stated_format_and_a_damaged_qcow2_is_refused(tmp_path: Path, base: I
     both_refuse(rebase(make(tmp_path / "top.qcow2", MIB), "base.qcow2", None), "base.qcow2: cluster_bits is 8")
 
 
-@pytest.mark.parametrize("stated", ["vmdk", "luks", "qcow", "QCOW2", "raw\x00"])
+@pytest.mark.parametrize("stated", ["vmdk", "luks", "qcow", "QCOW2", "raw\x01"])
 def test_other_formats_are_refused_by_their_name(tmp_path: Path, base: Image, stated: str) -> None:
     top = rebase(make(tmp_path / "top.qcow2", MIB), "base.qcow2", stated)
     with refused(vdifs.UnsupportedError, 95, "base.qcow2: its overlay states the format '"):
         contents(top)
+
+
+@pytest.mark.parametrize("rest", ["\0", "\0.qcow2", "\0/../.."])
+def test_a_nul_ends_a_name_as_for_qemu(rest: str, tmp_path: Path, base: Image) -> None:
+    """All of them are C strings there: the name of the backing file, that of its format; an empty one is none."""
+    top = rebase(make(tmp_path / "top.qcow2", MIB), f"base.qcow2{rest}", f"qcow2{rest}")
+    assert both_read(top) == pattern(0xBB, MIB)
+    prove_info(top.path)
+    assert both_read(rebase(top, "base.qcow2", f"raw{rest}")) == base.path.read_bytes()[:MIB].ljust(MIB, b"\0")
+    assert both_read(rebase(top, "base.qcow2", rest)) == pattern(0xBB, MIB)
+    assert both_read(rebase(top, f"{rest}base.qcow2", "qcow2")) == bytes(MIB)
 
 
 def test_an_empty_format_states_none(tmp_path: Path, base: Image) -> None:

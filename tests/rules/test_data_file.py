@@ -47,6 +47,12 @@ def test_external_data_file_holds_the_data(image: Image, tmp_path: Path) -> None
     assert both_read(image) == pattern(9, 2 * CLUSTER) + bytes(MIB - 2 * CLUSTER)
 
 
+def test_external_data_file_name_ends_at_a_nul_as_for_qemu(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(image.path.parent)  # QEMU 7.2 looks for the name from there
+    assert both_read(name_data_file(image, "image.data\0.old")) == WRITTEN
+    both_refuse(name_data_file(image, "\0image.data"), "external data file, but does not name one")
+
+
 def test_external_data_file_offset_0_with_copied_is_a_real_place(image: Image) -> None:
     assert image.l2_entry(0) == COPIED
     assert both_read(image) == WRITTEN

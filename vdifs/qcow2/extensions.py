@@ -101,10 +101,10 @@ def feature_names(extensions: tuple[Extension, ...]) -> tuple[FeatureName, ...]:
 
 
 def decode_name(name: bytes) -> str:
-    """Return a file or format name of an image as Python names files: undecodable bytes become surrogates."""
-    return name.decode("utf-8", "surrogateescape")
+    """Return a name in an image as Python names files: undecodable bytes become surrogates. As in QEMU NUL ends it."""
+    return name.split(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def encode_name(name: str) -> bytes:
-    """Return the bytes of a name; the inverse of decode_name."""
+    """Return the bytes of a name; the inverse of decode_name, but for what follows a NUL."""
     return name.encode("utf-8", "surrogateescape")

@@ -93,6 +93,8 @@ def _header(
         extensions = (Extension(ExtensionType.BACKING_FORMAT, data),)
         name_offset = V3_LENGTH + 8 + 8 + 8
         name_size = len(encode_name(backing.name))
+        if "\0" in backing.name:
+            raise UsageError("a NUL would end the backing file name for every reader: leave it out")
         longest = min(MAX_BACKING_NAME, geometry.cluster_size - name_offset)
         if not 0 < name_size <= longest:
             raise UsageError(
