@@ -9,6 +9,7 @@ import click
 
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
 from vdifs.cli.text import counted, echo_json, json_name
+from vdifs.cli.waiting import At, waiting
 from vdifs.errors import FormatError, printable
 from vdifs.source.audit import Problem, Severity, audit
 from vdifs.source.catalog import Catalog, Entry
@@ -31,12 +32,12 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
     backing files. An error keeps an image from being served; then the exit status is 1. No guest data are read.
     """
     named = ImageName.parse(source)
-    with closing(Catalog(named.path, trusted=trusted, live=live)) as catalog:
+    with waiting(f"searching {source}") as at, closing(Catalog(named.path, trusted=trusted, live=live)) as catalog:
         catalog.scan()
         if not catalog.entries and not os.path.isdir(source):
             raise FormatError(f"{printable(source)}: no image: name a qcow2 or raw image, or a directory of them")
         entries = _asked_for(catalog, named)
-        found = _audit_all(catalog, entries)
+        found = _audit_all(catalog, entries, at)
     count = len(entries)
     if output == "json":
         echo_json({"images": count, "problems": [_as_json(problem) for problem in found]})
@@ -59,10 +60,11 @@ def _asked_for(catalog: Catalog, named: ImageName) -> list[Entry]:
     return [wanted, *(entry for entry in entries if entry.file_path != path)]
 
 
-def _audit_all(catalog: Catalog, entries: list[Entry]) -> list[Problem]:
+def _audit_all(catalog: Catalog, entries: list[Entry], at: At) -> list[Problem]:
     """Return the problems of every image, those that several chains share once, worst first."""
     found: dict[tuple[str, str, str], Problem] = {}
-    for entry in entries:
+    for number, entry in enumerate(entries):
+        at(f"checking image {number + 1} of {len(entries)}: {entry.path}")
         for problem in audit(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format):
             found.setdefault((problem.path, problem.kind, problem.message), problem)
     taken = [Problem(e.path, Severity.WARNING, "name-taken", str(e.problem)) for e in catalog.not_offered]

@@ -1,20 +1,26 @@
 """What `vdifs list` knows of each image of a source: sizes, its place among the others, what is wrong with it."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vdifs.errors import VdifsError
 from vdifs.extents import Kind
+from vdifs.qcow2.header import Header
 from vdifs.source.catalog import Catalog
 from vdifs.source.chain import Chain, Member
+from vdifs.source.hostfile import HostFile
+from vdifs.source.members import find_snapshot, read_snapshots
 
 __all__ = ["ListedImage", "roots_and_overlays", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One image. own_data: bytes of guest data in this file alone, None if it cannot be opened."""
+    """One image. own_data: bytes of guest data in this file alone, None if it cannot be opened.
+
+    modified: seconds since 1970; of a snapshot, when it was taken. live: a virtual machine is writing it.
+    """
 
     path: str
     format: str
@@ -23,21 +29,30 @@ class ListedImage:
     own_data: int | None
     problem: VdifsError | None
     hidden: bool = False
+    modified: float | None = None
+    live: bool = False
 
 
-def survey(catalog: Catalog) -> dict[str, ListedImage]:
-    """Return the images of a scanned catalog by PATH, sorted; opens each chain once, from its top."""
+def survey(catalog: Catalog, at: Callable[[str], None] = lambda _: None) -> dict[str, ListedImage]:
+    """Return the images of a scanned catalog by PATH, sorted; opens each chain once, from its top.
+
+    at: is told which image is looked at.
+    """
     own_data: dict[tuple[str, str], int] = {}
+    taken: dict[str, float] = {}
     problems: dict[str, VdifsError] = {}
-    for path in _deepest_first(catalog):
+    for number, path in enumerate(_deepest_first(catalog)):
         if (path, catalog.entries[path].format) in own_data:
             continue
+        at(f"image {number + 1} of {len(catalog.entries)}: {path}")
         try:
             entry = catalog.entries[path]
             with Chain.open(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format) as chain:
                 for member in reversed(chain.members):
                     if (member.path, member.format) not in own_data:
                         own_data[member.path, member.format] = _data_held(member)
+                if (top := chain.members[0]).snapshot is not None and top.header is not None:
+                    taken[path] = _taken(top.file, top.header, top.snapshot)
         except VdifsError as error:
             problems[path] = error
     return {
@@ -49,6 +64,8 @@ def survey(catalog: Catalog) -> dict[str, ListedImage]:
             own_data.get((path, entry.format)),
             entry.problem or problems.get(path),
             entry.hidden,
+            taken.get(path) if entry.snapshot is not None else entry.fingerprint.mtime_ns / 1e9,
+            entry.live,
         )
         for path, entry in sorted(catalog.entries.items())
     }
@@ -93,6 +110,11 @@ def _deepest_first(catalog: Catalog) -> list[str]:
         except VdifsError:
             depths[path] = 0  # opening it gives the full reason
     return sorted(depths, key=lambda path: (-depths[path], path))
+
+
+def _taken(file: HostFile, header: Header, snapshot: str) -> float:
+    """Return when a snapshot was taken, in seconds since 1970."""
+    return find_snapshot(file, read_snapshots(file, header), snapshot)[1].date_sec
 
 
 def _data_held(member: Member) -> int:

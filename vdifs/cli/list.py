@@ -1,20 +1,22 @@
 """`vdifs list`: the chains of a source as a tree, or as a flat list in JSON."""
 
+import sys
+import time
 from contextlib import closing
 from typing import Any
 
 import click
 
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
-from vdifs.cli.image_list import ListedImage, roots_and_overlays, survey
-from vdifs.cli.text import echo_json, json_name, size_text
+from vdifs.cli.image_list import ListedImage, survey
+from vdifs.cli.list_text import plain_line, rows_of
+from vdifs.cli.text import echo_json, json_name
+from vdifs.cli.waiting import waiting
 from vdifs.errors import printable
 from vdifs.source.catalog import Catalog
 from vdifs.source.policy import Live
 
 __all__ = ["list_images"]
-
-_WIDTH = 1 << 14  # rich cuts lines off at the width it is told; a terminal wraps them, a pipe takes them whole
 
 
 @click.command("list", short_help="Show the chains of a directory as a tree.")
@@ -23,16 +25,25 @@ _WIDTH = 1 << 14  # rich cuts lines off at the width it is told; a terminal wrap
 @live_option
 @output_option
 def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Output) -> None:
-    """Show the images in SOURCE, each beneath its backing file: virtual size, data of its own, problems."""
-    with closing(Catalog(source, trusted=trusted, live=live)) as catalog:
+    """Show the images in SOURCE, each beneath its backing file.
+
+    For each: its virtual size, the data that it holds itself, its age, whether a virtual machine is writing it, whether
+    it is hidden, and what is wrong with it. On a terminal a table; in a pipe a line for each image.
+    """
+    with waiting(f"searching {source}") as at, closing(Catalog(source, trusted=trusted, live=live)) as catalog:
         catalog.scan()
-        images = survey(catalog)
+        images = survey(catalog, at)
     if output == "json":
         echo_json([_as_json(image) for image in images.values()])
-    elif images:
-        _echo_tree(images)
-    else:
+    elif not images:
         click.echo(f"vdifs: {printable(source)}: no images in it", err=True)
+    elif sys.stdout.isatty():
+        from vdifs.cli.list_screen import show
+
+        show(rows_of(images, time.time()))
+    else:
+        for row in rows_of(images, time.time()):
+            click.echo(plain_line(row))
 
 
 def _as_json(image: ListedImage) -> dict[str, Any]:
@@ -48,31 +59,3 @@ def _as_json(image: ListedImage) -> dict[str, Any]:
     if image.problem is not None:
         value["problem"] = str(image.problem)
     return value
-
-
-def _echo_tree(images: dict[str, ListedImage]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-    from rich.tree import Tree
-
-    roots, overlays = roots_and_overlays(images)
-    forest = Tree("", hide_root=True)
-    waiting = [(forest, path) for path in reversed(roots)]
-    while waiting:
-        above, path = waiting.pop()
-        image = images[path]
-        label = Text.assemble(printable(path), (f"  {_sizes(image)}", "dim"))
-        if image.hidden:
-            label.append("  hidden", "dim")
-        if image.problem is not None:
-            label.append(f"  {image.problem}", "red")
-        branch = above.add(label)
-        waiting += [(branch, overlay) for overlay in reversed(overlays[path])]
-    Console(width=_WIDTH).print(forest)
-
-
-def _sizes(image: ListedImage) -> str:
-    if image.virtual_size is None:
-        return "size unknown"
-    held = "" if image.own_data is None else f", {size_text(image.own_data)} of its own"
-    return size_text(image.virtual_size) + held

@@ -1,13 +1,18 @@
 """`vdifs map`: which part of the disk comes from which file."""
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Literal
 
 import click
 
-from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
+from vdifs.cli.arguments import PathName, live_option, trust_option
+from vdifs.cli.strip import Strip
 from vdifs.cli.text import json_name
+from vdifs.cli.waiting import waiting
 from vdifs.source.chain import Chain
 from vdifs.source.map import MapRun, map_runs
 from vdifs.source.naming import ImageName, base_index, open_chain
@@ -23,18 +28,50 @@ __all__ = ["show_map"]
 )
 @trust_option
 @live_option
-@output_option
-def show_map(image: str, base: str | None, trusted: tuple[str, ...], live: Live, output: Output) -> None:
-    """Show the runs of the disk of IMAGE in order; JSON is that of `qemu-img map --output=json`."""
+@click.option(
+    "--output",
+    type=click.Choice(["human", "json", "svg"]),
+    default="human",
+    show_default=True,
+    help="How to write the answer; svg: a picture.",
+)
+def show_map(
+    image: str, base: str | None, trusted: tuple[str, ...], live: Live, output: Literal["human", "json", "svg"]
+) -> None:
+    """Show which part of the disk of IMAGE comes from which file.
+
+    On a terminal a strip of the disk in the colours of the files; in a pipe the table of `qemu-img map`. JSON is that
+    of `qemu-img map --output=json`.
+    """
     name = ImageName.parse(image)
-    with open_chain(name, trusted, live) as chain:
+    with ExitStack() as stack:
+        with waiting(f"opening {image}"):
+            chain = stack.enter_context(open_chain(name, trusted, live))
         down_to = None if base is None else base_index(chain, ImageName.parse(base))
-        runs = map_runs(chain, down_to)
-        if output == "json":
-            _echo_array(_as_json(chain, run) for run in runs)
+        if output == "svg":
+            from vdifs.cli.strip_svg import CELLS, svg
+
+            click.echo(svg(_strip(chain, down_to, CELLS)), nl=False)
+        elif output == "json":
+            _echo_array(_as_json(chain, run) for run in map_runs(chain, down_to))
+        elif sys.stdout.isatty():
+            from vdifs.cli.strip_screen import cells, show
+
+            show(_strip(chain, down_to, cells()))
         else:
-            _echo_table(chain, runs)
+            _echo_table(chain, map_runs(chain, down_to))
         chain.check_unchanged()
+
+
+def _strip(chain: Chain, down_to: int | None, cells: int) -> Strip:
+    files = [_as_seen_from_here(member.data.name) for member in chain.members[:down_to]]
+    with waiting("mapping the disk"):
+        return Strip.of(map_runs(chain, down_to), files, chain.virtual_size, cells)
+
+
+def _as_seen_from_here(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("../") else relative
 
 
 def _as_json(chain: Chain, run: MapRun) -> dict[str, Any]:

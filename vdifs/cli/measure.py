@@ -7,6 +7,7 @@ import click
 import vdifs
 from vdifs.cli.arguments import Output, PathName, Size, check_goes_with_format, live_option, output_option, trust_option
 from vdifs.cli.text import echo_fields, echo_json, size_with_bytes
+from vdifs.cli.waiting import waiting
 from vdifs.source.naming import ImageName
 from vdifs.source.policy import Live
 
@@ -38,16 +39,19 @@ def measure(
     """
     check_goes_with_format(view, base, cluster_size, extended_l2)
     name = ImageName.parse(image)
-    with vdifs.open(
-        name.path,
-        base=base,
-        view=view,
-        cluster_size=cluster_size,
-        trusted=trusted,
-        snapshot=name.snapshot,
-        extended_l2=extended_l2,
-        live=live,
-    ) as opened:
+    with (
+        waiting(f"opening {image}"),
+        vdifs.open(
+            name.path,
+            base=base,
+            view=view,
+            cluster_size=cluster_size,
+            trusted=trusted,
+            snapshot=name.snapshot,
+            extended_l2=extended_l2,
+            live=live,
+        ) as opened,
+    ):
         required, full = opened.size, opened.size_if_full
     if output == "json":
         echo_json({"bitmaps": 0, "required": required, "fully-allocated": full})

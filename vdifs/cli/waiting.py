@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 from vdifs.errors import printable
 
-__all__ = ["waiting"]
+__all__ = ["At", "waiting"]
 
 PATIENCE_S = 0.5
 _PERIOD_S = 0.2
