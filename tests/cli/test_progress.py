@@ -1,0 +1,131 @@
+"""How far a long command is: SIGUSR1, JSON lines, the bar, and the line for what opens or checks very much."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import COMMAND
+from tests.cli.terminal import on_terminal
+from tests.qemu import oracle
+
+MIB = 1 << 20
+SLOW_EXPORT = """
+import time
+import vdifs.synthetic.transfer as transfer
+transfer._REPORT_S = 0.02
+real = transfer._Copy._write
+transfer._Copy._write = lambda *a: (time.sleep(0.02), real(*a))
+"""
+EAGER = "import vdifs.cli.waiting as w; w.PATIENCE_S, w._PERIOD_S = 0, 0.01"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    oracle.create(tmp_path / "image.qcow2", 64 * MIB)
+    oracle.qemu_io(tmp_path / "image.qcow2", ["write -P 1 0 64M"])
+    return tmp_path / "image.qcow2"
+
+
+@pytest.mark.parametrize("kind", ["none", "json"])
+def test_sigusr1_prints_a_line_as_qemu_img_does(kind: str, image: Path) -> None:
+    reading, writing = os.pipe()
+    command = [*COMMAND, "export", str(image), "-", "--format", "raw", "--progress", kind]
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE) as export:
+        os.close(writing)
+        left = 64 * MIB
+        while left:
+            left -= len(os.read(reading, min(left, MIB)))
+            if left == 32 * MIB:  # so that the line says about a half
+                time.sleep(0.2)
+                export.send_signal(signal.SIGUSR1)
+                time.sleep(0.2)
+        os.close(reading)
+        _, said = export.communicate(timeout=20)
+    assert export.returncode == 0
+    (line,) = [line for line in said.decode().splitlines() if "/100%" in line]
+    match = re.fullmatch(r"    \(([0-9.]+)/100%\)", line)
+    assert match is not None
+    assert 50 <= float(match[1]) < 60
+
+
+def test_sigusr1_while_the_image_is_opened_does_not_end_the_export(image: Path) -> None:
+    before = "import os, signal, vdifs; real = vdifs.open\n"
+    before += "vdifs.open = lambda *a, **k: (os.kill(os.getpid(), signal.SIGUSR1), real(*a, **k))[1]\n"
+    command = [COMMAND[0], "-c", before + COMMAND[2], "export", str(image), str(image.with_name("out"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "    (0.00/100%)\n")
+
+
+def test_json_lines_go_up_to_the_whole(image: Path) -> None:
+    command = [COMMAND[0], "-c", SLOW_EXPORT + COMMAND[2], "export", str(image), str(image.with_name("out"))]
+    done = subprocess.run([*command, "--progress", "json"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    assert len(said) > 1
+    assert [each["done"] for each in said] == sorted(each["done"] for each in said)
+    assert said[-1] == {"done": image.with_name("out").stat().st_size, "total": said[0]["total"]}
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_bar_has_bytes_rate_and_time_left_and_goes_away(columns: int, image: Path) -> None:
+    shown = on_terminal("export", image, image.with_name("out"), columns=columns, before=SLOW_EXPORT)
+    assert shown.status == 0
+    drawn = re.findall(r"([0-9.]+)/([0-9.]+) MiB ([0-9.]+) MB/s (-?[0-9:-]+)", "\n".join(shown.lines))
+    assert drawn, shown.raw
+    assert {total for _, total, _, _ in drawn} == {"64.3"}
+    assert re.search(r"\x1b\[2K\s*$", shown.raw)
+
+
+def test_a_bar_and_sigusr1(image: Path) -> None:
+    kick = "import os, signal, threading; threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1)).start()\n"
+    shown = on_terminal("export", image, image.with_name("out"), before=SLOW_EXPORT + kick)
+    assert shown.status == 0
+    assert any(re.search(r"    \([0-9.]+/100%\)", line) for line in shown.lines)
+
+
+@pytest.mark.parametrize("command", ["map", "measure"])
+def test_opening_that_takes_long_is_shown_on_a_terminal_and_taken_away(command: str, image: Path) -> None:
+    slow = "import time, vdifs.source.chain as c; real = c.Chain.open.__func__\n"
+    slow += "c.Chain.open = classmethod(lambda *a, **k: (time.sleep(0.3), real(*a, **k))[1])\n"
+    shown = on_terminal(command, "image.qcow2", cwd=image.parent, before=f"{slow}{EAGER}")
+    assert shown.status == 0
+    assert "opening image.qcow2 ... 0 s\r\x1b[K" in shown.raw
+    quick = on_terminal(command, "image.qcow2", cwd=image.parent)
+    assert "opening" not in quick.raw
+    assert shown.raw.rpartition("\x1b[K")[2].split() == quick.raw.split()
+
+
+def test_checking_many_images_says_which_it_is_at(tmp_path: Path) -> None:
+    long_name = "x" * 100 + ".qcow2"
+    for name in ("a.qcow2", "b.qcow2", long_name):
+        oracle.create(tmp_path / name, MIB)
+    slow = "import time, vdifs.cli.check as c; real = c.audit\n"
+    slow += "c.audit = lambda *a, **k: (time.sleep(0.2), real(*a, **k))[1]\n"
+    shown = on_terminal("check", tmp_path, before=f"{slow}{EAGER}")
+    assert shown.status == 0
+    drawn = re.findall(r"checking image ([0-9]) of 3: ([^ ]*) \.\.\.", shown.raw)
+    assert [number for number, _ in dict.fromkeys(drawn)] == ["1", "2", "3"]
+    assert {"a.qcow2", "b.qcow2"} < {name for _, name in drawn}
+    assert all(len(part) < 80 for part in shown.raw.split("\r\x1b[K"))  # a line that wraps is not taken away whole
+    assert shown.raw.rpartition("\x1b[K")[2].split() == ["3", "images,", "0", "errors"]
+
+
+def test_listing_many_images_says_which_it_is_at(tmp_path: Path) -> None:
+    oracle.create(tmp_path / "a.qcow2", MIB)
+    slow = "import time, vdifs.cli.image_list as c; real = c._data_held\n"
+    slow += "c._data_held = lambda *a: (time.sleep(0.2), real(*a))[1]\n"
+    shown = on_terminal("list", tmp_path, before=f"{slow}{EAGER}")
+    assert "image 1 of 1: a.qcow2 ... 0 s" in shown.raw
+
+
+def test_in_a_pipe_nothing_of_this_is_written(tmp_path: Path) -> None:
+    oracle.create(tmp_path / "a.qcow2", MIB)
+    command = [COMMAND[0], "-c", f"{EAGER}\n{COMMAND[2]}", "check", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
