@@ -15,6 +15,7 @@ __all__ = ["Snapshot", "parse_snapshots", "snapshot_labels"]
 _FIXED = struct.Struct(">QIHHIIQII")
 _EXTRA = struct.Struct(">QQQ")
 _MAX_EXTRA = 1024
+_BLANKS_AT_ONCE = 4096
 _MAX_TABLE = 64 << 20
 """QEMU's QCOW_MAX_SNAPSHOTS_SIZE."""
 
@@ -38,14 +39,18 @@ class Snapshot:
 def parse_snapshots(header: Header, read: Callable[[int, int], bytes]) -> tuple[Snapshot, ...]:
     """Return the snapshots of an image; read(offset, length) gives bytes of its file, zeros beyond the end.
 
-    Follows qcow2_read_snapshots. Raises FormatError for an entry, or a table, that is too large.
+    Follows qcow2_read_snapshots, but for entries of nothing but zeros, which are left out: they have no name and no L1
+    table, and a hole of a small file may claim 65,536. Raises FormatError for an entry, or a table, that is too large.
     """
     found: list[Snapshot] = []
-    at = header.snapshots_offset
-    for index in range(header.nb_snapshots):
+    index, at = 0, header.snapshots_offset
+    while index < header.nb_snapshots:
+        if blank := _blank_entries(header.nb_snapshots - index, at, read):
+            index, at = index + blank, at + blank * _FIXED.size
+            continue
         snapshot, size = _parse_entry(index, at, read)
         found.append(snapshot)
-        at += round_up(size, 8)
+        index, at = index + 1, at + round_up(size, 8)
         if at - header.snapshots_offset > _MAX_TABLE:
             raise FormatError(f"the snapshot table is longer than {_MAX_TABLE} bytes")
     return tuple(found)
@@ -68,6 +73,19 @@ def snapshot_labels(snapshots: Sequence[Snapshot]) -> tuple[str, ...]:
             taken.add(free)
         labels[free] = None
     return tuple(labels)
+
+
+def _blank_entries(most: int, at: int, read: Callable[[int, int], bytes]) -> int:
+    """Return how many entries from `at` on, `most` of them at the most, are nothing but zeros."""
+    found, step = 0, 1
+    while found < most:
+        count = min(step, most - found)
+        zeros = count * _FIXED.size - len(read(at + found * _FIXED.size, count * _FIXED.size).lstrip(b"\0"))
+        found += zeros // _FIXED.size
+        if zeros < count * _FIXED.size:
+            break
+        step = _BLANKS_AT_ONCE
+    return found
 
 
 def _parse_entry(index: int, at: int, read: Callable[[int, int], bytes]) -> tuple[Snapshot, int]:
