@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from vdifs.errors import VdifsError
@@ -59,4 +60,16 @@ def source_of(catalog: Catalog, entry: Entry) -> Source:
         problem = error
     prints = [each for member in chain for each in member.fingerprints]
     newest = max(each.mtime_ns for each in prints)
-    return Source(catalog.generation(entry.path), newest, frozenset(each.dev for each in prints), access, problem)
+    devices = _shared_devices(frozenset(each.dev for each in prints))
+    return Source(catalog.generation(entry.path), newest, devices, _shared_access(access), problem)
+
+
+@lru_cache
+def _shared_devices(devices: frozenset[int]) -> frozenset[int]:
+    """Return the same object for equal sets: images are many, file systems few."""
+    return devices
+
+
+@lru_cache
+def _shared_access(access: Access) -> Access:
+    return access
