@@ -87,7 +87,7 @@ def main(
             for section in chosen:
                 if section.key in done:
                     continue
-                limits = _limits(section, chosen, minutes or _SHORT_MINUTES, long, count)
+                limits = limits_of(section, chosen, minutes or _SHORT_MINUTES, long=long, count=count)
                 own = folder / section.key
                 own.mkdir()
                 _say(f"{section.key}: {section.what}")
@@ -118,8 +118,8 @@ def _asked_by_long(section: Section) -> str:
     return f"{section.long:,} {section.unit}" if section.long else f"{(section.long_seconds or 0) / 60:.0f} minutes"
 
 
-def _limits(
-    section: Section, chosen: Sequence[Section], minutes: float, long: bool, count: int | None
+def limits_of(
+    section: Section, chosen: Sequence[Section], minutes: float, *, long: bool, count: int | None
 ) -> tuple[int | None, float | None]:
     """Return after how many trials, and after how many seconds, a section is to end."""
     if count is not None:

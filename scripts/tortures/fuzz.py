@@ -16,7 +16,7 @@ from tortures.templates import COUNT, template
 from tortures.trial import Trial
 from tortures.workers import Try, try_seeds
 
-__all__ = ["fuzz"]
+__all__ = ["chain_of", "fuzz", "try_seed"]
 
 _BLOCK = 64 << 10
 _MIB = 1 << 20
@@ -56,10 +56,11 @@ def _prepare(templates: Path, keep: Path | None, folder: Path) -> Try:
         files = template(templates, number)
         for _ in range(3):
             _trial(files, folder, Random(number), judged=False).run()
-    return partial(_try, templates, keep, Memory())
+    return partial(try_seed, templates, keep, Memory())
 
 
-def _try(templates: Path, keep: Path | None, memory: Memory, seed: int, folder: Path) -> Tally:
+def try_seed(templates: Path, keep: Path | None, memory: Memory, seed: int, folder: Path) -> Tally:
+    """Put the chain of a seed on trial; findings tell how the chain was made."""
     files, history = chain_of(seed, templates)
     allowed = 1024 * sum(_snapshots_in(image) for image in files.values())  # SPEC.md 5.9: each of them is an image
     trial = _trial(files, folder, Random(seed))

@@ -27,15 +27,17 @@ class CrashError(Exception):
 
 
 @contextmanager
-def guarded(step: str, seconds: float = MOST_SECONDS) -> Iterator[None]:
+def guarded(step: str) -> Iterator[None]:
     """Raise TooLong when the block takes too long, CrashError when it raises what is no VdifsError."""
+
+    seconds = MOST_SECONDS
 
     def over(_number: int, frame: FrameType | None) -> None:
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
         raise TooLong(f"{step}: over {seconds:g} s at {where}")
 
     previous = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         with _limited_address_space():
             yield
@@ -46,6 +48,7 @@ def guarded(step: str, seconds: float = MOST_SECONDS) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def _where(error: Exception) -> str:
@@ -57,13 +60,13 @@ def _where(error: Exception) -> str:
 @contextmanager
 def _limited_address_space() -> Iterator[None]:
     """Have allocations fail that nobody bounded. Programs that are started meanwhile inherit the limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ADDRESS_SPACE, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 class Memory:

@@ -66,12 +66,12 @@ class History:
         times = list(self._times(pages, whole=whole))
         if not times:
             return f"of no single state: {_shown(pages)}"
-        if all(began > closed for began, _ in times):
+        if any(began <= closed and opened <= ended + late for began, ended in times):
+            return None
+        passed = [ended for _, ended in times if ended + late < opened]
+        if not passed:
             return f"of a state that came later: {_shown(pages)}"
-        if all(ended + late < opened for _, ended in times):
-            seconds = opened - max(ended for _, ended in times)
-            return f"of a state that had passed {seconds:.1f} s before the file was opened: {_shown(pages)}"
-        return None
+        return f"of a state that had passed {opened - max(passed):.1f} s before the file was opened: {_shown(pages)}"
 
     def _times(self, pages: Pages, *, whole: bool) -> Iterator[tuple[float, float]]:
         """Yield when the disk may have shown these pages: from the first moment on until the second."""
