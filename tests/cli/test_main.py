@@ -64,7 +64,7 @@ def test_debug_shows_where_it_failed(words: list[str], tmp_path: Path) -> None:
 
 def test_a_bug_is_one_line_too(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle.create(tmp_path / "a.qcow2", 1 << 20)
-    monkeypatch.setattr(vdifs_info, "read_header", lambda _: raising(ValueError("a\nb")))
+    monkeypatch.setattr(vdifs_info, "read_header", lambda _, **__: raising(ValueError("a\nb")))
     status, out, err = vdifs("info", tmp_path / "a.qcow2")
     assert (status, out) == (1, "")
     assert err.startswith("vdifs: internal error: ValueError: a b: ")
@@ -73,7 +73,7 @@ def test_a_bug_is_one_line_too(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest
 
 def test_ctrl_c_is_a_failure_without_a_traceback(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle.create(tmp_path / "a.qcow2", 1 << 20)
-    monkeypatch.setattr(vdifs_info, "read_header", lambda _: raising(KeyboardInterrupt()))
+    monkeypatch.setattr(vdifs_info, "read_header", lambda _, **__: raising(KeyboardInterrupt()))
     status, out, err = vdifs("info", tmp_path / "a.qcow2")
     assert (status, out) == (1, "")
     assert err.strip() == "vdifs: interrupted"
