@@ -39,6 +39,7 @@ def load(task: Task) -> None:
         before = mount.descriptors(), mount.threads()
         idle = mount.memory()
         with Crowd(READERS, partial(_reader, task.seed, files)) as readers:
+            task.begin()
             while task.going():
                 task.tally.most("most memory in MiB", (mount.memory() - idle) / _MIB)
                 time.sleep(0.5)

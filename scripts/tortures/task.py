@@ -41,6 +41,10 @@ class Task:
         """A generator that starts at the seed."""
         return random.Random(self.seed)
 
+    def begin(self) -> None:
+        """Let the time that was asked for begin now: what has to be made is made."""
+        self.started = time.monotonic()
+
     def left(self) -> float:
         """Return how many seconds are left; infinite where only the count decides."""
         return float("inf") if self.seconds is None else self.started + self.seconds - time.monotonic()
