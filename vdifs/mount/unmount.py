@@ -54,7 +54,8 @@ def _find(mountpoint: str) -> Mount:
     folder, name = os.path.split(os.path.abspath(mountpoint))
     mount = topmost(os.path.join(os.path.realpath(folder), name)) or topmost(os.path.realpath(mountpoint))
     if mount is None:
-        raise VdifsError(f"{printable(mountpoint)}: not mounted", errno=errno.EINVAL)
+        name = printable(mountpoint)
+        raise VdifsError(f"{name}: not mounted: name the mountpoint of a 'vdifs mount'", errno=errno.EINVAL)
     if mount.type != FUSE_TYPE:
         raise VdifsError(f"{printable(mountpoint)}: is no vdifs mount: use umount", errno=errno.EINVAL)
     return mount
