@@ -234,7 +234,7 @@ def test_a_file_that_is_no_image_is_refused_and_not_found_sound(suffix: str, tmp
     assert vdifs("check", f"{file}{suffix}") == (
         1,
         "",
-        f"vdifs: {file}{suffix}: no image: name a qcow2 or raw image, or a directory of them\n",
+        f"vdifs: {file}: no image: name a qcow2 or raw image, or a directory of them\n",
     )
     assert vdifs("check", tmp_path) == (0, "0 images, 0 errors\n", "")
 

@@ -98,4 +98,4 @@ def test_what_is_wrong_is_named(text: str, said: str, vdifs: Vdifs, mounted: lis
 
 def test_umount_of_what_is_not_mounted_is_a_failure(vdifs: Vdifs, tmp_path: Path) -> None:
     status, out, err = vdifs("umount", tmp_path)
-    assert (status, out, err) == (1, "", f"vdifs: {tmp_path}: not mounted\n")
+    assert (status, out, err) == (1, "", f"vdifs: {tmp_path}: not mounted: name the mountpoint of a 'vdifs mount'\n")

@@ -83,7 +83,7 @@ def test_a_bar_has_bytes_rate_and_time_left_and_goes_away(columns: int, image: P
 
 
 def test_a_bar_and_sigusr1(image: Path) -> None:
-    kick = "import os, signal, threading; threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1)).start()\n"
+    kick = "import os, signal, threading; threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGUSR1)).start()\n"
     shown = on_terminal("export", image, image.with_name("out"), before=SLOW_EXPORT + kick)
     assert shown.status == 0
     assert any(re.search(r"    \([0-9.]+/100%\)", line) for line in shown.lines)

@@ -30,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
         oracle.create(name, 64 * MIB, backing=(backing, "qcow2"), cwd=folder)
     oracle.qemu_io("middle.qcow2", ["write -P 2 8M 16M"], cwd=folder)
     oracle.qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", "gone", "-F", "qcow2", "orphan.qcow2", "1M", cwd=folder)
-    os.utime(folder / "base.qcow2", (time.time(), time.time() - 3 * 86400 - 100))
+    for path in folder.iterdir():
+        os.utime(path, (time.time(), time.time() - 3 * 86400 - 100))
     return folder
 
 

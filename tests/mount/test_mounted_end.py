@@ -192,7 +192,8 @@ def test_umount_of_a_mount_in_use_says_by_whom_and_changes_nothing(mounts: Mount
 
 
 def test_umount_of_something_else_is_refused(mounts: Mounts) -> None:
-    assert outcome(driver("umount", str(mounts.scratch))).said == f"vdifs: {mounts.scratch}: not mounted\n"
+    said = outcome(driver("umount", str(mounts.scratch))).said
+    assert said == f"vdifs: {mounts.scratch}: not mounted: name the mountpoint of a 'vdifs mount'\n"
     assert outcome(driver("umount", "/proc")).said == "vdifs: /proc: is no vdifs mount: use umount\n"
 
 

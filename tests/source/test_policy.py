@@ -216,7 +216,7 @@ def test_a_trust_path_outside_the_trusted_directories_is_refused(place: Place) -
 
 @pytest.mark.parametrize("path", ["folder/", ".", "..", "folder/.", ""])
 def test_a_folder_is_no_image(path: str) -> None:
-    with pytest.raises(StorageError, match="is a directory: name an image"):
+    with pytest.raises(StorageError, match="is a directory: name an image in it"):
         Policy.for_image(path)
 
 

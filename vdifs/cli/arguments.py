@@ -43,13 +43,18 @@ class Size(click.ParamType[int]):
 
 
 class PathName(click.ParamType[str]):
-    """The name of a file or folder. Any text is one: whoever opens it says what is wrong with it."""
+    """The name of a file or folder. Any text but none is one: whoever opens it says what is wrong with it."""
 
     name = "PATH"
 
     def __init__(self, kind: Literal["file", "dir"] = "file") -> None:
         """Have the shell complete names of that kind."""
         self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("the name is empty.", param, ctx)
+        return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         del ctx, param

@@ -10,7 +10,6 @@ import click
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
 from vdifs.cli.text import counted, echo_json, json_name
 from vdifs.cli.waiting import At, waiting
-from vdifs.errors import FormatError, printable
 from vdifs.source.audit import Problem, Severity, audit
 from vdifs.source.catalog import Catalog, Entry
 from vdifs.source.naming import ImageName
@@ -34,8 +33,7 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
     named = ImageName.parse(source)
     with waiting(f"searching {source}") as at, closing(Catalog(named.path, trusted=trusted, live=live)) as catalog:
         catalog.scan()
-        if not catalog.entries and not os.path.isdir(source):
-            raise FormatError(f"{printable(source)}: no image: name a qcow2 or raw image, or a directory of them")
+        catalog.check_images()
         entries = _asked_for(catalog, named)
         found = _audit_all(catalog, entries, at)
     count = len(entries)

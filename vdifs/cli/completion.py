@@ -12,7 +12,7 @@ __all__ = ["completion"]
 
 
 @click.command(short_help="Print what completes command lines in a shell.")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
     """Print a script that makes SHELL complete the commands, options and file names of vdifs.
 

@@ -63,6 +63,8 @@ def export(
     OUTPUT appears only when it is complete. No mount is needed.
     """
     check_goes_with_format(view, base, cluster_size, extended_l2)
+    if output.endswith("/"):
+        raise UsageError(f"{printable(output)}: the name of a folder: name a file in it")
     if backing_name is not None and base is None:
         raise click.UsageError("--backing-name needs --base: a full image has no backing file")
     name = ImageName.parse(image)

@@ -39,6 +39,16 @@ class LazyGroup(click.Group):
             command.params.append(_debug_option())
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what is wrong with its words is said to be wrong with it, as click does not always do."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if error.ctx is None and command is not None:
+                error.ctx = click.Context(command, info_name=ctx.invoked_subcommand, parent=ctx)
+            raise
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands, and the options, that begin with `incomplete`."""
         commands = [

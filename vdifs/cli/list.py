@@ -32,6 +32,7 @@ def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Outpu
     """
     with waiting(f"searching {source}") as at, closing(Catalog(source, trusted=trusted, live=live)) as catalog:
         catalog.scan()
+        catalog.check_images()
         images = survey(catalog, at)
     if output == "json":
         echo_json([_as_json(image) for image in images.values()])

@@ -57,6 +57,7 @@ def serve(options: MountOptions, supervisor: Supervisor, ready: Ready, log_threa
     )
     try:
         catalog.scan()
+        catalog.check_images()
         gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
         trio.run(_serve, options, catalog, supervisor, ready, log_thread)
     except ExceptionGroup as group:

@@ -145,6 +145,12 @@ class Catalog:
         self._state = replace(old, files=files, young=new.young)
         return False
 
+    def check_images(self) -> None:
+        """Raise FormatError if the source is a single file and no image. A directory may be empty."""
+        if self._only is not None and not self._state.entries:
+            where = printable(self.policy.display(self._only))
+            raise FormatError(f"{where}: no image: name a qcow2 or raw image, or a directory of them")
+
     def chain(self, path: str) -> tuple[Entry, ...]:
         """Return the entries of the chain of PATH, top first.
 

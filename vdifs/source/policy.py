@@ -81,8 +81,8 @@ class Policy:
         The image itself may be a symbolic link; names inside it resolve against the folder it was typed in, as in QEMU.
         """
         folder, name = os.path.split(path)
-        if name in ("", ".", ".."):
-            raise StorageError(f"{printable(path)}: is a directory: name an image", errno=errno.EINVAL)
+        if name in ("", ".", "..") or os.path.isdir(path):
+            raise StorageError(f"{printable(path)}: is a directory: name an image in it", errno=errno.EINVAL)
         links = [name] if os.path.islink(path) else []
         return cls(folder or ".", trusted, typed_links=links, live=live), name
 
