@@ -15,6 +15,7 @@ import click
 
 import vdifs
 from vdifs.cli.group import LazyGroup, Place
+from vdifs.cli.remedies import with_remedy
 from vdifs.errors import VdifsError, printable
 
 __all__ = ["cli", "main", "run"]
@@ -89,12 +90,15 @@ def _verdict(error: BaseException) -> tuple[str, int]:
         case VdifsError(errno=errno.EPIPE):  # whoever read our output has had enough, which click knows how to end
             return "", 1
         case VdifsError():
-            return str(error), error.exit_code
+            return with_remedy(error), error.exit_code
         case OSError(filename=None):
             _drop_output()
             return f"standard output: {error.strerror or error}: make room, or write elsewhere", 1
         case OSError():
-            return f"{printable(error.filename)}: {error.strerror or error}", 1
+            return (
+                f"{printable(error.filename)}: {error.strerror or error}: see that it is there and may be used",
+                1,
+            )
         case _:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             return f"internal error: {text}: run the command again with --debug and report what it says", 1
