@@ -105,7 +105,9 @@ def test_offset_and_length_of_directory_and_tables_stay_within_63_bits(
     message = f"the {what} is at {offset:#x}, beyond what a file can hold"
     assert main(["info", os.fspath(image.path)]) == 1
     said = capsys.readouterr()
-    assert (said.out, said.err.splitlines()) == ("", [f"vdifs: {image.path}: {message}, 0x7fffffffffffffff bytes"])
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"vdifs: {image.path}: {message}, 0x7fffffffffffffff bytes: ")
+    assert said.out == ""
     ((severity, kind, told),) = audited(image)
     assert (severity, kind) == (Severity.WARNING, "bitmaps")
     assert told.startswith(message)
