@@ -20,7 +20,7 @@ from tests.qemu.stamps import stamped
 
 MIB = 1 << 20
 LANES = 4
-DEADLINE_S = 2.0
+DEADLINE_S = 4.0
 
 
 class Lane:
@@ -95,15 +95,15 @@ class Lane:
 
     def check(self) -> None:
         """Raise AssertionError unless all is well."""
-        eventually(lambda: self.shows(self.view) and self.shows(self.mounted / "raw/top.qcow2.raw"), within=6)
+        eventually(lambda: self.shows(self.view) and self.shows(self.mounted / "raw/top.qcow2.raw"), within=30)
         there = {path.name for path in self.source.iterdir()}
-        eventually(lambda: set(os.listdir(self.mounted / "full")) >= there - {"x.raw"}, within=3)
-        eventually(lambda: set(os.listdir(self.mounted / "full")) <= {*there, "x.raw.qcow2"}, within=3)
+        eventually(lambda: set(os.listdir(self.mounted / "full")) >= there - {"x.raw"}, within=30)
+        eventually(lambda: set(os.listdir(self.mounted / "full")) <= {*there, "x.raw.qcow2"}, within=30)
         assert self.mounted.status()["images_open"] <= 16 + self.kept, "an image is never closed again"
         with self.view.open("rb", buffering=0) as file:
             assert file.read(4096)
             self.change()
-            eventually(lambda: is_stale(file.fileno()), within=3)
+            eventually(lambda: is_stale(file.fileno()), within=30)
 
     def survives(self, site: Site) -> str | None:
         """Return what is wrong after an exception at that site, None for nothing."""
@@ -168,8 +168,8 @@ def test_an_exception_anywhere_in_the_operations_costs_no_mount(mounts: Mounts, 
 def test_every_module_behind_the_handlers_is_among_them() -> None:
     folder = Path(__file__).parents[2] / "vdifs/mount"
     aside = (
-        "background confinement daemon detach fuse_session handles heap landlock logs mountpoint mounts notify options poke "
-        "preload readahead request_loop seccomp serve supervisor syscalls unmount users __init__"
+        "background confinement daemon detach doctor fuse_session heap landlock lingering logs mountpoint mounts "
+        "notify options poke preload readahead request_loop seccomp serve supervisor syscalls unmount users __init__"
     ).split()
     modules = {path.stem for path in folder.glob("*.py")} - set(aside)
     assert modules <= {name.rpartition(".")[2] for name in MODULES}

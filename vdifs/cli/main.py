@@ -33,6 +33,7 @@ COMMANDS = {
     "check": Place("vdifs.cli.check", "check", "List every problem in the chains of a directory."),
     "export": Place("vdifs.cli.export", "export", "Write a full image, a delta or raw contents to a file or pipe."),
     "status": Place("vdifs.cli.status_command", "status", "Show what a running mount serves."),
+    "doctor": Place("vdifs.cli.doctor", "doctor", "Say whether this machine is able to mount."),
     "completion": Place("vdifs.cli.completion", "completion", "Print what completes command lines in a shell."),
     "help": Place("vdifs.cli.help_command", "show_help", "Show the help of a command, or all of it as a man page."),
 }

@@ -14,13 +14,14 @@ log = logging.getLogger("vdifs.mount")
 
 
 class Complaints:
-    """Logs a message at WARNING unless the same was logged within REPEAT_S seconds."""
+    """Logs a message at WARNING unless the same, or one about the same, was logged within REPEAT_S seconds."""
 
     def __init__(self) -> None:
-        self._recent: TTLCache[str, None] = TTLCache(_REMEMBERED, REPEAT_S, time.monotonic)
+        self._recent: TTLCache[object, None] = TTLCache(_REMEMBERED, REPEAT_S, time.monotonic)
 
-    def say(self, message: str) -> None:
-        """Log `message`, which must be one line, or leave it."""
-        if message not in self._recent:
-            self._recent[message] = None
+    def say(self, message: str, about: object = None) -> None:
+        """Log `message`, which must be one line, or leave it. about: what else would say the same once more."""
+        key = message if about is None else about
+        if key not in self._recent:
+            self._recent[key] = None
             log.warning("%s", message)

@@ -22,6 +22,7 @@ from vdifs.mount.options import MountOptions
 from vdifs.mount.slot import Slot
 from vdifs.mount.status import Status, status_json
 from vdifs.mount.tasks import Tasks
+from vdifs.mount.threads import DeadlineError
 from vdifs.mount.xattrs import xattr_names, xattr_value
 
 __all__ = ["Files"]
@@ -75,6 +76,8 @@ class Files:
             self._counters.failed_reads += 1
             if isinstance(error, SourceChangedError):
                 self._moved(handle.slot, error)
+            if isinstance(error, DeadlineError):
+                raise error.named(handle.path) from None
             raise
         handle.position = offset + len(data)
         handle.bytes_read += len(data)

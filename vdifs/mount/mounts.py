@@ -22,9 +22,9 @@ class Mount:
     source: str
 
 
-def mounts() -> list[Mount]:
-    """Return all mounts of this namespace, a later one over an earlier."""
-    with open(MOUNTINFO, "rb") as file:
+def mounts(table: str = MOUNTINFO) -> list[Mount]:
+    """Return all mounts of this namespace, a later one over an earlier. table: that of a process in another one."""
+    with open(table, "rb") as file:
         return [_parse(line) for line in file.read().splitlines()]
 
 

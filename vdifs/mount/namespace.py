@@ -110,13 +110,15 @@ class Namespace:
         file, source = self._current(inode)
         if source.problem is not None:
             raise source.problem.bare()
+        if (failure := self.failures.standing(inode)) is not None:
+            raise failure.bare()  # as stat says: size 0, which the kernel would believe if this open came through
         try:
             slot = await self._images.acquire(inode, file, source)
         except SourceChangedError as error:
             self.scanner.outdated()
             raise MovedError(str(error)) from error
-        except DeadlineError:
-            raise
+        except DeadlineError as error:
+            raise error.named(file.path) from None
         except VdifsError as error:
             self.failures.add(inode, file, error)
             raise
@@ -194,18 +196,18 @@ class Namespace:
         return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self._changed)
 
     def _of_file(self, inode: int, file: ImageFile, facts: Facts | None) -> Attributes:
-        """Return attributes: broken ones of size 0, those of `facts`, or for want of them a placeholder."""
+        """Return attributes: of `facts`, or for want of them a placeholder of size 0; without rights if broken."""
         source, entry = self.tree.source(file.path), self.tree.entries[file.path]
         assert source is not None, "peek and _current have seen to it"
         links = 2 if file.base is None and file.view == entry.format else 1
-        if source.problem is not None or self.failures.standing(inode) is not None:
-            mode, uid, gid = self._ownership.of_broken(source.access)
-            return Attributes(inode, S_IFREG | mode, uid, gid, links, mtime_ns=source.mtime_ns)
-        mode, uid, gid = self._ownership.of_file(source.access)
+        failed = self.failures.standing(inode) is not None
+        broken = source.problem is not None or failed
+        mode, uid, gid = (self._ownership.of_broken if broken else self._ownership.of_file)(source.access)
+        # Who has the file open reads nothing beyond this size, so that one that was known stays, whatever fails now.
         size, blocks = (facts.size, facts.blocks) if facts else (0, 0)
-        return Attributes(
-            inode, S_IFREG | mode, uid, gid, links, size, blocks, source.mtime_ns, lasting=facts is not None
-        )
+        # What failed may be well again under the same number; its size must not be taken for 0 then.
+        lasting = source.problem is not None or (facts is not None and not failed)
+        return Attributes(inode, S_IFREG | mode, uid, gid, links, size, blocks, source.mtime_ns, lasting=lasting)
 
     def _relative(self, parent: int, name: str) -> Node | None:
         match name:

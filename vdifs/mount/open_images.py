@@ -5,6 +5,7 @@ acquire --- not open ---> one task opens it in a thread; all who ask meanwhile w
    `------- open -------> Slot, with one user more      release: one user less; idle slots are closed, oldest first
 """
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -43,6 +44,8 @@ class OpenImages:
         self._opener = opener
         self._tasks = tasks
         self._threads = threads
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._idle_files = min(MAX_IDLE_FILES, limit // 4)  # the others are for images that somebody uses
         self._slots: dict[int, Slot] = {}  # the idle ones in the order in which they became idle
         self._opening: dict[int, _Opening] = {}
 
@@ -61,7 +64,7 @@ class OpenImages:
         """Return the open image with one user more. Raises what the opener does, and DeadlineError."""
         while True:
             slot = self._slots.get(inode) or await self._wait(
-                self._opening.get(inode) or self._begin(inode, file, source)
+                self._opening.get(inode) or self._begin(inode, file, source), source
             )
             if not slot.retired:  # by others opened meanwhile
                 slot.take()
@@ -87,14 +90,14 @@ class OpenImages:
         """Return function(*args), which uses the slot's image, run in a thread. Raises DeadlineError."""
         return await self._threads.answer(slot.devices, _holding, slot, function, *args)
 
-    async def _wait(self, opening: _Opening) -> Slot:
+    async def _wait(self, opening: _Opening, source: Source) -> Slot:
         with trio.move_on_after(self._threads.deadline):
             await opening.done.wait()
         match opening.result:
             case Slot() as slot:
                 return slot
             case None:
-                raise self._threads.late()
+                raise self._threads.late(source.devices)
             case error:
                 raise error
 
@@ -119,7 +122,7 @@ class OpenImages:
     def _close_idle(self) -> None:
         idle = [slot for slot in self._slots.values() if not slot.users]
         files = sum(slot.image.depth for slot in idle)
-        while len(idle) > MAX_IDLE_IMAGES or (files > MAX_IDLE_FILES and len(idle) > 1):
+        while len(idle) > MAX_IDLE_IMAGES or (files > self._idle_files and len(idle) > 1):
             oldest = idle.pop(0)
             files -= oldest.image.depth
             self.discard(oldest)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from vdifs.errors import StorageError
+from vdifs.errors import StorageError, printable
 
 __all__ = ["DeadlineError", "Threads"]
 
@@ -19,7 +19,18 @@ Devices = frozenset[int]
 
 
 class DeadlineError(StorageError):
-    """A source did not answer in time. Says nothing about the image, so that nobody remembers it as broken."""
+    """A source did not answer in time. Says nothing about the image, so that nobody remembers it as broken.
+
+    about: the file systems, for one line in the log however many images and readers are concerned.
+    """
+
+    def __init__(self, message: str, about: Devices) -> None:
+        super().__init__(message)
+        self.about = about
+
+    def named(self, name: str) -> "DeadlineError":
+        """Return the same, of the image called `name`."""
+        return DeadlineError(f"{printable(name)}: {self}", self.about)
 
 
 class Threads:
@@ -46,8 +57,9 @@ class Threads:
         """Return function(*args), run in a thread. Raises DeadlineError."""
         with trio.move_on_after(self.deadline):
             return await self.run(devices, function, *args)
-        raise self.late()
+        raise self.late(devices)
 
-    def late(self) -> DeadlineError:
+    def late(self, devices: Devices) -> DeadlineError:
         """Return the error for a source that did not answer in time."""
-        return DeadlineError(f"the source did not answer within {self.deadline:g} s: check the disk or server below it")
+        waited = f"the source did not answer within {self.deadline:g} s"
+        return DeadlineError(f"{waited}: check the disk or server below it", devices)

@@ -12,6 +12,7 @@ import time
 
 from vdifs.errors import InUseError, VdifsError, printable
 from vdifs.mount.detach import detach
+from vdifs.mount.lingering import copy_elsewhere, why_running
 from vdifs.mount.mountpoint import DEAD
 from vdifs.mount.mounts import FUSE_TYPE, Mount, topmost
 from vdifs.mount.users import users_of
@@ -19,6 +20,7 @@ from vdifs.mount.users import users_of
 __all__ = ["lock_mountpoint", "umount"]
 
 PATIENCE_S = 20.0
+_SOON_S = 1.0
 _POLL_S = 0.02
 
 
@@ -45,8 +47,8 @@ def umount(mountpoint: str, patience: float = PATIENCE_S) -> None:
             detach(mount.mountpoint, lazy=True)
             return
         raise InUseError(f"{printable(mountpoint)}: busy: {users_of(mount)}") from error
-    if not _wait_for_daemon(mount.mountpoint, patience):
-        raise VdifsError(f"{printable(mountpoint)}: unmounted, but its daemon still runs: look into its log")
+    if (reason := _wait_for_daemon(mount, patience)) is not None:
+        raise VdifsError(f"{printable(mountpoint)}: unmounted, but {reason}")
 
 
 def _find(mountpoint: str) -> Mount:
@@ -69,13 +71,18 @@ def _is_dead(mountpoint: str) -> bool:
     return False
 
 
-def _wait_for_daemon(mountpoint: str, patience: float) -> bool:
+def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
+    """Return None once the daemon has gone, or else why it stays and what to do."""
     try:
-        folder = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
-        return True
+        return None
     try:
-        return _lock_within(folder, patience)
+        if _lock_within(folder, min(_SOON_S, patience)):
+            return None
+        if (elsewhere := copy_elsewhere(mount)) is not None:
+            return elsewhere  # that lasts until somebody sees to it
+        return None if _lock_within(folder, patience) else why_running(folder)
     finally:
         os.close(folder)
 

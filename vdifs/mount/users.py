@@ -7,21 +7,22 @@ from contextlib import suppress
 from vdifs.errors import printable
 from vdifs.mount.mounts import Mount
 
-__all__ = ["users_of"]
+__all__ = ["command_of", "processes", "users_of"]
 
 _SHOWN = 5
 
 
 def users_of(mount: Mount) -> str:
     """Say who has files open on a mount, as far as we may know."""
-    found = [f"{_command(pid)} ({pid})" for pid in _processes() if _uses(pid, mount)]
+    found = [f"{command_of(pid)} ({pid})" for pid in processes() if _uses(pid, mount)]
     if not found:
         return "close the files that are open on it"
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return f"in use by {', '.join(found[:_SHOWN])}{more}: end them, or have them close their files"
 
 
-def _processes() -> list[int]:
+def processes() -> list[int]:
+    """Return the ids of all processes that we may see."""
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
@@ -47,7 +48,8 @@ def _open_on(pid: int) -> Iterator[int]:
                 yield from (int(line[7:]) for line in file if line.startswith(b"mnt_id:"))
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """Return the name of a process, `?` for one that has gone."""
     with suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
         return printable(file.read().rstrip(b"\n"))
     return "?"
