@@ -83,7 +83,9 @@ def test_a_bar_has_bytes_rate_and_time_left_and_goes_away(columns: int, image: P
 
 
 def test_a_bar_and_sigusr1(image: Path) -> None:
-    kick = "import os, signal, threading; threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGUSR1)).start()\n"
+    kick = "import itertools, os, signal\ncalls, slow = itertools.count(), transfer._Copy._write\n"
+    kick += "kick = lambda: next(calls) == 5 and os.kill(os.getpid(), signal.SIGUSR1)\n"
+    kick += "transfer._Copy._write = lambda *a: (kick(), slow(*a))\n"
     shown = on_terminal("export", image, image.with_name("out"), before=SLOW_EXPORT + kick)
     assert shown.status == 0
     assert any(re.search(r"    \([0-9.]+/100%\)", line) for line in shown.lines)
