@@ -1,7 +1,9 @@
 """Starting fast: a command loads only what it needs."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,32 @@ def test_list_in_json_does_not_load_rich(tmp_path: Path) -> None:
 def test_export_without_a_bar_loads_neither_rich_nor_trio(tmp_path: Path) -> None:
     oracle.create(tmp_path / "a.qcow2", 1 << 20)
     assert loaded("export", tmp_path / "a.qcow2", tmp_path / "b.qcow2") <= {"numpy"}
+
+
+@pytest.mark.parametrize("words", [["help", "mount"], ["completion", "bash"], ["status", "."], ["umount", "."]])
+def test_small_commands_load_none_of_the_big_libraries(words: list[str]) -> None:
+    code = "import sys; from vdifs.cli.main import main; main(sys.argv[1:]); print('', *sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"numpy", "rich", "trio", "pyfuse3"} & set(done.stderr.split("\n")[-2].split())
+
+
+def cpu_seconds(*words: str | Path) -> float:
+    """Return the processor time that a command takes, the least of five tries."""
+    code = "import sys; from vdifs.cli.main import main; sys.exit(main())"
+    taken = []
+    for _ in range(5):
+        before = os.times()
+        subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, capture_output=True, timeout=60)
+        after = os.times()
+        taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return min(taken)
+
+
+def test_version_and_info_are_quick(tmp_path: Path) -> None:
+    """On the machine that the limits are for they take 0.05 s and 0.15 s; one that is slower gets as much more."""
+    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    began = time.process_time()
+    sum(number * number for number in range(1_000_000))
+    slowness = max(1.0, (time.process_time() - began) / 0.08)
+    assert cpu_seconds("--version") <= 0.10 * slowness
+    assert cpu_seconds("info", tmp_path / "a.qcow2") <= 0.25 * slowness
