@@ -82,7 +82,7 @@ def test_a_slow_source_is_served_like_any_other(mounted: Mounted, faulty: Faulty
 
 
 def test_readers_of_a_source_that_hangs_get_eio_and_nobody_else_waits(mounted: Mounted, faulty: Faulty) -> None:
-    mounted.expect_log("the source did not answer within 1 s")
+    mounted.expect_log("slow/[a-z]+.qcow2.*: the source did not answer within 1 s")
     hung, good = mounted / "raw/slow/base.qcow2.raw", mounted / "raw/tuesday.qcow2.raw"
     assert hung.stat().st_size == images.SIZE
     with hung.open("rb", buffering=0), ThreadPoolExecutor(60) as pool:
@@ -97,6 +97,8 @@ def test_readers_of_a_source_that_hangs_get_eio_and_nobody_else_waits(mounted: M
             assert good.stat().st_size == images.SIZE
             slowest = max(slowest, time.monotonic() - moment)
         assert {reader.result() for reader in readers} == {"EIO"}
+        assert errno_of_read(mounted / "raw/slow/monday.qcow2.raw") == "EIO"
+        assert mounted.log().count("did not answer") == 1  # one line for a disk, not one for a reader or an image
         assert time.monotonic() - began < 4 * DEADLINE_S + 1
         assert slowest < 1.3
         assert "tuesday.qcow2" in os.listdir(mounted / "full")

@@ -8,6 +8,7 @@ import errno
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import trio
 
@@ -28,6 +29,7 @@ from vdifs.mount.xattrs import xattr_names, xattr_value
 __all__ = ["Files"]
 
 WATCH_S = 0.4
+T = TypeVar("T")
 DropPages = Callable[[int], Awaitable[None]]
 """Has the kernel forget the cached pages of an inode."""
 
@@ -76,8 +78,6 @@ class Files:
             self._counters.failed_reads += 1
             if isinstance(error, SourceChangedError):
                 self._moved(handle.slot, error)
-            if isinstance(error, DeadlineError):
-                raise error.named(handle.path) from None
             raise
         handle.position = offset + len(data)
         handle.bytes_read += len(data)
@@ -139,7 +139,15 @@ class Files:
                 return slot.image.view_at(offset, length, wait=False)
             except WouldBlock:
                 pass
-        return await self._images.read(slot, slot.image.view_at, offset, length)
+        return await self._in_thread(slot, slot.image.view_at, offset, length)
+
+    async def _in_thread(self, slot: Slot, function: Callable[..., T], *args: object) -> T:
+        """Return function(*args), which uses the slot's image. Raises DeadlineError, naming the image."""
+        try:
+            return await self._images.read(slot, function, *args)
+        except DeadlineError as error:
+            known = self._namespace.inodes.get(slot.inode)
+            raise (error if known is None else error.named(str(known.node))) from None
 
     async def _check(self, slot: Slot) -> None:
         """Raise SourceChangedError, and see to what follows from it, if the sources of an open image have changed."""
@@ -149,7 +157,7 @@ class Files:
             if slot.prompt:
                 slot.image.check_unchanged()
             else:
-                await self._images.read(slot, slot.image.check_unchanged)
+                await self._in_thread(slot, slot.image.check_unchanged)
         except SourceChangedError as error:
             self._moved(slot, error)
             raise
@@ -161,7 +169,7 @@ class Files:
         if slot.prompt:
             slot.image.chain.check_no_writer()
         else:
-            await self._images.read(slot, slot.image.chain.check_no_writer)
+            await self._in_thread(slot, slot.image.chain.check_no_writer)
 
     def _moved(self, slot: Slot, error: SourceChangedError) -> None:
         """Note that the sources of an open image have changed."""
