@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from mmap import mmap
@@ -85,32 +86,31 @@ def changes(task: Task) -> None:
 def _one_event(task: Task, mount: Mount, family: Family) -> None:
     """Let one happen; who has the file open gets the old bytes or an error, the next open gives the new state."""
     before = {name: family.state(name) for name in ("top", "base")}
-    held = {name: _opened(mount.path / f"raw/{family.folder.name}/{name}.qcow2.raw") for name in before}
-    event = family.happen()
-    task.tally.tried += 1
-    task.tally.add(event.what)
-    for name, descriptor in held.items():
-        try:
-            if descriptor is not None:
-                _look_at_old(task, event, name, descriptor, before[name])
-                inode = os.fstat(descriptor).st_ino if _answers(descriptor) else None
-                _look_at_new(task, event, mount, family, name, inode if name in event.in_place else None)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+    with ExitStack() as stack:
+        held = {name: _opened(mount.path / f"raw/{family.folder.name}/{name}.qcow2.raw", stack) for name in before}
+        event = family.happen()
+        task.tally.tried += 1
+        task.tally.add(event.what)
+        for name, old in held.items():
+            if old is not None:
+                _look_at_old(task, event, name, old.descriptor, before[name])
+            inode = old.inode if old is not None and name in event.in_place else None
+            _look_at_new(task, event, mount, family, name, inode)
 
 
-def _answers(descriptor: int) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """A file that was opened before an event."""
+
+    descriptor: int
+    inode: int
+
+
+def _opened(path: Path, stack: ExitStack) -> _Old | None:
     try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-def _opened(path: Path) -> int | None:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECT)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        stack.callback(os.close, descriptor)
+        return _Old(descriptor, os.fstat(descriptor).st_ino)
     except OSError:
         return None
 

@@ -5,7 +5,8 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -55,8 +56,17 @@ def hang(task: Task) -> None:
         slow.rmdir()
 
 
+@contextmanager
+def _answering_again(fault: Faulty) -> Iterator[None]:
+    """End the hang with the block, or the threads that wait in the source would keep what is left of the daemon."""
+    try:
+        yield
+    finally:
+        fault.hang(False)
+
+
 def _cycle(task: Task, fault: Faulty, source: Path) -> None:
-    with mounted(task, source, "--deadline", f"{_DEADLINE_S:g}") as mount:
+    with mounted(task, source, "--deadline", f"{_DEADLINE_S:g}") as mount, _answering_again(fault):
         good = files_of(task.folder, source, mount.path / "raw")
         hung = mount.path / "raw/slow/base.qcow2.raw"
         begin = get_context("fork").Event()
@@ -82,7 +92,6 @@ def _cycle(task: Task, fault: Faulty, source: Path) -> None:
             task.tally.tried += len(answers)
             if silent:
                 task.found(Kind.HANG, f"{silent} readers still wait after the unmount")
-        fault.hang(False)  # or the threads that wait in the source would keep what is left of the daemon
 
 
 def _hung_reader(path: Path, begin: Event, times: int, number: int, _going: Going) -> Answer:

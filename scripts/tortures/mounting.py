@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,5 +122,6 @@ def _end(process: "subprocess.Popen[bytes]", mount: Mount) -> None:
         process.wait(10)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
     detach(mount.path)
+    with suppress(subprocess.TimeoutExpired):  # a thread that hangs in a source ends with that
+        process.wait(5)
