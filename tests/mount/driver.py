@@ -4,6 +4,7 @@ import json
 import sys
 from typing import Any
 
+from vdifs.cli.sidecars import SIDECARS
 from vdifs.errors import VdifsError
 from vdifs.mount.daemon import MountOptions, mount, umount
 
@@ -15,7 +16,7 @@ def main() -> int:
             options: dict[str, Any] = {
                 key: tuple(v) if isinstance(v, list) else v for key, v in json.loads(argument).items()
             }
-            mount(MountOptions(**options))
+            mount(MountOptions(**options), SIDECARS)
         else:
             umount(argument)
     except VdifsError as error:

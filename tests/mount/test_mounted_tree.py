@@ -46,6 +46,8 @@ def test_the_tree_of_the_specification(mounts: Mounts, source: Path) -> None:
         "raw/tuesday.qcow2.raw",
         ".vdifs",
         ".vdifs/status.json",
+        *(f".vdifs/{kind}" for kind in ("info", "map")),
+        *(f".vdifs/{kind}/{n}.qcow2.json" for kind in ("info", "map") for n in ("base", "monday", "tuesday")),
     }
 
 

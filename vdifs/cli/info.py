@@ -23,7 +23,7 @@ from vdifs.source.members import RAW_SUFFIXES, find_snapshot, read_bitmaps, read
 from vdifs.source.naming import ImageName
 from vdifs.source.policy import Policy
 
-__all__ = ["info"]
+__all__ = ["describe", "described_as_json", "info"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,10 @@ def info(image: str, backing_chain: bool, trusted: tuple[str, ...], output: Outp
     named = ImageName.parse(image)
     policy, path = Policy.for_image(named.path, trusted)
     with policy:
-        top = _describe(policy, path, named.path, None, named.snapshot)
+        top = describe(policy, path, named.path, None, named.snapshot)
         described = list(_chain(policy, top)) if backing_chain else [top]
     if output == "json":
-        values = [_as_json(each) for each in described]
+        values = [described_as_json(each) for each in described]
         echo_json(values if backing_chain else values[0])
         return
     for number, each in enumerate(described):
@@ -112,10 +112,10 @@ def _chain(policy: Policy, described: Described) -> Iterator[Described]:
         if described.backing_path is None:
             raise described.backing_problem or ChainError(f"{name}: its backing file cannot be found")
         path, name = described.backing_path, described.full_backing_name or described.backing_path
-        described = _describe(policy, path, name, described.header.backing_format)
+        described = describe(policy, path, name, described.header.backing_format)
 
 
-def _describe(policy: Policy, path: str, name: str, stated: str | None, snapshot: str | None = None) -> Described:
+def describe(policy: Policy, path: str, name: str, stated: str | None, snapshot: str | None = None) -> Described:
     file = policy.open(path)
     try:
         header = None if stated == "raw" else read_header(file, corrupt_too=True)
@@ -154,7 +154,7 @@ def _as_fields(image: Described) -> dict[str, object]:
     return fields
 
 
-def _as_json(image: Described) -> dict[str, Any]:
+def described_as_json(image: Described) -> dict[str, Any]:
     value: dict[str, Any] = {
         "virtual-size": image.virtual_size,
         **json_name("filename", image.name),

@@ -18,7 +18,7 @@ from vdifs.source.map import MapRun, map_runs
 from vdifs.source.naming import ImageName, base_index, open_chain
 from vdifs.source.policy import Live
 
-__all__ = ["show_map"]
+__all__ = ["run_as_json", "show_map"]
 
 
 @click.command("map", short_help="Show which part of the disk comes from which file.")
@@ -53,7 +53,7 @@ def show_map(
 
             click.echo(svg(_strip(chain, down_to, CELLS)), nl=False)
         elif output == "json":
-            _echo_array(_as_json(chain, run) for run in map_runs(chain, down_to))
+            _echo_array(run_as_json(chain, run) for run in map_runs(chain, down_to))
         elif sys.stdout.isatty():
             from vdifs.cli.strip_screen import cells, show
 
@@ -74,7 +74,7 @@ def _as_seen_from_here(path: str) -> str:
     return path if relative.startswith("../") else relative
 
 
-def _as_json(chain: Chain, run: MapRun) -> dict[str, Any]:
+def run_as_json(chain: Chain, run: MapRun) -> dict[str, Any]:
     value: dict[str, Any] = {
         "start": run.start,
         "length": run.length,

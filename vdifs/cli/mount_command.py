@@ -75,4 +75,6 @@ def mount(**options: Any) -> None:
     Returns once the mount answers; -f stays until it is unmounted. --trust, --include and --exclude may be given
     several times. --uid, --gid and --umask replace the permissions of the sources.
     """
-    run_mount(mount_options(options))
+    from vdifs.cli.sidecars import SIDECARS  # which needs numpy: not for --help
+
+    run_mount(mount_options(options), SIDECARS)

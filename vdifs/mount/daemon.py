@@ -9,7 +9,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from vdifs.errors import StorageError, VdifsError, printable
 from vdifs.mount.background import Ready, in_background
@@ -21,14 +21,18 @@ from vdifs.mount.options import MountOptions
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.unmount import lock_mountpoint, umount
 
+if TYPE_CHECKING:  # it is about catalogs, which nobody needs before the fork
+    from vdifs.mount.sidecars import Sidecars
+
 __all__ = ["MountOptions", "mount", "umount"]
 
 log = logging.getLogger("vdifs.mount")
 
 
-def mount(options: MountOptions) -> None:
+def mount(options: MountOptions, sidecars: "Sidecars | None" = None) -> None:
     """Mount, and return once the mount answers; with options.foreground, once it has been unmounted.
 
+    sidecars: what the files about images, in `.vdifs/KIND/`, hold.
     Raises VdifsError, UsageError, also for what happens in the daemon before the mount answers.
     """
     options = options.checked()
@@ -36,12 +40,12 @@ def mount(options: MountOptions) -> None:
     options = replace(options, mountpoint=check_mountpoint(options))
     if options.foreground:
         with service_manager() as say:
-            _run(options, lambda: say(f"READY=1\nSTATUS=mounted at {printable(options.mountpoint)}"))
+            _run(options, sidecars or {}, lambda: say(f"READY=1\nSTATUS=mounted at {printable(options.mountpoint)}"))
     else:
-        in_background(lambda ready: _run(options, ready))
+        in_background(lambda ready: _run(options, sidecars or {}, ready))
 
 
-def _run(options: MountOptions, ready: Ready) -> None:
+def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
     """Be the daemon, from here to the end of the mount."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads from before the confinement would not be confined
     supervisor = Supervisor.start(options.mountpoint, options.pid_file)
@@ -59,7 +63,7 @@ def _run(options: MountOptions, ready: Ready) -> None:
                     pid_file.flush()
                     ready()
 
-                serve(options, supervisor, answers, log_thread)
+                serve(options, supervisor, answers, log_thread, sidecars)
     finally:
         supervisor.finish()
         if lock is not None:

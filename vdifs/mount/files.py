@@ -17,9 +17,10 @@ from vdifs.mount.attributes import Attributes
 from vdifs.mount.confinement import Confinement
 from vdifs.mount.handles import Handle, Handles, Snapshot
 from vdifs.mount.namespace import MovedError, Namespace
-from vdifs.mount.nodes import ImageFile, StatusFile
+from vdifs.mount.nodes import ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.options import MountOptions
+from vdifs.mount.sidecars import SidecarContents
 from vdifs.mount.slot import Slot
 from vdifs.mount.status import Status, status_json
 from vdifs.mount.tasks import Tasks
@@ -38,12 +39,19 @@ class Files:
     """The open files of one mount. confinement: what is in force, for its status."""
 
     def __init__(
-        self, namespace: Namespace, images: OpenImages, tasks: Tasks, options: MountOptions, drop_pages: DropPages
+        self,
+        namespace: Namespace,
+        images: OpenImages,
+        tasks: Tasks,
+        options: MountOptions,
+        drop_pages: DropPages,
+        sidecars: SidecarContents,
     ) -> None:
         self._namespace = namespace
         self._images = images
         self._options = options
         self._drop_pages = drop_pages
+        self._sidecars = sidecars
         self._tasks = tasks
         self._handles = Handles()
         self._watched = False
@@ -55,8 +63,8 @@ class Files:
     async def open(self, inode: int) -> tuple[int, bool]:
         """Open a file; return the number to read it by, and whether it may be cached."""
         self._counters.opens += 1
-        if isinstance(self._namespace.node(inode), StatusFile):
-            return self._handles.add(Snapshot(await self._status())), False
+        if not isinstance(node := self._namespace.node(inode), ImageFile):
+            return self._handles.add(Snapshot(await self._contents(inode, node))), False
         file, slot = await self._namespace.acquire(inode)
         try:
             handle = await self._handle(inode, file, slot)
@@ -92,8 +100,12 @@ class Files:
 
     async def stat(self, inode: int) -> Attributes:
         """Return the attributes of a node; of an open file also when its sources were removed."""
-        if isinstance(self._namespace.node(inode), StatusFile):
-            return replace(await self._namespace.stat(inode), size=len(await self._status()))
+        if isinstance(node := self._namespace.node(inode), StatusFile | Sidecar):
+            attributes = await self._namespace.stat(inode)
+            try:
+                return replace(attributes, size=len(await self._contents(inode, node)))
+            except VdifsError:
+                return attributes  # who opens it is told why
         try:
             return await self._namespace.stat(inode)
         except MovedError:
@@ -206,6 +218,18 @@ class Files:
             pass  # one that changed was seen to; one that hangs or fails tells its readers by itself
         finally:
             self._checking.discard(slot)
+
+    async def _contents(self, inode: int, node: Node) -> bytes:
+        """Return what a file that is no image holds now. Raises MovedError, and why it cannot be made."""
+        if isinstance(node, StatusFile):
+            return await self._status()
+        if not isinstance(node, Sidecar):
+            raise VdifsError(f"{node}: no file", errno=errno.EISDIR)
+        await self._namespace.scanner.fresh()
+        source = self._namespace.tree.source(node.path)
+        if source is None or self._namespace.tree.inode(node) != inode:
+            raise MovedError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
+        return await self._sidecars.read(inode, node, source)
 
     async def _status(self) -> bytes:
         namespace = self._namespace

@@ -23,6 +23,7 @@ __all__ = [
     "folders_of",
     "guest_contents",
     "name_fits",
+    "sidecar",
 ]
 
 Format = Literal["qcow2", "raw"]
@@ -43,6 +44,11 @@ def flattened(path: str, format: Format) -> str:  # noqa: A002 - QEMU's word
 def guest_contents(path: str) -> str:
     """Return where the raw view stands beneath `raw/`."""
     return f"{path}.raw"
+
+
+def sidecar(path: str) -> str:
+    """Return where what is said about an image stands beneath `.vdifs/KIND/`."""
+    return f"{path}.json"
 
 
 def base_against_itself(base: str) -> str:

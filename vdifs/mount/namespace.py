@@ -10,6 +10,7 @@ again.
 import errno
 import posixpath
 import time
+from collections.abc import Collection
 from stat import S_IFDIR, S_IFREG
 from typing import Protocol, assert_never
 
@@ -18,7 +19,7 @@ from vdifs.mount.attributes import Attributes, Facts, Ownership
 from vdifs.mount.complaints import Complaints
 from vdifs.mount.failures import Failures
 from vdifs.mount.inodes import InodeTable
-from vdifs.mount.nodes import Folder, ImageFile, Node, StatusFile
+from vdifs.mount.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.scanner import Scannable, Scanner
 from vdifs.mount.slot import Slot
@@ -52,14 +53,19 @@ class Namespace:
         threads: Threads,
         ownership: Ownership,
         salt: str = "",
+        sidecars: Collection[str] = (),
     ) -> None:
-        """Take a catalog that was scanned once. salt: the options on which the bytes of the files depend."""
+        """Take a catalog that was scanned once. salt: the options on which the bytes of the files depend.
+
+        sidecars: the kinds of files about images.
+        """
         self._catalog = catalog
         self._images = images
         self._ownership = ownership
         self._salt = salt
+        self._sidecars = sidecars
         self._changed = time.time_ns()
-        self.tree = Tree(catalog, salt)
+        self.tree = Tree(catalog, salt, sidecars)
         self.inodes = InodeTable()
         self.failures = Failures()
         self.complaints = Complaints()
@@ -150,6 +156,8 @@ class Namespace:
             case StatusFile():
                 mode, uid, gid = self._ownership.of_folder()
                 return Attributes(inode, S_IFREG | mode & 0o444, uid, gid, lasting=False)
+            case Sidecar():
+                return self._of_sidecar(inode, node)
             case ImageFile():
                 known = self.inodes.get(inode)
                 return self._of_file(inode, node, known.facts if known else None)
@@ -209,6 +217,13 @@ class Namespace:
         lasting = source.problem is not None or (facts is not None and not failed)
         return Attributes(inode, S_IFREG | mode, uid, gid, links, size, blocks, source.mtime_ns, lasting=lasting)
 
+    def _of_sidecar(self, inode: int, sidecar: Sidecar) -> Attributes:
+        """Return its attributes but for the size; who may read the image may read what is said about it."""
+        source = self.tree.source(sidecar.path)
+        assert source is not None, "peek has seen to it"
+        mode, uid, gid = self._ownership.of_file(source.access)
+        return Attributes(inode, S_IFREG | mode, uid, gid, mtime_ns=source.mtime_ns, lasting=False)
+
     def _relative(self, parent: int, name: str) -> Node | None:
         match name:
             case ".":
@@ -229,6 +244,6 @@ class Namespace:
         return above if isinstance(above, Folder) else Folder("")
 
     def _renew(self) -> None:
-        self.tree = Tree(self._catalog, self._salt)
+        self.tree = Tree(self._catalog, self._salt, self._sidecars)
         self._changed = time.time_ns()
         self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)

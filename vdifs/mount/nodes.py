@@ -1,9 +1,9 @@
-"""What stands in the tree: folders, synthetic files, the status file. Values without behaviour."""
+"""What stands in the tree: folders, synthetic files, files about them, the status file. Values without behaviour."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Folder", "ImageFile", "Node", "StatusFile", "View"]
+__all__ = ["Folder", "ImageFile", "Node", "Sidecar", "StatusFile", "View"]
 
 View = Literal["qcow2", "raw"]
 
@@ -33,4 +33,12 @@ class StatusFile:
     """`.vdifs/status.json`."""
 
 
-Node: TypeAlias = Folder | ImageFile | StatusFile
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """`.vdifs/KIND/PATH.json`: what there is to say about the image PATH."""
+
+    kind: str
+    path: str
+
+
+Node: TypeAlias = Folder | ImageFile | Sidecar | StatusFile

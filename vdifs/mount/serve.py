@@ -23,6 +23,7 @@ from vdifs.mount.options import MountOptions
 from vdifs.mount.poke import Poke
 from vdifs.mount.readahead import Readahead
 from vdifs.mount.request_loop import take_requests_in_a_row
+from vdifs.mount.sidecars import SidecarContents, Sidecars
 from vdifs.mount.state import opener_for
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.tasks import Tasks
@@ -41,11 +42,13 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 log = logging.getLogger("vdifs.mount")
 
 
-def serve(options: MountOptions, supervisor: Supervisor, ready: Ready, log_thread: LogThread) -> None:
+def serve(
+    options: MountOptions, supervisor: Supervisor, ready: Ready, log_thread: LogThread, sidecars: Sidecars
+) -> None:
     """Mount, call `ready` once the mount answers, and return when it is unmounted or a signal says so.
 
-    log_thread: the one thread there is besides, which is stopped while the process is confined.
-    Raises VdifsError where the mount cannot be made.
+    log_thread: the one thread there is besides, which is stopped while the process is confined. sidecars: what the
+    files about images hold. Raises VdifsError where the mount cannot be made.
     """
     catalog = Catalog(
         options.source,
@@ -59,7 +62,7 @@ def serve(options: MountOptions, supervisor: Supervisor, ready: Ready, log_threa
         catalog.scan()
         catalog.check_images()
         gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
-        trio.run(_serve, options, catalog, supervisor, ready, log_thread)
+        trio.run(_serve, options, catalog, supervisor, ready, log_thread, sidecars)
     except ExceptionGroup as group:
         raise _first(group) from group
     finally:
@@ -67,13 +70,19 @@ def serve(options: MountOptions, supervisor: Supervisor, ready: Ready, log_threa
 
 
 async def _serve(
-    options: MountOptions, catalog: Catalog, supervisor: Supervisor, ready: Ready, log_thread: LogThread
+    options: MountOptions,
+    catalog: Catalog,
+    supervisor: Supervisor,
+    ready: Ready,
+    log_thread: LogThread,
+    sidecars: Sidecars,
 ) -> None:
     tasks, threads = Tasks(), Threads(options.threads, options.deadline, Poke().needed)
     images = OpenImages(opener_for(catalog, options), tasks, threads)
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
-    namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes)
-    files = Files(namespace, images, tasks, options, drop_pages)
+    namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes, sidecars)
+    contents = SidecarContents(sidecars, catalog, threads)
+    files = Files(namespace, images, tasks, options, drop_pages, contents)
     with open_session(Operations(namespace, files, namespace.complaints), options) as mount:
         supervisor.watch(mount)
         readahead = Readahead(mount)

@@ -7,14 +7,14 @@ somebody looks into them, and those beneath `delta/BASE/` are dropped again when
 """
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from cachetools import LRUCache
 
 from vdifs.errors import VdifsError
 from vdifs.mount import names
 from vdifs.mount.inodes import ROOT, inode_number
-from vdifs.mount.nodes import Folder, ImageFile, Node, StatusFile
+from vdifs.mount.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.shelf import Shelf
 from vdifs.mount.sources import Catalog, Source, source_of
 from vdifs.source.catalog import Entry
@@ -26,12 +26,16 @@ _BASES_KEPT = 64
 
 
 class Tree:
-    """One state of the tree. salt: the options of the mount that determine the bytes of its files."""
+    """One state of the tree. salt: the options of the mount that determine the bytes of its files.
 
-    def __init__(self, catalog: Catalog, salt: str = "") -> None:
+    sidecars: the kinds of files about images.
+    """
+
+    def __init__(self, catalog: Catalog, salt: str = "", sidecars: Collection[str] = ()) -> None:
         self._catalog = catalog
         self._entries = catalog.entries
         self._salt = salt
+        self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
         self._sources: dict[str, Source] = {}
         self._sections: dict[str, Shelf] = {}
         self._bases: LRUCache[str, Shelf] = LRUCache(_BASES_KEPT)
@@ -47,8 +51,9 @@ class Tree:
             sections = (names.FULL, names.DELTA, names.RAW, names.CONTROL)
             return {section: Folder(section) for section in sections}
         if folder.path == names.CONTROL:
-            return {STATUS_NAME: StatusFile()}
-        shelf = self._section(folder.path.partition("/")[0]) if folder.base is None else self._base(folder.base)
+            folders: dict[str, Node] = {kind: Folder(path) for path, kind in sorted(self._sidecars.items())}
+            return {**folders, STATUS_NAME: StatusFile()}
+        shelf = self._section(self._section_of(folder.path)) if folder.base is None else self._base(folder.base)
         return None if shelf is None else shelf.folders.get(folder.path)
 
     def child(self, folder: Folder, name: str) -> Node | None:
@@ -81,6 +86,9 @@ class Tree:
                 return inode_number("folder", node.path)
             case StatusFile():
                 return inode_number("status")
+            case Sidecar():
+                source = self.source(node.path)
+                return inode_number("sidecar", node.kind, node.path, source.generation) if source else None
             case ImageFile():
                 source = self.source(node.path)
                 if source is None:
@@ -100,7 +108,7 @@ class Tree:
     def problems(self) -> Iterator[VdifsError]:
         """Yield why names are not offered."""
         yield from self._catalog.problems
-        for section in (names.FULL, names.RAW, names.DELTA):
+        for section in (names.FULL, names.RAW, names.DELTA, *self._sidecars):
             yield from self._section(section).problems
         for base in self._entries:
             yield from self._build_base(base).problems
@@ -112,6 +120,10 @@ class Tree:
                 yield from self._walk(node)
             else:
                 yield node
+
+    def _section_of(self, path: str) -> str:
+        """Return the section that a folder of the mount lies in."""
+        return "/".join(path.split("/")[: 2 if path.startswith(f"{names.CONTROL}/") else 1])
 
     def _section(self, section: str) -> Shelf:
         if section not in self._sections:
@@ -132,6 +144,9 @@ class Tree:
             case names.DELTA:
                 for path in self._entries:
                     shelf.put(path, Folder(f"{section}/{path}", path))
+            case _:
+                for path in self._entries:
+                    shelf.put(names.sidecar(path), Sidecar(self._sidecars[section], path))
         return shelf.sorted()
 
     def _base(self, base: str) -> Shelf | None:

@@ -1,0 +1,55 @@
+"""Files beside the images that tell about them: `.vdifs/info/PATH.json`, `.vdifs/map/PATH.json`, made when read.
+
+What they hold is given by who mounts, so that the mount knows no output format.
+"""
+
+import errno
+from collections.abc import Callable, Mapping
+
+from vdifs.errors import VdifsError, printable
+from vdifs.mount.nodes import Sidecar
+from vdifs.mount.sources import Source
+from vdifs.mount.threads import Threads
+from vdifs.source.catalog import Catalog
+from vdifs.source.entry import Entry
+from vdifs.source.policy import Policy
+from vdifs.synthetic.cache import ByteBoundedCache
+
+__all__ = ["Describe", "SidecarContents", "Sidecars"]
+
+MAX_SIZE = 16 << 20
+_KEPT = 2 << 20
+
+Describe = Callable[[Policy, Entry, int], bytes]
+"""Returns what a sidecar of an image holds; raises VdifsError. May stop when it has more bytes than the last argument,
+in the middle. Blocks."""
+Sidecars = Mapping[str, Describe]
+"""By the name of the folder in `.vdifs`."""
+
+
+class SidecarContents:
+    """What the sidecars of a mount hold; the last ones are kept, as who opens a file has asked for its size before."""
+
+    def __init__(self, sidecars: Sidecars, catalog: Catalog, threads: Threads) -> None:
+        self._sidecars = sidecars
+        self._catalog = catalog
+        self._threads = threads
+        self._kept: ByteBoundedCache[bytes] = ByteBoundedCache(_KEPT, len)
+
+    async def read(self, inode: int, sidecar: Sidecar, source: Source) -> bytes:
+        """Return the contents of `sidecar`, whose image is in the state of `source`. Raises VdifsError, EFBIG."""
+        contents = self._kept.get(inode)
+        if contents is None:
+            contents = await self._threads.answer(source.devices, self._make, sidecar)
+            self._kept.put(inode, contents)
+        return contents
+
+    def _make(self, sidecar: Sidecar) -> bytes:
+        entry = self._catalog.entries.get(sidecar.path)
+        if entry is None:
+            raise VdifsError(f"{printable(sidecar.path)}: no such image any more", errno=errno.ESTALE)
+        contents = self._sidecars[sidecar.kind](self._catalog.policy, entry, MAX_SIZE)
+        if len(contents) > MAX_SIZE:
+            what = f"{printable(sidecar.path)}: its {sidecar.kind} is longer than {MAX_SIZE} bytes"
+            raise VdifsError(f"{what}: run 'vdifs {sidecar.kind} --output json' on the image", errno=errno.EFBIG)
+        return contents
