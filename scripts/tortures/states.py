@@ -51,7 +51,9 @@ class History:
     ended: list[float] = field(default_factory=list)
 
     def add(self, state: State, began: float, ended: float) -> None:
-        """Note an event that made `state`."""
+        """Note an event that made `state`; one that left it as it was is none."""
+        if self.states and self.states[-1] == state:
+            return
         self.states.append(state)
         self.began.append(began)
         self.ended.append(ended)

@@ -290,6 +290,12 @@ def test_what_a_reader_saw_was_a_state_of_its_time(
     assert (found is None) if why is None else (found is not None and why in found)
 
 
+def test_an_event_that_leaves_a_disk_as_it_was_does_not_end_its_state() -> None:
+    same = history((1, 1), (1, 1), (1, 1), (2, 2))
+    assert same.fault((1, 1), 25.0, 6.0, 2.0) is None, "seen from 6 to 25"
+    assert same.fault((1, 1), 35.0, 6.0, 2.0) is not None
+
+
 def test_a_whole_file_has_the_length_of_its_state() -> None:
     two = history((1, 1), (1, 1, 0, 0))
     assert two.fault((1, 1), 5, 6, 2.0, whole=True) is None
