@@ -40,7 +40,9 @@ def test_sigusr1_prints_a_line_as_qemu_img_does(kind: str, image: Path) -> None:
         os.close(writing)
         left = 64 * MIB
         while left:
-            left -= len(os.read(reading, min(left, MIB)))
+            data = os.read(reading, min(left, MIB))
+            assert data, "the export has ended early"
+            left -= len(data)
             if left == 32 * MIB:  # so that the line says about a half
                 time.sleep(0.2)
                 export.send_signal(signal.SIGUSR1)

@@ -46,6 +46,9 @@ def test_a_list_has_every_name_whole_and_its_columns_aligned(columns: int, folde
     assert ends == {lines[0].index("own data") + 8}
     (base,) = [line for line in lines if line.startswith("base.qcow2")]
     assert base.split() == ["base.qcow2", "64", "MiB", "16", "MiB", "3", "days"]
+    rows = [line for line in lines if line.endswith(" 3 days")]
+    assert len(rows) == 5  # LONG's has its columns beneath the name where there is no room beside it
+    assert {len(row) for row in rows} == {len(lines[0])}
     wide = [line for line in lines if len(line) > columns]
     assert all(LONG in line for line in wide)
     assert bool(wide) == (columns < len(LONG))
@@ -154,6 +157,17 @@ def test_a_cell_is_whose_most_of_it_is() -> None:
         ("B", cell - 100, 2 * cell),
     ]
     assert strip.nothing == cell - 5
+
+
+def test_a_cell_gets_of_a_run_what_lies_in_it() -> None:
+    cell = 1 << 16
+    strip = Strip.of(
+        [run(0, cell - 10, 1), run(cell - 10, 2 * cell + 10, 0), run(2 * cell + 10, 3 * cell, 1)],
+        ["a", "b"],
+        3 * cell,
+        3,
+    )
+    assert strip.cells == (Cell(1, True), Cell(0, True), Cell(1, True))
 
 
 def test_cells_are_no_smaller_than_a_sector_and_the_last_may_be_cut() -> None:

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import cannot_be_tried, require_tool
-from tests.mount.mounting import ROOT, Mounts, eventually, is_running
+from tests.mount.mounting import (
+    ROOT,
+    Mounts,
+    as_user,
+    driver,
+    eventually,
+    interpreter,
+    is_mounted,
+    is_running,
+    outcome,
+)
 
 HELPER = f"#!{sys.executable}\nimport sys\nfrom vdifs.cli.mount_helper import main\nsys.exit(main())\n"
 INSIDE = """
@@ -90,6 +100,22 @@ def test_a_fake_mount_checks_the_options_and_a_verbose_one_says_so(folder: Path)
     assert inside(folder, "mount -f -t fuse.vdifs src mnt -o cluster_size=3").returncode == 2
     done = inside(folder, "/sbin/mount.vdifs src mnt -n -v -t vdifs && umount mnt")
     assert (done.returncode, done.stdout) == (0, "vdifs: src mounted on mnt\n")
+
+
+def test_the_helper_mounts_for_an_ordinary_user_too(mounts: Mounts, source: Path, user: int | None) -> None:
+    """Which mount(8) has it do for a line of fstab with the option `user`."""
+    if (found := interpreter(user)) is None:
+        cannot_be_tried("an ordinary user may not run Python from here")
+    mountpoint = mounts.scratch / "mnt"
+    mountpoint.mkdir()
+    if user is not None:
+        os.chown(mountpoint, user, user)
+    command = [found[0], "-c", "import sys; from vdifs.cli.mount_helper import main; sys.exit(main())"]
+    words = [str(source), str(mountpoint), "-o", "rw,noexec,nosuid,nodev,user=somebody"]
+    done = subprocess.run([*command, *words], capture_output=True, env=found[1], cwd=ROOT, timeout=60, **as_user(user))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert is_mounted(mountpoint)
+    assert outcome(driver("umount", str(mountpoint), user)).status == 0
 
 
 def test_another_namespace_is_refused(folder: Path) -> None:
