@@ -42,10 +42,14 @@ def quoted(name: str | bytes) -> str:
 
 
 class VdifsError(Exception):
-    """Any failure of vdifs. errno: what a system call on the mount gives. exit_code: what the command ends with."""
+    """Any failure of vdifs. errno: what a system call on the mount gives. exit_code: what the command ends with.
+
+    about: what a log need not be told twice in a short while, whatever else differs; None: this very message.
+    """
 
     errno: int = _errno.EIO
     exit_code: int = 1
+    about: object = None
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)

@@ -18,6 +18,7 @@ from tests.mount import images
 from tests.mount.mounting import ROOT, Mounted, Mounts, eventually
 from tests.qemu import oracle
 from tests.qemu.stamps import difference, stamped
+from vdifs.mount.in_flight import fusectl
 
 DEADLINE_S = 1.0
 MIB = 1 << 20
@@ -176,3 +177,25 @@ def test_a_read_error_of_the_source_is_eio_and_passes(mounted: Mounted, faulty: 
         assert errno_of_read(mounted / "raw/base.qcow2.raw") == "read"
         faulty.end("fail")
         assert difference(os.pread(file.fileno(), 4096, MIB), stamped(MIB, 4096, 1), MIB) is None
+
+
+def test_reads_that_fail_are_one_line_for_a_file(mounted: Mounted, faulty: Faulty) -> None:
+    mounted.expect_log("base.qcow2: reading at 0x[0-9a-f]+ failed")
+    failing = mounted / "raw/slow/base.qcow2.raw"
+    assert errno_of_read(failing) == "read"
+    faulty.begin("fail")
+    assert {errno_of_read(failing, offset) for offset in range(MIB, 3 * MIB, 64 << 10)} == {"EIO"}
+    faulty.end("fail")
+    assert mounted.log().count("failed") == 1
+
+
+@pytest.mark.usefixtures("root_only")
+def test_many_more_than_twelve_reads_may_be_under_way(mounted: Mounted) -> None:
+    """Else twelve that hang, of O_DIRECT or readahead, would be waited for by the readers of all sources."""
+    with fusectl() as folder:
+        limit = f"{os.minor(mounted.path.stat().st_dev)}/max_background"
+        descriptor = os.open(limit, os.O_RDONLY, dir_fd=folder)
+        try:
+            assert int(os.read(descriptor, 64)) >= 4096
+        finally:
+            os.close(descriptor)

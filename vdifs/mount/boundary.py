@@ -14,7 +14,6 @@ import pyfuse3
 
 from vdifs.errors import VdifsError
 from vdifs.mount.complaints import Complaints
-from vdifs.mount.threads import DeadlineError
 
 __all__ = ["answering_errno"]
 
@@ -69,7 +68,7 @@ def _answer(handlers: Complaining, name: str, error: Exception) -> pyfuse3.FUSEE
     """Return what the kernel is answered, having logged what is worth it."""
     if isinstance(error, VdifsError):
         if error.errno not in _ORDINARY:
-            handlers.complaints.say(str(error), error.about if isinstance(error, DeadlineError) else None)
+            handlers.complaints.say(str(error), error.about)
         return pyfuse3.FUSEError(error.errno)
     log.error("%s failed", name, exc_info=error)
     return pyfuse3.FUSEError(errno.EIO)

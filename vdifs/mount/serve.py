@@ -15,6 +15,7 @@ from vdifs.mount.background import Ready
 from vdifs.mount.confinement import confine
 from vdifs.mount.files import Files
 from vdifs.mount.fuse_session import drop_pages, open_session
+from vdifs.mount.in_flight import allow_in_flight
 from vdifs.mount.logs import LogThread
 from vdifs.mount.namespace import Namespace
 from vdifs.mount.open_images import OpenImages
@@ -86,6 +87,7 @@ async def _serve(
     with open_session(Operations(namespace, files, namespace.complaints), options) as mount:
         supervisor.watch(mount)
         readahead = Readahead(mount)
+        allow_in_flight(mount, MAX_TASKS)
         with log_thread.paused():
             files.confinement = confine(_sources(options, catalog), options.log_file)
         log.info("confined: %s", files.confinement)

@@ -24,6 +24,8 @@ class DeadlineError(StorageError):
     about: the file systems, for one line in the log however many images and readers are concerned.
     """
 
+    about: Devices
+
     def __init__(self, message: str, about: Devices) -> None:
         super().__init__(message)
         self.about = about

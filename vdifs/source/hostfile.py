@@ -186,9 +186,11 @@ class HostFile:
             return 0
 
     def _read_error(self, offset: int, error: OSError) -> StorageError:
-        return StorageError(
+        failed = StorageError(
             f"{self.name}: reading at {offset:#x} failed: {error.strerror}: check the disk below", errno=errno.EIO
         )
+        failed.about = "reading", self.path
+        return failed
 
 
 def clear(buffer: memoryview) -> None:
