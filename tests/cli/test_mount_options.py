@@ -19,7 +19,7 @@ ALL_OF_MOUNT_8 = (
 def mounted(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
     """What would have been mounted."""
     asked: list[MountOptions] = []
-    monkeypatch.setattr(mount_command, "run_mount", asked.append)
+    monkeypatch.setattr(mount_command, "run_mount", lambda options, *_: asked.append(options))
     return asked
 
 
