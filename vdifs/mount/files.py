@@ -198,20 +198,22 @@ class Files:
         """See to it that changes are noticed even while readers find all they want in the page cache."""
         if not self._watched:
             self._tasks.spawn(self._watch_open_images)
-            self._watched = True
 
     async def _watch_open_images(self) -> None:
+        if self._watched:
+            return
+        self._watched = True
         try:
             while slots := [slot for slot in self._images.in_use() if slot.stale is None]:
                 for slot in slots:
                     if slot not in self._checking:
                         self._tasks.spawn(self._watch_one, slot)
-                        self._checking.add(slot)
                 await trio.sleep(WATCH_S)
         finally:
             self._watched = False
 
     async def _watch_one(self, slot: Slot) -> None:
+        self._checking.add(slot)
         try:
             await self._check(slot)
         except (VdifsError, OSError):

@@ -31,8 +31,9 @@ Opener = Callable[[ImageFile, Source], Image]
 
 @dataclass(slots=True)
 class _Opening:
-    """An image that is being opened. result: once `done` is set."""
+    """An image that is being opened. begun: by the task that does it. result: once `done` is set."""
 
+    begun: bool = False
     done: trio.Event = field(default_factory=trio.Event)
     result: Slot | Exception | None = None
 
@@ -97,6 +98,8 @@ class OpenImages:
             case Slot() as slot:
                 return slot
             case None:
+                if not opening.begun:  # and never will: the next who asks begins anew
+                    self._opening = {inode: each for inode, each in self._opening.items() if each is not opening}
                 raise self._threads.late(source.devices)
             case error:
                 raise error
@@ -107,6 +110,8 @@ class OpenImages:
         return opening
 
     async def _open(self, inode: int, file: ImageFile, source: Source, opening: _Opening) -> None:
+        opening.begun = True
+
         def in_thread() -> Slot:
             return Slot(inode, self._opener(file, source), source.devices)
 
@@ -115,7 +120,7 @@ class OpenImages:
         except Exception as error:  # noqa: BLE001 - raised again in everybody who waits
             opening.result = error
         finally:
-            del self._opening[inode]
+            self._opening.pop(inode, None)
             opening.done.set()
             self._close_idle()
 

@@ -42,6 +42,7 @@ class Scanner:
         self._tasks = tasks
         self._done = trio.Event()
         self._running = False
+        self._entered = False
         self._begun = 0.0
         self._seen = time.monotonic()
         self._outdated = False
@@ -62,6 +63,8 @@ class Scanner:
             with trio.move_on_at(self._begun + _PATIENCE_S) as patience:
                 await self._done.wait()
             if patience.cancelled_caught:
+                if not self._entered:  # a task that never came to its first line will never come to its last
+                    self._running = False
                 return
 
     def _is_old(self) -> bool:
@@ -72,10 +75,12 @@ class Scanner:
     def _begin(self) -> None:
         self._begun = trio.current_time()
         self._done = trio.Event()
+        self._entered = False
         self._tasks.spawn(self._scan)  # so that the scan outlives the request that wanted it
         self._running = True
 
     async def _scan(self) -> None:
+        self._entered = True
         begun = self._seen
         try:
             begun = time.monotonic()
