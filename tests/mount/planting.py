@@ -23,7 +23,7 @@ __all__ = ["MODULES", "Control", "PlantedError", "Site", "sites"]
 MODULES = tuple(
     f"vdifs.mount.{name}"
     for name in (
-        "attributes boundary complaints failures files handles in_flight inodes listings local_disk names namespace nodes "
+        "attributes boundary complaints failures files handles inodes listings local_disk names namespace nodes "
         "open_images operations scanner shelf sidecars slot sources state status tasks threads tree xattrs"
     ).split()
 )
