@@ -169,7 +169,8 @@ def test_every_module_behind_the_handlers_is_among_them() -> None:
     folder = Path(__file__).parents[2] / "vdifs/mount"
     aside = (
         "background confinement daemon detach doctor fuse_session heap in_flight landlock lingering logs mountpoint "
-        "mounts notify options poke preload readahead request_loop seccomp serve supervisor syscalls unmount users __init__"
+        "mounts notify options poke preload readahead request_loop seccomp serve supervisor syscalls "
+        "unmount users __init__"
     ).split()
     modules = {path.stem for path in folder.glob("*.py")} - set(aside)
     assert modules <= {name.rpartition(".")[2] for name in MODULES}
