@@ -18,6 +18,8 @@ from typing import NoReturn
 import hypothesis
 import pytest
 
+pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")  # before anybody imports them
+
 ExpectWarning = Callable[[str], None]
 
 

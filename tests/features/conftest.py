@@ -4,8 +4,6 @@ import pytest
 
 from tests.conftest import require_tool
 
-pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")
-
 
 @pytest.fixture(autouse=True)
 def qemu_tools() -> None:

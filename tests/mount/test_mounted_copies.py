@@ -19,8 +19,8 @@ def cp(*arguments: str | Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file of a mount but the status file."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "status.json"]
+    """sha256 of every synthetic file of a mount."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".vdifs" not in path.parts]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
