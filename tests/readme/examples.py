@@ -7,7 +7,7 @@ README = Path(__file__).parents[2] / "README.md"
 _EXAMPLE = re.compile(
     r"^<!-- run: (?P<name>\S+) -->\n```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-_FENCE = re.compile(r"^```\w+$", re.MULTILINE)
+_FENCE = re.compile(r"^```(?!text$)\w+$", re.MULTILINE)
 
 
 def examples() -> dict[str, tuple[str, str]]:
@@ -16,5 +16,5 @@ def examples() -> dict[str, tuple[str, str]]:
 
 
 def fenced_blocks() -> int:
-    """Return how many fenced blocks there are, examples or not."""
+    """Return how many fenced blocks of code there are, examples or not."""
     return len(_FENCE.findall(README.read_text()))
