@@ -96,6 +96,22 @@ def test_overlaying_is_associative(layers: list[Extents]) -> None:
     assert rows(left.merged()) == rows(right.merged())
 
 
+@given(st.integers(1, 6).flatmap(stacks))
+def test_a_stack_is_its_layers_over_one_another(layers: list[Extents]) -> None:
+    taken = iter(layers)
+    result = Extents.stacked(taken)
+    assert_well_formed(result, int(layers[0].start[0]), layers[0].end)
+    one_by_one = layers[0]
+    for below in layers[1:]:
+        one_by_one = one_by_one.over(below)
+    assert bytes_of(result) == bytes_of(one_by_one)
+    assert rows(result.merged()) == rows(one_by_one.merged())
+    needed = layers[: len(layers) - len(list(taken))]
+    for count, _ in enumerate(needed[1:], 1):
+        above = Extents.stacked(iter(needed[:count]))
+        assert above.has(Kind.UNALLOCATED), "a layer was taken that answers nothing"
+
+
 @given(stacks(1))
 def test_nothing_over_a_range_and_a_range_over_nothing_are_that_range(layers: list[Extents]) -> None:
     (extents,) = layers

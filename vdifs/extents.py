@@ -11,6 +11,7 @@ subclusters, raw files and odd disk sizes all become runs here, so no other code
 Pure: numpy only.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NewType, Self
@@ -28,6 +29,9 @@ OutputOffset = NewType("OutputOffset", int)
 """A byte of a synthetic file."""
 
 NO_LAYER = -1
+
+_Columns = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int16], NDArray[np.int64]]
+"""start, kind, layer and host of runs: those of `Extents`, but with gaps."""
 
 
 class Kind(IntEnum):
@@ -130,6 +134,29 @@ class Extents:
             self.end,
         ).merged()
 
+    @staticmethod
+    def stacked(layers: "Iterator[Extents]") -> "Extents":
+        """Return layers of one range, top first, at least one, each `over` the next. Takes no more than are needed.
+
+        Each is cut to what those above have left bare, so that it costs nothing how much they have covered.
+        """
+        top = next(layers)
+        bare = top.kind == Kind.UNALLOCATED
+        starts, stops = top.start[bare], top.stop[bare]
+        parts = [top._columns(~bare)]
+        while len(starts) and (below := next(layers, None)) is not None:
+            part, ends = below._within(starts, stops)
+            starts, stops = _sorted(starts, ends), _sorted(stops, part[0])  # what is bare now, and empty ranges
+            left = starts < stops
+            starts, stops = starts[left], stops[left]
+            parts.append(part)
+        if len(parts) == 1:
+            return top
+        bare_rows = np.zeros(len(starts), np.uint8), np.full(len(starts), NO_LAYER, np.int16), np.zeros_like(starts)
+        start, kind, layer, host = map(np.concatenate, zip(*parts, (starts, *bare_rows), strict=True))
+        order = start.argsort(kind="stable")
+        return Extents(start[order], kind[order], layer[order], host[order], top.end).merged()
+
     def merged(self) -> "Extents":
         """Return the fewest runs that say the same: neighbours that continue one another become one.
 
@@ -158,6 +185,20 @@ class Extents:
             parts[-1].end,
         ).merged()
 
+    def _within(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> tuple[_Columns, NDArray[np.int64]]:
+        """Return the allocated parts of this range within ranges from `starts` to `stops`, and where they end."""
+        own = np.flatnonzero(self.kind != Kind.UNALLOCATED)
+        begin, finish = self.start[own], self.stop[own]
+        first = stops.searchsorted(begin, "right")
+        count = starts.searchsorted(finish, "left") - first
+        run = own.repeat(count)
+        at = np.arange(len(run)) + (first - (count.cumsum() - count)).repeat(count)
+        part = self._take(run, np.maximum(self.start[run], starts[at]), self.end)
+        return part._columns(), np.minimum(finish.repeat(count), stops[at])
+
+    def _columns(self, rows: "NDArray[np.bool_] | slice" = slice(None)) -> _Columns:
+        return self.start[rows], self.kind[rows], self.layer[rows], self.host[rows]
+
     def _starting_at(self, starts: NDArray[np.int64]) -> "Extents":
         """Return the same runs, cut so that they start at `starts`, among which all of theirs are."""
         return self._take(self.start.searchsorted(starts, "right") - 1, starts, self.end)
@@ -169,9 +210,15 @@ class Extents:
         return Extents(starts, kind, self.layer[index], host + moved, end)
 
 
-def _merged_offsets(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the offsets of both, each once; all sorted. np.union1d says the same and takes ten times as long."""
+def _sorted(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the offsets of both; all sorted."""
     both = np.concatenate([one, other])
     both.sort(kind="stable")  # which only merges what is sorted
+    return both
+
+
+def _merged_offsets(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the offsets of both, each once; all sorted. np.union1d says the same and takes ten times as long."""
+    both = _sorted(one, other)
     once: NDArray[np.int64] = both[np.append(True, both[1:] != both[:-1])]
     return once

@@ -90,6 +90,10 @@ class Chains:
             run("sync", "-f", chain.folder)
         return chain
 
+    def data(self, name: str) -> int:
+        """Return how many bytes the flattened disk of a chain holds."""
+        return self._plans[name].data
+
     def room(self, name: str) -> int:
         """Return how many bytes of disk a chain takes."""
         return self._plans[name].room

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -92,8 +92,8 @@ class Daemon:
         return sum(_cpu_of(pid) for pid in _family(self.pid))
 
     def growth(self) -> int:
-        """Return by how many bytes its memory (Pss) exceeds that of its idle state."""
-        return _memory_of(self.pid) - self.idle
+        """Return by how many bytes its memory has exceeded that of its idle state, at the worst moment since."""
+        return _memory_of(self.pid, "VmHWM") - self.idle
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def daemon(*command: str | Path, answers: Callable[[], bool]) -> Iterator[Daemon
                 if time.monotonic() > deadline:
                     raise FailedError(f"{_shown(command)}: does not answer")
                 time.sleep(_POLL_S)
-            yield Daemon(child.pid, _memory_of(child.pid))
+            yield Daemon(child.pid, _idle_memory_of(child.pid))
         finally:
             _end(child)
 
@@ -157,9 +157,18 @@ def _cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _memory_of(pid: int) -> int:
+def _memory_of(pid: int, field: str) -> int:
+    """Return VmRSS, what is in memory now, or VmHWM, the most that ever was: bytes of a process and its children."""
     total = 0
     for one in _family(pid):
-        found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{one}/smaps_rollup").read_text(), re.MULTILINE)
+        found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{one}/status").read_text(), re.MULTILINE)
         total += int(found[1]) * 1024 if found else 0
     return total
+
+
+def _idle_memory_of(pid: int) -> int:
+    """Have the most that ever was begin with now, and return what is in memory."""
+    for one in _family(pid):
+        with suppress(OSError):  # of a daemon that has given up its rights
+            Path(f"/proc/{one}/clear_refs").write_text("5")
+    return _memory_of(pid, "VmRSS")

@@ -97,10 +97,21 @@ def _copying(sizes: Sizes) -> Iterator[Row]:
                 against,
                 "s",
                 Target("<=", bound),
-                [name],
+                [] if key == "export-xfs" else [name],
                 partial(prepare, name),
                 room=room * 3 if key == "export-xfs" else room,
             )
+    large = f"size-{sizes.growing[-1]}"
+    yield Row(
+        "export-xfs-large",
+        f"vdifs export, XFS with reflinks, {_amount(sizes.growing[-1])}",
+        _CONVERT,
+        "s",
+        Target("<=", 0.05),
+        [],
+        partial(copying.reflinked_export, large),
+        room=sizes.growing[-1] * 9 // 4,
+    )
 
 
 def _compressed(sizes: Sizes) -> Iterator[Row]:
@@ -127,6 +138,15 @@ def _measuring() -> Iterator[Row]:
             None if bound is None else Target("<=", bound),
             [name],
             partial(small.measuring, name),
+        )
+        yield Row(
+            f"measure-{name}-loaded",
+            f"vdifs measure less the start of vdifs, {name}",
+            "qemu-img map",
+            "s",
+            None,
+            [name],
+            partial(small.measuring_loaded, name),
         )
 
 

@@ -10,6 +10,8 @@ Pieces = Sequence[tuple[int, int]]
 """(guest offset, length) of what is read."""
 
 _SECONDS = 10
+_PATIENCE_S = 60
+"""For files that are known to be sound: an answer that takes longer on a busy machine is no finding."""
 _MOST_OUTPUT = 256 << 20
 _MOST_ADDRESS_SPACE = 8 << 30
 
@@ -33,13 +35,13 @@ def read_snapshot(image: Path, name: str, output: Path) -> bool:
 
 def check(image: Path) -> str | None:
     """Return None if `qemu-img check` finds no errors and no leaks, else what it says."""
-    done = _qemu("check", "-q", "-f", "qcow2", image)
+    done = _qemu("check", "-q", "-f", "qcow2", image, seconds=_PATIENCE_S)
     return None if done.returncode == 0 else _said(done)
 
 
 def same(left: Path, right: Path) -> str | None:
     """Return None if a raw file and a qcow2 have the same contents, else what QEMU says."""
-    done = _qemu("compare", "-f", "raw", "-F", "qcow2", left, right)
+    done = _qemu("compare", "-f", "raw", "-F", "qcow2", left, right, seconds=_PATIENCE_S)
     return None if done.returncode == 0 else _said(done)
 
 
@@ -49,10 +51,10 @@ def _convert(*arguments: str | Path) -> bool:
     return _qemu("convert", "-m", "1", "-t", "unsafe", "-O", "raw", *arguments).returncode == 0
 
 
-def _qemu(*arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
+def _qemu(*arguments: str | Path, seconds: float = _SECONDS) -> "subprocess.CompletedProcess[bytes]":
     command = ["prlimit", f"--as={_MOST_ADDRESS_SPACE}", f"--fsize={_MOST_OUTPUT}", "qemu-img", *map(str, arguments)]
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as error:
         return subprocess.CompletedProcess(command, -1, b"", f"no answer: {error}".encode())
 

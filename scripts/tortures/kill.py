@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -96,5 +97,6 @@ def _reader(mountpoint: Path, number: int, going: Going) -> int:
         except OSError:
             return reads
         finally:
-            os.close(descriptor)
+            with suppress(OSError):  # a file that is closed for the first time asks the daemon, who may be dead
+                os.close(descriptor)
     return reads

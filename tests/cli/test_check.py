@@ -7,6 +7,7 @@ a chain and at what reading it needs: where the verdicts differ, that is why.
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def image(tmp_path: Path) -> Image:
 
 
 def verdict(vdifs: Vdifs, source: str | Path, folder: Path) -> tuple[int, list[Line]]:
-    """Return the exit status and the problems, which must be the same for programs and for people."""
+    """Return the exit status and the problems, the same for programs and people, who are told what to do too."""
     ended = vdifs("check", source, "--output", "json")
     answer: dict[str, Any] = json.loads(ended.out)
     problems = answer["problems"]
@@ -57,8 +58,12 @@ def verdict(vdifs: Vdifs, source: str | Path, folder: Path) -> tuple[int, list[L
     lines = [f"{problem['severity']}: {problem['message']}" for problem in problems]
     images = "1 image" if answer["images"] == 1 else f"{answer['images']} images"
     counted = f"{images}, {'1 error' if errors == 1 else f'{errors} errors'}"
-    assert vdifs("check", source) == (ended.status, "".join(f"{line}\n" for line in [*lines, counted]), "")
-    assert all(line.isprintable() for line in lines)
+    status, out, err = vdifs("check", source)
+    told = out.splitlines()
+    assert (status, len(told), told[-1], err) == (ended.status, len(lines) + 1, counted, "")
+    remedy = "(: (restore it from a copy, or|name a qcow2 image,|convert it with) .*)?"
+    assert all(re.fullmatch(re.escape(line) + remedy, shown) for line, shown in zip(lines, told[:-1], strict=True))
+    assert all(line.isprintable() for line in told)
     said = [(p["name"], p["severity"], p["kind"], p["message"].replace(f"{folder}/", FOLDER)) for p in problems]
     return ended.status, said
 
@@ -269,9 +274,9 @@ def test_an_image_that_is_written_meanwhile_is_told_to_be_changing(
 ) -> None:
     of = FileTables.of
 
-    def of_and_then(member: Any, header: Any) -> FileTables:
-        tables = of(member, header)
-        if member.path == "image.qcow2":
+    def of_and_then(file: Any, header: Any) -> FileTables:
+        tables = of(file, header)
+        if file.path.endswith("image.qcow2"):
             os.utime(image.path)
         return tables
 
@@ -288,3 +293,12 @@ def test_a_name_that_is_no_utf_8_is_told_in_hex_too(tmp_path: Path) -> None:
     (problem,) = json.loads(done.stdout)["problems"]
     assert (done.returncode, problem["name"], problem["name_hex"]) == (0, "a\ufffd.qcow2", "61ff2e71636f7732")
     assert run_process("check", tmp_path).stdout.startswith(rb"warning: %b/a\udcff.qcow2: " % os.fsencode(tmp_path))
+
+
+@pytest.mark.parametrize("command", ["check", "list"])
+def test_people_are_told_what_to_do_about_damage(command: str, image: Image, vdifs: Vdifs) -> None:
+    os.truncate(image.path, 80)
+    assert (
+        "the header ends after 80 bytes, expected at least 104: restore it from a copy"
+        in vdifs(command, image.path.parent).out
+    )

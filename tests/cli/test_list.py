@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import Vdifs, run_process
 from tests.qemu import oracle
 
@@ -37,6 +39,7 @@ def test_each_image_has_its_sizes_and_its_backing_file(vdifs: Vdifs, tmp_path: P
         held = sum(extent.end - extent.start for extent in oracle.map_of(path) if extent.depth == 0 and extent.data)
         assert image["own-data"] == held
         assert image["virtual-size"] == oracle.virtual_size(path)
+        assert image["modified"] == pytest.approx(path.stat().st_mtime)
 
 
 def test_the_tree_has_each_image_beneath_its_backing_file(vdifs: Vdifs, tmp_path: Path) -> None:

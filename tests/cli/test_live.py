@@ -53,5 +53,20 @@ def test_list_shows_it_with_its_size_and_why(vdifs: Vdifs, disk: Path) -> None:
     assert not any("problem" in each for each in allowed)
 
 
+def test_list_marks_it_whether_it_would_be_served_or_not(vdifs: Vdifs, disk: Path) -> None:
+    for options in ([], ["--live", "allow"]):
+        images = json.loads(vdifs("list", disk.parent, "--output", "json", *options).out)
+        assert {each["name"]: each.get("in-use", False) for each in images} == {"base.qcow2": False, "disk.qcow2": True}
+        lines = vdifs("list", disk.parent, *options).out.splitlines()
+        assert ["  in use" in line for line in lines] == [False, True]
+
+
+def test_who_only_reads_an_image_is_not_using_it(vdifs: Vdifs, tmp_path: Path) -> None:
+    make(tmp_path / "disk.qcow2", MIB, "write -P 1 0 64k")
+    with qemu_io(tmp_path / "disk.qcow2", "-r"):
+        (image,) = json.loads(vdifs("list", tmp_path, "--output", "json").out)
+    assert "in-use" not in image
+
+
 def test_info_reads_the_header_alone_and_so_needs_no_leave(vdifs: Vdifs, disk: Path) -> None:
     assert json.loads(vdifs("info", disk, "--output", "json").out)["virtual-size"] == MIB

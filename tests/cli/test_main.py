@@ -1,6 +1,7 @@
 """The boundary: whatever happens, one line on standard error and a status of 0, 1 or 2."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,28 @@ def test_a_full_disk_behind_standard_output_is_told(tmp_path: Path) -> None:
         1,
         b"vdifs: standard output: No space left on device: make room, or write elsewhere\n",
     )
+
+
+@pytest.mark.parametrize("command", ["info a.qcow2", "list .", "map a.qcow2", "export a.qcow2 -", "help", "--version"])
+def test_a_closed_standard_output_is_told(tmp_path: Path, command: str) -> None:
+    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    done = run_process(*command.split(), cwd=tmp_path, preexec_fn=lambda: os.close(1))
+    assert done.returncode == 1
+    assert re.fullmatch(rb"vdifs: standard output: (Bad file descriptor|it is closed): .+\n", done.stderr)
+
+
+@pytest.mark.parametrize("closed", [(0,), (2,), (0, 2)], ids=str)
+def test_other_streams_that_are_closed_are_in_nobodys_way(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    for command in (["measure", "a.qcow2"], ["export", "--force", "a.qcow2", "b.qcow2"], ["info", "missing"]):
+        done = run_process(*command, cwd=tmp_path, preexec_fn=close)
+        assert done.returncode == int("missing" in command)
+    oracle.compare(tmp_path / "b.qcow2", tmp_path / "a.qcow2")
 
 
 def test_a_reader_that_goes_away_is_no_news(tmp_path: Path) -> None:

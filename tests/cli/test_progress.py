@@ -6,12 +6,15 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import COMMAND
+from tests.cli.conftest import COMMAND, run_process
 from tests.cli.terminal import on_terminal
+from tests.mount.conftest import require_fuse
+from tests.mount.mounting import eventually, is_mounted, is_running
 from tests.qemu import oracle
 
 MIB = 1 << 20
@@ -38,12 +41,13 @@ def test_sigusr1_prints_a_line_as_qemu_img_does(kind: str, image: Path) -> None:
     command = [*COMMAND, "export", str(image), "-", "--format", "raw", "--progress", kind]
     with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE) as export:
         os.close(writing)
-        left = 64 * MIB
+        left, asked = 64 * MIB, False
         while left:
             data = os.read(reading, min(left, MIB))
             assert data, "the export has ended early"
             left -= len(data)
-            if left == 32 * MIB:  # so that the line says about a half
+            if left <= 32 * MIB and not asked:  # so that the line says about a half
+                asked = True
                 time.sleep(0.2)
                 export.send_signal(signal.SIGUSR1)
                 time.sleep(0.2)
@@ -78,10 +82,23 @@ def test_json_lines_go_up_to_the_whole(image: Path) -> None:
 def test_a_bar_has_bytes_rate_and_time_left_and_goes_away(columns: int, image: Path) -> None:
     shown = on_terminal("export", image, image.with_name("out"), columns=columns, before=SLOW_EXPORT)
     assert shown.status == 0
-    drawn = re.findall(r"([0-9.]+)/([0-9.]+) MiB ([0-9.]+) MB/s (-?[0-9:-]+)", "\n".join(shown.lines))
+    drawn = re.findall(r"([0-9.]+)/([0-9.]+) MiB ([0-9.]+) MiB/s (-?[0-9:-]+)", "\n".join(shown.lines))
     assert drawn, shown.raw
     assert {total for _, total, _, _ in drawn} == {"64.3"}
     assert re.search(r"\x1b\[2K\s*$", shown.raw)
+
+
+def test_a_bar_is_one_line_however_narrow_the_terminal_is(image: Path) -> None:
+    shown = on_terminal("export", image, image.with_name("out"), columns=20, before=SLOW_EXPORT)
+    assert shown.status == 0
+    *frames, _ = shown.raw.split("\r\x1b[2K")  # behind the last one the cursor goes on, and back
+    assert len(frames) > 1
+    assert not any("\n" in frame for frame in frames)
+
+
+def test_a_terminal_that_cannot_draw_gets_no_bar(image: Path) -> None:
+    shown = on_terminal("export", image, image.with_name("out"), before=SLOW_EXPORT, TERM="dumb")
+    assert (shown.status, shown.raw) == (0, "")
 
 
 def test_a_bar_and_sigusr1(image: Path) -> None:
@@ -133,3 +150,62 @@ def test_in_a_pipe_nothing_of_this_is_written(tmp_path: Path) -> None:
     command = [COMMAND[0], "-c", f"{EAGER}\n{COMMAND[2]}", "check", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+SLOW_SEARCH = """
+import time, vdifs.source.catalog as c
+search = c.Catalog.scan
+c.Catalog.scan = lambda *a: (time.sleep(%s), search(*a))[1]
+"""
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Iterator[Path]:
+    require_fuse()
+    (tmp_path / "mnt").mkdir()
+    yield tmp_path / "mnt"
+    if is_mounted(tmp_path / "mnt"):
+        subprocess.run(["umount", "-l", tmp_path / "mnt"])
+
+
+def test_a_mount_that_takes_long_says_so_on_a_terminal(image: Path, mountpoint: Path) -> None:
+    words, folder = ("mount", ".", "mnt"), image.parent
+    shown = on_terminal(*words, before=SLOW_SEARCH % 0.5 + EAGER, cwd=folder)
+    assert shown.status == 0
+    assert "searching . ... 0 s" in shown.raw
+    assert shown.raw.endswith("\r\x1b[K")
+    assert is_mounted(mountpoint)
+    assert on_terminal("umount", mountpoint).status == 0
+    assert on_terminal(*words, cwd=folder).raw == ""  # a quick one says nothing
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except FileNotFoundError:
+        return []
+
+
+def test_ctrl_c_while_mounting_ends_the_daemon_too(image: Path, mountpoint: Path) -> None:
+    command = [COMMAND[0], "-c", SLOW_SEARCH % 4 + COMMAND[2], "mount", str(image.parent), str(mountpoint)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as mounting:
+        eventually(lambda: [found for child in children(mounting.pid) for found in children(child)])
+        daemon = next(child for child in children(mounting.pid) if children(child))  # it has its supervisor
+        time.sleep(0.5)  # what Python does after a fork swallows a Ctrl-C
+        mounting.send_signal(signal.SIGINT)
+        out, said = mounting.communicate(timeout=20)
+    assert (mounting.returncode, out, said.strip()) == (1, "", "vdifs: interrupted")
+    assert not is_running(daemon)
+    time.sleep(4.5)
+    assert not is_mounted(mountpoint)
+
+
+def test_what_a_mount_puts_out_of_sight_is_told(image: Path, mountpoint: Path) -> None:
+    (mountpoint / "precious").touch()
+    done = run_process("mount", image.parent, mountpoint)
+    assert done.returncode == 0
+    assert done.stderr.decode() == (
+        f"vdifs: {mountpoint}: was not empty: its files are out of sight until 'vdifs umount {mountpoint}'\n"
+    )
+    assert run_process("umount", mountpoint).returncode == 0
+    assert [each.name for each in mountpoint.iterdir()] == ["precious"]

@@ -105,6 +105,13 @@ def test_a_map_on_a_terminal_is_a_strip_with_a_legend(columns: int, folder: Path
     assert legend[3].split() == ["·", "not", "in", "these", "files", "50.0", "%"]
 
 
+def test_a_map_on_a_narrow_terminal_keeps_the_names(folder: Path) -> None:
+    shown = on_terminal("map", "middle.qcow2", columns=24, cwd=folder)
+    text = " ".join(shown.lines)
+    assert re.search(r" A +middle.qcow2 +16 MiB ", text)
+    assert re.search(r" B +base.qcow2 +8 MiB ", text)
+
+
 def test_a_map_down_to_a_base_leaves_out_what_is_below(folder: Path) -> None:
     lines = on_terminal("map", folder / "middle.qcow2", "--base", folder / "base.qcow2").lines
     assert "base.qcow2" not in " ".join(lines)

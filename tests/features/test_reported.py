@@ -5,7 +5,6 @@ which it refuses by name.
 import json
 import shutil
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -117,18 +116,8 @@ def test_an_image_that_xcp_ng_hides_is_marked_by_list_and_info(tmp_path: Path) -
 def cipher_and_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """An image that QEMU encrypted, which takes it seconds, and the name of how."""
     require_tool("qemu-img")
-    image, options = tmp_path_factory.mktemp("encrypted") / "secret.qcow2", f"encrypt.format={request.param}"
-    if request.param == "luks":
-        options += ",encrypt.iter-time=10"
-    secret = ("--object", "secret,id=key,data=swordfish", "-o", f"{options},encrypt.key-secret=key")
-    for attempt in range(20, -1, -1):  # on a busy machine QEMU is "unable to get accurate CPU usage" now and then
-        try:
-            oracle.qemu_img("create", "-q", "-f", "qcow2", *secret, image, "1M")
-            break
-        except oracle.OracleError:
-            if not attempt:
-                raise
-            time.sleep(0.5)
+    image = tmp_path_factory.mktemp("encrypted") / "secret.qcow2"
+    oracle.create_encrypted(image, request.param)
     return str(request.param).upper(), image
 
 

@@ -1,6 +1,6 @@
 """Stand-ins for what lies below the mount: a catalog of names and an image of bytes, without a single file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Literal, cast
@@ -79,6 +79,12 @@ class FakeCatalog:
 
     def access(self, path: str) -> Access:
         self.chain(path)
+        return Access(0o444, 0, 0)
+
+    def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
+        return Access(0o555, 0, 0)
+
+    def status_access(self) -> Access:
         return Access(0o444, 0, 0)
 
     def _ancestors(self, path: str) -> list[str]:

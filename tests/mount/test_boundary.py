@@ -1,7 +1,10 @@
 """The errno boundary: nothing but FUSEError leaves a handler, as anything else ends the mount."""
 
 import errno
+import gc
 import inspect
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pyfuse3
@@ -89,3 +92,27 @@ async def test_what_happens_every_day_is_not_logged(code: int) -> None:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         await Handlers().lookup()
     assert caught.value.errno == code
+
+
+def test_a_failed_request_leaves_nothing_behind() -> None:
+    """What it held, megabytes perhaps, goes with it, and not when the garbage collector comes by."""
+
+    class Held:
+        pass
+
+    class Failing:
+        complaints = Complaints()
+
+        async def read(self) -> None:
+            held = Held()
+            left.append(weakref.ref(held))
+            raise VdifsError("played", errno=errno.ENOENT)
+
+    left: list[weakref.ref[Held]] = []
+    gc.disable()
+    try:
+        with suppress(pyfuse3.FUSEError):  # pytest.raises would keep the error, and all that it holds
+            answering_errno(Failing)().read().send(None)
+        assert left[0]() is None
+    finally:
+        gc.enable()

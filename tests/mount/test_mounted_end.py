@@ -1,5 +1,6 @@
 """How a mount ends: however it does, nothing is left of it."""
 
+import ctypes
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.mounting import (
+    ROOT,
     Mounted,
     Mounts,
     as_user,
@@ -77,6 +79,34 @@ def test_after_kill_9_with_files_open_the_mountpoint_is_free_too(
     with reader_of(mounted):
         mounted.kill(signal.SIGKILL)
         mounted.wait_until_gone(within=2)
+
+
+_PIDFD_GETFD = 438
+
+
+@contextmanager
+def sharing_fuse_device(mounted: Mounted) -> Iterator[None]:
+    """Hold what the daemon holds of /dev/fuse, as a thread of it does that cannot be ended."""
+    folder = Path(f"/proc/{mounted.pid}/fd")
+    number = next(int(each.name) for each in folder.iterdir() if os.readlink(each) == "/dev/fuse")
+    process = os.pidfd_open(mounted.pid)
+    descriptor = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, process, number, 0)
+    os.close(process)
+    assert descriptor >= 0, os.strerror(ctypes.get_errno())
+    yield
+    os.close(descriptor)
+
+
+@pytest.mark.usefixtures("root_only")
+def test_readers_of_a_daemon_that_cannot_end_are_told(mounts: Mounts, source: Path) -> None:
+    mounted = mounts(source)
+    with sharing_fuse_device(mounted):
+        mounted.kill(signal.SIGSTOP)
+        reader = subprocess.Popen(["cat", mounted / "full/base.qcow2"], stderr=subprocess.DEVNULL)
+        time.sleep(0.2)
+        mounted.kill(signal.SIGKILL)
+        mounted.wait_until_gone(within=2)
+        assert reader.wait(2) != 0
 
 
 READ_FOR_EVER = 'while :; do cat "$0"/full/*.qcow2 >/dev/null 2>&1 || exit; done'
@@ -189,6 +219,14 @@ def test_umount_of_a_mount_in_use_says_by_whom_and_changes_nothing(mounts: Mount
         assert re.fullmatch(rf"vdifs: .*: busy: in use by tail \({pid}\): end them, .*\n", refused.said)
         assert os.listdir(mounted / "full")
     assert mounted.umount().status == 0
+
+
+def test_umount_from_within_says_to_leave(mounts: Mounts, source: Path) -> None:
+    mounted = mounts(source)
+    code = "import os, sys; from vdifs.cli.main import main; os.chdir(sys.argv[1]); sys.exit(main(['umount', '.']))"
+    refused = subprocess.run([sys.executable, "-c", code, mounted.path], cwd=ROOT, capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr) == (1, "vdifs: .: busy: leave it with cd first\n")
+    assert os.listdir(mounted / "full")
 
 
 def test_umount_of_something_else_is_refused(mounts: Mounts) -> None:

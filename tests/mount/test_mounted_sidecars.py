@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import stat
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from tests.mount import images
 from tests.mount.mounting import Mounted, Mounts, eventually
 from tests.qemu import oracle
+from tests.source.tables import COPIED, Tables
 from vdifs.cli.main import main
 
 
@@ -84,3 +87,30 @@ def test_they_cannot_be_written(mounts: Mounts, source: Path) -> None:
     with pytest.raises(OSError) as caught:
         (mounted / ".vdifs/info/base.qcow2.json").write_text("{}")
     assert caught.value.errno == errno.EROFS
+
+
+def test_files_about_images_that_are_held_open_take_bounded_memory(mounts: Mounts, source: Path) -> None:
+    """Each has about 3 MiB of JSON, and there are many who open it and stay."""
+    for name in ("first", "second", "third"):
+        empty = Tables(12, 20_000 << 12, dict.fromkeys(range(0, 20_000, 2), 0))
+        replace(empty, entries=dict.fromkeys(empty.entries, empty.first_data | COPIED)).write(source / f"{name}.qcow2")
+    mounted = mounts(source)
+    mounted.allow_log("too many files of .vdifs are open at once")
+    before = peak_of(mounted.pid)
+    with ExitStack() as stack:
+        codes: list[int | None] = []
+        for _ in range(10):
+            for name in ("first", "second", "third"):
+                try:
+                    stack.callback(os.close, os.open(mounted / f".vdifs/map/{name}.qcow2.json", os.O_RDONLY))
+                except OSError as error:
+                    codes.append(error.errno)
+        assert peak_of(mounted.pid) - before < 64 << 20
+        assert set(codes) == {errno.ENOMEM}
+    assert json.loads((mounted / ".vdifs/map/first.qcow2.json").read_bytes()), "closed, they count no more"
+
+
+def peak_of(pid: int) -> int:
+    """Return the most memory that a process ever had, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) << 10

@@ -1,6 +1,9 @@
 """Open images: opened once, kept while used, closed once, never under a reader."""
 
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from threading import Event
 
 import pytest
@@ -16,6 +19,7 @@ from vdifs.mount.sources import Source
 from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import DeadlineError, Threads
 from vdifs.source.access import Access
+from vdifs.synthetic.image import Image
 
 A = ImageFile("a")
 SOURCE = Source(b"generation", 0, frozenset({1}), Access(0o444, 0, 0), None)
@@ -79,6 +83,33 @@ async def test_a_failure_reaches_everybody_who_waited_and_the_next_one_tries_aga
     assert failures == 5
     opener.error = None
     assert (await images.acquire(1, A, SOURCE)).users == 1
+
+
+async def test_a_failed_opening_is_gone_with_its_error(nursery: trio.Nursery) -> None:
+    """A circle of error and frames would keep all that the opening had read until the next collection."""
+
+    class Tables:
+        """What an opening reads."""
+
+    read: list[weakref.ref[Tables]] = []
+
+    def opener(_: ImageFile, __: Source) -> Image:
+        tables = Tables()
+        read.append(weakref.ref(tables))
+        raise FormatError(f"damaged: {tables}")
+
+    tasks = Tasks()
+    tasks.start(nursery)
+    images = OpenImages(opener, tasks, Threads(4, deadline=0.5))
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(FormatError):
+            await images.acquire(1, A, SOURCE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [tables() for tables in read] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_an_idle_image_is_kept_and_found_again(images: OpenImages, opener: FakeOpener) -> None:

@@ -134,6 +134,26 @@ def test_standard_entries_mean_what_the_specification_says(
     assert table.tolist() == entries, "decoding changed the table"
 
 
+@given(CLUSTER_BITS, st.booleans(), st.booleans(), st.data())
+def test_entries_that_go_on_mean_what_each_means_alone(
+    bits: int, data_file: bool, detailed: bool, data: st.DataObject
+) -> None:
+    """Runs of entries one cluster apart, from anywhere: 0, the last offset there is, packed ones; and equal entries."""
+    size, entries = 1 << bits, list[int]()
+    for _ in range(data.draw(st.integers(1, 5))):
+        start = data.draw(st.sampled_from([0, size, 5 * size, (1 << 56) - 2 * size, (1 << 62) - 2 * size]))
+        flags = data.draw(st.sampled_from([0, ZERO, COPIED, COPIED | ZERO, COMPRESSED, 1 << 57]))
+        step = data.draw(st.sampled_from([0, size, 2 * size]))
+        entries += [((start | flags) + step * at) % (1 << 64) for at in range(data.draw(st.integers(1, 6)))]
+    expected = [standard_unit(entry, bits, 3, data_file) for entry in entries]
+    table = np.array(entries, np.uint64)
+    runs = decode_l2(table, geometry(bits), 3, data_file=data_file, detailed=detailed)
+    units = [unit for unit in expected if unit is not None]
+    assert len(units) == len(entries)
+    assert units_of(runs, len(entries), size) == (units if detailed else [plain(unit) for unit in units])
+    assert_merged(runs, size)
+
+
 @given(st.integers(14, 21), st.booleans(), st.booleans(), st.data())
 def test_extended_entries_mean_what_the_specification_says(
     bits: int, data_file: bool, damaged: bool, data: st.DataObject

@@ -1,6 +1,7 @@
 """Each example of the README runs as it stands there, and does what the text beside it says."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ MIB = 1 << 20
 TOOLS = {
     "restic": ["restic"],
     "look": ["losetup", "sfdisk", "mkfs.ext4"],
+    "offset": ["losetup"],
+    "debugfs": ["debugfs"],
     "serve": ["nbdkit", "nbdinfo", "nbdcopy"],
     "export": ["zstd"],
 }
@@ -89,8 +92,29 @@ def same(left: Path, right: Path) -> None:
 
 
 def test_every_block_of_the_readme_is_run() -> None:
-    assert set(examples()) == {"nightly", "restic", "look", "migrate", "serve", "python", "export", "snapshot"}
+    recipes = "install nightly restore restic look offset debugfs migrate serve python"
+    assert set(examples()) == {*recipes.split(), "export", "snapshot"}
     assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), f"{README}: a block that no test runs"
+
+
+def test_install(tmp_path: Path) -> None:
+    """With folders of the test's own in place of the system's."""
+    language, text = examples()["install"]
+    assert language == "sh"
+    (tmp_path / "sbin").mkdir()
+    for name in ("usr/local", "sbin"):
+        text = text.replace(f" /{name}/", f" {tmp_path}/{name}/")
+    text = text.replace("scripts/setup run\n", "test -x scripts/setup\n")
+    bin_folder = tmp_path / "usr/local/bin"
+    (root := tmp_path / "clone/.venv").mkdir(parents=True)
+    (root.parent / "scripts").symlink_to(README.parent / "scripts")
+    (root / "bin").symlink_to(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euc", text], cwd=root.parent, env=environment, check=True, timeout=60)
+    assert (tmp_path / "usr/local/share/man/man1/vdifs.1").read_text().startswith(".TH VDIFS 1 ")
+    version = [str(bin_folder / "vdifs"), "--version"]
+    assert subprocess.run(version, capture_output=True, text=True, timeout=60).stdout.startswith("vdifs ")
+    assert os.access(tmp_path / "sbin/mount.fuse.vdifs", os.X_OK)
 
 
 def test_nightly(folder: Path) -> None:
@@ -100,6 +124,14 @@ def test_nightly(folder: Path) -> None:
     assert (folder / "backup/tuesday.qcow2").stat().st_size < 2 * MIB
     (folder / "images").rename(folder / "lost")
     same(folder / "backup/tuesday.qcow2", folder / "lost/tuesday.qcow2")
+
+
+def test_restore(folder: Path) -> None:
+    for name in ("base", "monday", "tuesday"):
+        shutil.copy(folder / f"images/{name}.qcow2", folder / "backup")
+    run("restore", folder)
+    same(folder / "restored.qcow2", folder / "images/tuesday.qcow2")
+    assert "backing-filename" not in oracle.info(folder / "restored.qcow2")
 
 
 def test_restic(folder: Path) -> None:
@@ -132,6 +164,20 @@ def test_look(folder: Path) -> None:
     require_fuse()
     _stand_in_for_partitions(folder)
     run("look", folder)
+    assert (folder / "backup/notes.txt").read_text() == "written on Sunday\n"
+
+
+def test_look_where_there_are_no_partitions(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can attach loop devices")
+    require_fuse()
+    run("offset", folder)
+    assert (folder / "backup/notes.txt").read_text() == "written on Sunday\n"
+
+
+def test_look_without_root(folder: Path) -> None:
+    require_fuse()
+    run("debugfs", folder)
     assert (folder / "backup/notes.txt").read_text() == "written on Sunday\n"
 
 

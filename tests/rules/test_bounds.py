@@ -6,7 +6,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ import pytest
 import vdifs
 from tests.rules.images import COMPRESSED, COPIED, KIB, MIB, Image, make, pattern
 from tests.rules.test_backing_files import rebase
+from vdifs.source.audit import Severity, audit
 from vdifs.source.catalog import Catalog
+from vdifs.source.policy import Policy
 
 GIB, EIB = 1 << 30, 1 << 60
 LARGE = 2 * MIB
@@ -159,6 +161,79 @@ def test_thousands_of_snapshots_that_are_not_there_cost_little(tmp_path: Path, w
     with traced() as peak:
         scan()
     assert peak[0] < MIB, "what is not there takes no memory, as there may be many such files"
+
+
+def looked_over(image: Image) -> Action:
+    def action() -> None:
+        policy, name = Policy.for_image(os.fspath(image.path))
+        with policy:
+            assert not [each for each in audit(policy, name) if each.severity is Severity.ERROR]
+
+    return action
+
+
+def test_snapshots_that_claim_one_l1_table_are_checked_in_no_time(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, cluster_size=LARGE)
+    table = image.append(b"\0")
+    os.truncate(image.path, table + L1_MAX)
+    image.write(table + L1_MAX - LARGE, b"\0")
+    entry = struct.pack(">QIHHIIQIIQQ", table, L1_MAX // 8, 0, 0, 0, 0, 0, 0, 16, 0, MIB)
+    image.set(nb_snapshots=500, snapshots_offset=image.append(entry * 500))
+    within_bounds(looked_over(image))
+
+
+def hostile_snapshots(folder: Path, count: int, l1_entries: int = L1_MAX // 8) -> Image:
+    """Make an image with snapshots that each claim another L1 table, of a disk of 128 GiB, in one hole."""
+    image = make(folder / "image.qcow2", MIB, cluster_size=512)
+    hole = image.append(b"\0")
+    os.truncate(image.path, hole + L1_MAX + count * 512)
+    entries = [
+        struct.pack(">QIHHIIQIIQQ", hole + number * 512, l1_entries, 0, 5, 0, 0, 0, 0, 16, 0, 1 << 37)
+        + b"%05d\0\0\0" % number
+        for number in range(count)
+    ]
+    return image.set(nb_snapshots=count, snapshots_offset=image.append(b"".join(entries)))
+
+
+def checked(image: Image, *, states: int) -> Action:
+    """Look over all states of an image, as `vdifs check` does."""
+
+    def action() -> None:
+        with closing(Catalog(os.fspath(image.path))) as catalog:
+            catalog.scan()
+            entries = catalog.entries.values()
+            assert len(entries) == states
+            for entry in entries:
+                found = audit(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format)
+                assert {each.kind for each in found} <= {"overlap"}
+
+    return action
+
+
+def test_a_thousand_snapshots_are_checked_in_no_time(tmp_path: Path) -> None:
+    """Each costs its own L1 table alone: what the states of a file share is read once."""
+    within_bounds(checked(hostile_snapshots(tmp_path, 1000), states=1001))
+
+
+def test_snapshots_that_claim_one_full_l1_table_are_checked_in_no_time(tmp_path: Path) -> None:
+    image = claim(tmp_path / "image.qcow2")
+    first = image.append(b"\0")
+    os.truncate(image.path, first + (2048 << 21))
+    fill_l1(image, (np.arange(2048, dtype=np.int64) << 21) + first)
+    fixed = struct.pack(">QIHHIIQIIQQ", image.get("l1_table_offset"), L1_MAX // 8, 0, 5, 0, 0, 0, 0, 16, 0, 2 * EIB)
+    entries = b"".join(fixed + b"%05d\0\0\0" % number for number in range(3000))
+    image.set(nb_snapshots=3000, snapshots_offset=image.append(entries))
+    within_bounds(checked(image, states=3001))
+
+
+def test_bitmaps_that_claim_one_table_are_checked_in_no_time(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", MIB, cluster_size=512)
+    table = image.append(b"\0")
+    os.truncate(image.path, table + (8 << 20))
+    directory = b"".join(struct.pack(">QIIBBHI", table, 1 << 20, 0, 1, 16, 1, 0).ljust(32, b"b") for _ in range(2000))
+    where = image.append(directory)
+    image.extensions((0x23852875, struct.pack(">IIQQ", 2000, 0, len(directory), where))).set(autoclear_features=1)
+    within_bounds(looked_over(image))
 
 
 def test_a_first_cluster_full_of_extensions_is_read_within_bounds(tmp_path: Path) -> None:

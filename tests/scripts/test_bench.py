@@ -1,5 +1,7 @@
 """What `scripts/bench` concludes from its samples; the measuring itself is tried by `scripts/bench --quick`."""
 
+import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,7 +11,7 @@ import pytest
 
 from benchmarks.chains import Chains, warm
 from benchmarks.contest import Bench, Contest, Outcome, Row, Sample, Target, measured
-from benchmarks.processes import FailedError
+from benchmarks.processes import FailedError, daemon
 from benchmarks.rows import all_rows
 from benchmarks.session import measure_all, room_for
 from benchmarks.sizes import FULL, QUICK, Sizes
@@ -132,3 +134,21 @@ def test_warming_reads_what_a_file_holds_and_passes_over_its_holes(tmp_path: Pat
         opened.seek(1 << 39)
         opened.write(b"data")
     warm(file)
+
+
+def test_memory_that_a_daemon_took_for_a_moment_counts(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys, time\n"
+        "here = pathlib.Path(sys.argv[1])\n"
+        "(here / 'ready').touch()\n"
+        "while not (here / 'go').exists(): time.sleep(0.01)\n"
+        "held = b'x' * (64 << 20); del held\n"
+        "(here / 'done').touch()\n"
+        "time.sleep(60)\n"
+    )
+    with daemon(sys.executable, "-c", program, tmp_path, answers=(tmp_path / "ready").exists) as server:
+        assert 0 <= server.growth() < 16 << 20
+        (tmp_path / "go").touch()
+        while not (tmp_path / "done").exists():
+            time.sleep(0.01)
+        assert 60 << 20 <= server.growth() < 80 << 20

@@ -33,6 +33,8 @@ class StatedLayer:
     runs: tuple[Run, ...]
     max_range: int = UNLIMITED
     number: int = 0
+    grain: int = SECTOR
+    most_runs: int = 0
 
     @property
     def virtual_size(self) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, combinations, product
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vdifs.source.access import Access, Permission, folders_above, intersection
+from tests.source.blank import write_blank
+from tests.source.test_catalog import scanned
+from vdifs.source.access import Access, Permission, folders_above, intersection, to_folder
 from vdifs.source.walk import Filter, walk
 
 USERS = GROUPS = range(3)
@@ -97,7 +100,7 @@ def test_chains_as_they_are_met(items: list[Permission], mode: int) -> None:
     assert intersection(items, items[0].uid, items[0].gid) == Access(mode, items[0].uid, items[0].gid)
 
 
-def test_a_file_counts_with_its_read_bits_and_a_folder_with_its_search_bits(tmp_path: Path) -> None:
+def test_a_file_counts_with_its_read_bits_and_a_folder_with_those_and_its_search_bits(tmp_path: Path) -> None:
     image, folder = tmp_path / "image", tmp_path / "folder"
     image.touch()
     folder.mkdir()
@@ -105,7 +108,7 @@ def test_a_file_counts_with_its_read_bits_and_a_folder_with_its_search_bits(tmp_
         image.chmod(bits)
         folder.chmod(bits)
         assert Permission.of(str(image), image.stat()).mode == bits >> 2 & 0o111
-        assert Permission.of(str(folder), folder.stat()).mode == bits & 0o111
+        assert Permission.of(str(folder), folder.stat()).mode == bits & 0o555
     folder.chmod(0o700)
 
 
@@ -116,9 +119,19 @@ def test_the_folders_above_are_those_that_links_lead_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(real)
     found = folders_above(os.fspath(tmp_path / "link"))
     assert found == folders_above(os.fspath(real))
-    assert found[-1].mode == 0o110
+    assert found[-1].mode == 0o510
     assert found[0] == Permission.of("/", os.stat("/"))
     assert len(found) == len(real.resolve().parts)
+
+
+def test_a_folder_of_the_mount_grants_what_every_folder_behind_it_and_above_those_grant() -> None:
+    root, shut, listed = Permission(0o555, 0, 0), Permission(0o511, 0, 0), Permission(0o550, 1, 2)
+    assert to_folder([(root, root)]) == (0o555, 0, 0)
+    assert to_folder([(root, shut)]) == (0o511, 0, 0)
+    assert to_folder([(shut, root)]) == (0o555, 0, 0), "above, searching is enough"
+    assert to_folder([(root, shut), (root, root)]) == (0o511, 0, 0), "both are listed"
+    assert to_folder([(root, listed)]) == (0o550, 1, 2)
+    assert to_folder([(root, listed, root)]) == (0, 0, 0), "of root, nobody knows that it is in group 2"
 
 
 USER_OBJ, USER, GROUP_OBJ, MASK, OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
@@ -139,7 +152,7 @@ def set_acl(path: Path, entries: tuple[tuple[int, int, int], ...]) -> None:
 
 
 def access_below(folder: Path) -> Access:
-    (found,) = walk(os.fspath(folder), Filter(), ())
+    (found,) = walk(os.fspath(folder), Filter(), (), {})
     return intersection(found.permissions, found.uid, found.gid)
 
 
@@ -165,4 +178,27 @@ def test_below_a_folder_with_an_access_control_list_only_the_owner_is_sure(
     set_acl(folder, acl)
     assert folder.stat().st_mode & 0o050 == 0o050
     assert access_below(tmp_path).mode == 0o400
-    assert folders_above(os.fspath(folder))[-1].mode == 0o100
+    assert folders_above(os.fspath(folder))[-1].mode == 0o500
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.1], ids=["at once", "later"])
+@pytest.mark.parametrize("where", ["folder/image.qcow2", "folder"], ids=["file", "folder"])
+@pytest.mark.parametrize("acl", [DENIED_GROUP, DENIED_USER], ids=["denied group", "denied user"])
+def test_a_list_that_a_scan_has_not_seen_yet_is_seen_by_the_next(
+    tmp_path: Path, acl: tuple[tuple[int, int, int], ...], where: str, wait_s: float
+) -> None:
+    """Though nothing but the ctime tells of it, and within a tick of the clock not even that."""
+    (tmp_path / "folder").mkdir()
+    write_blank(tmp_path / "folder" / "image.qcow2")
+    set_acl(tmp_path / where, acl)
+    mode = (tmp_path / where).stat().st_mode
+    os.removexattr(tmp_path / where, "system.posix_acl_access")
+    (tmp_path / where).chmod(mode & 0o777)
+    with scanned(tmp_path) as catalog:
+        time.sleep(wait_s)
+        catalog.scan()
+        set_acl(tmp_path / where, acl)
+        assert (tmp_path / where).stat().st_mode == mode
+        catalog.scan()
+        entry = catalog.entries["folder/image.qcow2"]
+        assert intersection(entry.permissions, entry.uid, entry.gid).mode == 0o400

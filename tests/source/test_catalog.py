@@ -1,5 +1,6 @@
 """What a directory holds: found from headers alone, and in accord with what opening the chains says."""
 
+import errno
 import os
 import tempfile
 import time
@@ -15,6 +16,7 @@ from tests.conftest import require_tool
 from tests.qemu import oracle
 from tests.rules.images import MIB, Image, make
 from tests.source.blank import write_blank
+from tests.source.test_walk import fail
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
 from vdifs.source.catalog import Catalog
 from vdifs.source.chain import Chain
@@ -483,3 +485,55 @@ def test_bad_bytes_are_not_read_again(source: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("vdifs.source.catalog.sniff", lambda _, found, **__: read.append(found.path))
         assert not catalog.scan()
         assert read == []
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE])
+def test_a_source_in_trouble_does_not_look_like_an_empty_one(
+    source: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Whoever mirrors the mount would else delete his copies."""
+    with scanned(source) as catalog:
+        before = dict(catalog.entries)
+        with monkeypatch.context() as trouble:
+            fail(trouble, code)
+            assert not catalog.scan()
+        assert catalog.entries == before
+        (source / "base.qcow2").unlink()
+        assert catalog.scan()
+        assert "base.qcow2" not in catalog.entries
+
+
+def test_the_images_of_a_folder_that_fails_stay_while_others_come_and_go(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scanned(source) as catalog:
+        write_blank(source / "new.qcow2")
+        (source / "base.qcow2").unlink()
+        real = os.scandir
+        failing = os.stat(source / "vms").st_ino
+
+        def scandir(folder: int) -> object:
+            if os.fstat(folder).st_ino == failing:
+                raise OSError(errno.EIO, "played")
+            return real(folder)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        assert catalog.scan()
+        assert sorted(catalog.entries) == ["monday.qcow2", "new.qcow2", "vms/tuesday.qcow2"]
+
+
+def test_a_source_that_cannot_be_searched_at_all_is_no_empty_one(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, errno.EIO)
+    with pytest.raises(StorageError, match="it cannot be searched"), scanned(source):
+        pass
+
+
+def test_a_single_image_in_trouble_stays(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scanned(source / "base.qcow2") as catalog:
+
+        def failing(*_: object) -> HostFile:
+            raise StorageError("too many open files", errno=errno.EMFILE)
+
+        monkeypatch.setattr(Policy, "open", failing)
+        assert not catalog.scan()
+        assert "base.qcow2" in catalog.entries

@@ -196,6 +196,15 @@ def test_a_file_that_is_missing_says_what_to_do(tmp_path: Path) -> None:
     assert caught.value.errno == 2
 
 
+def test_too_many_open_files_say_what_to_do() -> None:
+    def opener(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with pytest.raises(StorageError, match=r"^a.qcow2: Too many open files: allow more .*ulimit -n") as caught:
+        HostFile.open("a.qcow2", opener)
+    assert caught.value.errno == errno.EMFILE
+
+
 def test_names_are_escaped_in_messages(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         opened(tmp_path / "evil\n\x1b[2Jname")

@@ -1,5 +1,6 @@
 """Finding files: regular ones only, nothing hidden, no link followed, wanted by the patterns."""
 
+import errno
 import fnmatch
 import os
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,15 @@ trees: st.SearchStrategy[Tree] = st.recursive(
     lambda inner: st.dictionaries(st.sampled_from(NAMES), st.one_of(st.none(), inner), max_size=5),
     max_leaves=12,
 )
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Have every listing of a folder fail."""
+
+    def failing(_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "scandir", failing)
 
 
 def plant(folder: Path, tree: Tree, outside: Path) -> None:
@@ -60,7 +70,7 @@ def test_a_walk_finds_the_regular_files_that_are_not_hidden(
 ) -> None:
     root = tmp_path_factory.mktemp("walk") / "root"
     plant(root, tree, outside)
-    found = {f.path: f for f in walk(os.fspath(root), Filter(), ())}
+    found = {f.path: f for f in walk(os.fspath(root), Filter(), (), {})}
     assert sorted(found) == sorted(files_of(tree))
     for path, file in found.items():
         status = (root / path).stat()
@@ -80,7 +90,7 @@ def test_patterns_match_a_path_or_a_name_and_an_excluded_folder_is_not_entered(
     root = tmp_path_factory.mktemp("walk") / "root"
     plant(root, tree, outside)
     wanted = [path for path in files_of(tree) if is_wanted(path, include, exclude)]
-    assert sorted(f.path for f in walk(os.fspath(root), Filter(include, exclude), ())) == sorted(wanted)
+    assert sorted(f.path for f in walk(os.fspath(root), Filter(include, exclude), (), {})) == sorted(wanted)
 
 
 def is_wanted(path: str, include: list[str], exclude: list[str]) -> bool:
@@ -97,19 +107,19 @@ def test_a_skipped_folder_is_not_entered(tmp_path: Path) -> None:
     for folder in ("kept", "skipped", "kept/skipped"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "file").touch()
-    found = walk(os.fspath(tmp_path), Filter(), {os.fspath(tmp_path / "skipped")})
+    found = walk(os.fspath(tmp_path), Filter(), {os.fspath(tmp_path / "skipped")}, {})
     assert sorted(f.path for f in found) == ["kept/file", "kept/skipped/file"]
 
 
 def test_a_missing_root_is_as_good_as_empty(tmp_path: Path) -> None:
-    assert list(walk(os.fspath(tmp_path / "missing"), Filter(), ())) == []
+    assert list(walk(os.fspath(tmp_path / "missing"), Filter(), (), {})) == []
 
 
 def test_a_folder_that_goes_while_it_is_walked_is_as_good_as_empty(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
-    steps = walk(os.fspath(tmp_path), Filter(), ())
+    steps = walk(os.fspath(tmp_path), Filter(), (), {})
     first = next(steps)
     for name in {"a", "b", "c"} - {first.path[0]}:
         (tmp_path / name / "file").unlink()
@@ -117,9 +127,29 @@ def test_a_folder_that_goes_while_it_is_walked_is_as_good_as_empty(tmp_path: Pat
     assert list(steps) == []
 
 
+def test_a_folder_that_becomes_a_link_while_it_is_walked_leads_nowhere(tmp_path: Path, outside: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        (root / name / "inside").touch()
+    steps = walk(os.fspath(root), Filter(), (), {})
+    (other,) = {"a", "b"} - {next(steps).path[0]}
+    (root / other).rename(tmp_path / "moved")
+    (root / other).symlink_to(outside)
+    assert list(steps) == []
+
+
+def test_a_folder_of_which_nothing_can_be_told_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    fail(monkeypatch, errno.EIO)
+    lost: dict[str, OSError] = {}
+    assert list(walk(os.fspath(tmp_path), Filter(), (), lost)) == []
+    assert [(path, error.errno) for path, error in lost.items()] == [("", errno.EIO)]
+
+
 def test_names_that_are_no_text_are_found(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.qcow2")).touch()
-    assert [os.fsencode(f.path) for f in walk(os.fspath(tmp_path), Filter(), ())] == [b"\xff\xfe.qcow2"]
+    assert [os.fsencode(f.path) for f in walk(os.fspath(tmp_path), Filter(), (), {})] == [b"\xff\xfe.qcow2"]
 
 
 def test_the_mounts_of_this_machine_can_be_listed() -> None:

@@ -20,6 +20,7 @@ from vdifs.source import hostfile
 from vdifs.source.hostfile import YOUNG_NS, Fingerprint
 
 MS = 1_000_000
+S = 1000 * MS
 LONG_NS = 1_000 * MS
 
 
@@ -43,12 +44,33 @@ def grow_old() -> None:
         (0, 5 * MS, 20 * MS, 5 * MS),
         (5 * MS, 0, 20 * MS, 5 * MS),
         (5 * MS, 5 * MS, 0, 25 * MS),
-        (900 * MS, 0, 0, 0),
+        (900 * MS, 900 * MS, 0, 0),
+        (900 * MS, 0, 5 * MS, 15 * MS),
     ],
-    ids=["old", "young", "new", "ctime counts", "mtime counts", "a clock ahead", "a time stamp of the future"],
+    ids=["old", "young", "new", "ctime counts", "mtime counts", "a clock ahead", "the future", "an mtime set ahead"],
 )
 def test_how_young_is_young(mtime: int, ctime: int, now: int, left: int) -> None:
+    odd = 1  # no whole second
+    assert Fingerprint(1, 2, 3, mtime + odd, ctime + odd).youth_ns(now + odd) == left
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "now", "left"),
+    [(0, 0, 19 * MS, 2481 * MS), (0, 0, 2500 * MS, 0), (0, 3 * S, 3 * S, 2500 * MS), (-9 * S, 0, S, 1500 * MS)],
+    ids=["new", "old", "ctime counts", "an mtime that was set"],
+)
+def test_where_time_stamps_are_whole_seconds_young_is_longer(mtime: int, ctime: int, now: int, left: int) -> None:
     assert Fingerprint(1, 2, 3, mtime, ctime).youth_ns(now) == left
+
+
+@pytest.mark.parametrize(
+    ("stamp", "young"),
+    [(79 * MS, False), (81 * MS, True), (150 * MS, True), (219 * MS, True), (221 * MS, False)],
+    ids=["before", "just before", "meanwhile", "just after", "a clock ahead"],
+)
+def test_what_changed_while_a_scan_went_on_is_young(stamp: int, young: bool) -> None:
+    assert Fingerprint(1, 2, 3, 1, stamp + 1).was_young(100 * MS + 1, 200 * MS + 1) is young
+    assert Fingerprint(1, 2, 3, stamp + 1, 1).was_young(100 * MS + 1, 200 * MS + 1) is young
 
 
 @pytest.fixture
@@ -161,3 +183,13 @@ def test_a_scan_reads_an_old_file_once(path: Path, restamped: Restamp) -> None:
         change_in_place(path)
         restamped()
         assert not catalog.scan(), "the play does not work: this is what the test before is about"
+
+
+def test_a_mode_that_has_changed_is_seen_though_the_time_stamps_are_the_same(path: Path, restamped: Restamp) -> None:
+    path.chmod(0o644)
+    grow_old()
+    with scanned(path.parent) as catalog:
+        path.chmod(0o600)
+        restamped()
+        catalog.scan()
+        assert catalog.entries["image.qcow2"].permissions[0].mode == 0o100

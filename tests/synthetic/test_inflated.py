@@ -1,8 +1,10 @@
 """Compressed clusters of one request are inflated side by side, each once, and errors in any of them arrive."""
 
+import gc
 import itertools
 import multiprocessing
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -91,6 +93,34 @@ def test_an_error_in_any_share_arrives_when_nobody_writes_any_more(
     assert next(count) == before + 1, "a cluster was inflated after the read had ended"
 
 
+@pytest.mark.parametrize("damaged", range(4))
+def test_a_failed_request_is_gone_with_its_error(
+    image: vdifs.Image, hook: Callable[[Hook], None], damaged: int
+) -> None:
+    """A circle of error and frames would keep megabytes of packed clusters until the next collection."""
+    count = itertools.count()
+
+    def fail_one(_: bytes) -> None:
+        if next(count) == damaged:
+            raise FormatError("planted")
+
+    hook(fail_one)
+    gc.collect()
+    gc.disable()
+    try:
+        assert fail_to_read(image)() is None
+    finally:
+        gc.enable()
+
+
+def fail_to_read(image: vdifs.Image) -> weakref.ref[FormatError]:
+    try:
+        image.read_at(0, MIB)
+    except FormatError as error:
+        return weakref.ref(error)
+    raise AssertionError("it was read")
+
+
 def test_a_request_for_many_clusters_holds_few_packed_ones(
     image: vdifs.Image, hook: Callable[[Hook], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,3 +160,17 @@ def test_a_forked_process_reads_what_was_open_and_what_it_opens(locked: bool, im
         child.join()
     assert child.exitcode == 0
     assert image.read_at(0, MIB) == expected()
+
+
+def test_damage_in_many_clusters_is_one_line_in_a_log(image: vdifs.Image, hook: Callable[[Hook], None]) -> None:
+    def fail(_: bytes) -> None:
+        raise FormatError("damaged")
+
+    hook(fail)
+    about = set()
+    for index in range(CLUSTERS):
+        with pytest.raises(FormatError, match="compressed cluster at") as caught:
+            image.read_at(index * 65536, 512)
+        about.add(caught.value.about)
+    assert len(about) == 1
+    assert about != {None}

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
+from vdifs.cli.remedies import with_remedy
 from vdifs.cli.text import counted, echo_json, json_name
 from vdifs.cli.waiting import At, waiting
+from vdifs.errors import FormatError, UnsupportedError
 from vdifs.source.audit import Problem, Severity, audit
 from vdifs.source.catalog import Catalog, Entry
 from vdifs.source.naming import ImageName
@@ -41,7 +43,7 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
         echo_json({"images": count, "problems": [_as_json(problem) for problem in found]})
     else:
         for problem in found:
-            click.echo(f"{problem.severity}: {problem.message}")
+            click.echo(f"{problem.severity}: {_with_remedy(problem)}")
         errors = sum(problem.severity is Severity.ERROR for problem in found)
         click.echo(f"{counted(count, 'image', 'images')}, {counted(errors, 'error', 'errors')}")
     if any(problem.severity is Severity.ERROR for problem in found):
@@ -68,6 +70,12 @@ def _audit_all(catalog: Catalog, entries: list[Entry], at: At) -> list[Problem]:
     taken = [Problem(e.path, Severity.WARNING, "name-taken", str(e.problem)) for e in catalog.not_offered]
     order = list(Severity)
     return sorted([*found.values(), *taken], key=lambda problem: (order.index(problem.severity), problem.path))
+
+
+def _with_remedy(problem: Problem) -> str:
+    kinds = {"damaged": FormatError, "unsupported": UnsupportedError}
+    kind = kinds.get(problem.kind) if problem.severity is Severity.ERROR else None
+    return problem.message if kind is None else with_remedy(kind(problem.message))
 
 
 def _as_json(problem: Problem) -> dict[str, Any]:

@@ -39,6 +39,17 @@ class LazyGroup(click.Group):
             command.params.append(_debug_option())
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that `args` begin with; of one that is not there, say which may have been meant."""
+        if args[0] not in self.places and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            meant = "".join(f" Did you mean {name!r}?" for name in get_close_matches(args[0], self.places, 1))
+            ctx.fail(f"No such command {args[0]!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what is wrong with its words is said to be wrong with it, as click does not always do."""
         try:

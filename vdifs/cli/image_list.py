@@ -1,18 +1,19 @@
 """What `vdifs list` knows of each image of a source: sizes, its place among the others, what is wrong with it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
 
 from vdifs.errors import VdifsError
 from vdifs.extents import Kind
 from vdifs.qcow2.header import Header
+from vdifs.qcow2.snapshots import snapshot_labels
 from vdifs.source.catalog import Catalog
 from vdifs.source.chain import Chain, Member
 from vdifs.source.hostfile import HostFile
-from vdifs.source.members import find_snapshot, read_snapshots
+from vdifs.source.members import read_snapshots
 
-__all__ = ["ListedImage", "roots_and_overlays", "survey"]
+__all__ = ["ListedImage", "roots_and_overlays", "survey", "with_marks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ def survey(catalog: Catalog, at: Callable[[str], None] = lambda _: None) -> dict
     at: is told which image is looked at.
     """
     own_data: dict[tuple[str, str], int] = {}
-    taken: dict[str, float] = {}
+    taken: dict[str, float | None] = {}
+    dates: dict[str, dict[str, float]] = {}
     problems: dict[str, VdifsError] = {}
     for number, path in enumerate(_deepest_first(catalog)):
         if (path, catalog.entries[path].format) in own_data:
@@ -52,7 +54,9 @@ def survey(catalog: Catalog, at: Callable[[str], None] = lambda _: None) -> dict
                     if (member.path, member.format) not in own_data:
                         own_data[member.path, member.format] = _data_held(member)
                 if (top := chain.members[0]).snapshot is not None and top.header is not None:
-                    taken[path] = _taken(top.file, top.header, top.snapshot)
+                    if entry.file_path not in dates:
+                        dates[entry.file_path] = _dates(top.file, top.header)
+                    taken[path] = dates[entry.file_path].get(top.snapshot)
         except VdifsError as error:
             problems[path] = error
     return {
@@ -69,6 +73,11 @@ def survey(catalog: Catalog, at: Callable[[str], None] = lambda _: None) -> dict
         )
         for path, entry in sorted(catalog.entries.items())
     }
+
+
+def with_marks(images: Mapping[str, ListedImage], live: Container[str]) -> dict[str, ListedImage]:
+    """Return the images with those among the PATHs `live` marked as being written."""
+    return {path: replace(image, live=image.live or path in live) for path, image in images.items()}
 
 
 def roots_and_overlays(images: Mapping[str, ListedImage]) -> tuple[list[str], Mapping[str, list[str]]]:
@@ -112,9 +121,10 @@ def _deepest_first(catalog: Catalog) -> list[str]:
     return sorted(depths, key=lambda path: (-depths[path], path))
 
 
-def _taken(file: HostFile, header: Header, snapshot: str) -> float:
-    """Return when a snapshot was taken, in seconds since 1970."""
-    return find_snapshot(file, read_snapshots(file, header), snapshot)[1].date_sec
+def _dates(file: HostFile, header: Header) -> dict[str, float]:
+    """Return when each snapshot of a file was taken, by label, in seconds since 1970."""
+    snapshots = read_snapshots(file, header)
+    return {label: each.date_sec for label, each in zip(snapshot_labels(snapshots), snapshots, strict=True)}
 
 
 def _data_held(member: Member) -> int:

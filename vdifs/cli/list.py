@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
-from vdifs.cli.image_list import ListedImage, survey
+from vdifs.cli.image_list import ListedImage, survey, with_marks
 from vdifs.cli.list_text import plain_line, rows_of
 from vdifs.cli.text import echo_json, json_name
 from vdifs.cli.waiting import waiting
@@ -34,6 +34,8 @@ def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Outpu
         catalog.scan()
         catalog.check_images()
         images = survey(catalog, at)
+        if live == "allow":
+            images = with_marks(images, _in_use(source, trusted))
     if output == "json":
         echo_json([_as_json(image) for image in images.values()])
     elif not images:
@@ -47,6 +49,13 @@ def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Outpu
             click.echo(plain_line(row))
 
 
+def _in_use(source: str, trusted: tuple[str, ...]) -> set[str]:
+    """Return the PATHs of the images that are being written: a catalog that serves them all the same does not look."""
+    with closing(Catalog(source, trusted=trusted)) as catalog:
+        catalog.scan()
+        return {path for path, entry in catalog.entries.items() if entry.live}
+
+
 def _as_json(image: ListedImage) -> dict[str, Any]:
     value: dict[str, Any] = json_name("name", image.path) | {"format": image.format}
     if image.virtual_size is not None:
@@ -55,6 +64,10 @@ def _as_json(image: ListedImage) -> dict[str, Any]:
         value["own-data"] = image.own_data
     if image.backing_path is not None:
         value |= json_name("backing-name", image.backing_path)
+    if image.modified is not None:
+        value["modified"] = image.modified
+    if image.live:
+        value["in-use"] = True
     if image.hidden:
         value["hidden"] = True
     if image.problem is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vdifs.cli.image_list import ListedImage, roots_and_overlays
+from vdifs.cli.remedies import with_remedy
 from vdifs.cli.text import age_text, size_text
 from vdifs.errors import printable
 
@@ -64,5 +65,5 @@ def _row(image: ListedImage, guides: str, below: str, now: float) -> Row:
         "" if image.modified is None else age_text(now - image.modified),
         image.live,
         image.hidden,
-        "" if image.problem is None else str(image.problem),
+        "" if image.problem is None else with_remedy(image.problem),
     )

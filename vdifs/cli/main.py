@@ -66,6 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def run(command: click.Command, args: Sequence[str] | None, name: str) -> int:
     """Run `command`, which its user called `name`, and return the exit status. Nothing is raised."""
     logging.getLogger("vdifs").setLevel(logging.WARNING)
+    _stand_in_for_closed_streams()
     _show_any_name()
     try:
         status = command.main(args, prog_name=name, standalone_mode=False)
@@ -111,6 +112,27 @@ def _usage_message(error: click.UsageError) -> str:
     command = path.removeprefix("vdifs").strip()
     where = f"{command}: " if command else ""
     return f"{where}{text[:1].lower()}{text[1:]}: see '{path} --help'"
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Put something where standard streams were closed (`>&-`), or the next file that is opened would be taken for one.
+
+    Into what stands in for standard output nothing can be written, so that a command whose result is lost says so.
+    """
+    if sys.__stdin__ is None:
+        _open_nowhere(0, os.O_RDONLY)
+    if sys.__stdout__ is None:
+        sys.stdout = open(_open_nowhere(1, os.O_RDONLY), "w", closefd=False)  # noqa: SIM115 - for as long as we live
+    if sys.__stderr__ is None:
+        sys.stderr = open(_open_nowhere(2, os.O_WRONLY), "w", closefd=False)  # noqa: SIM115
+
+
+def _open_nowhere(number: int, flags: int) -> int:
+    opened = os.open(os.devnull, flags)
+    if opened != number:
+        os.dup2(opened, number)
+        os.close(opened)
+    return number
 
 
 def _show_any_name() -> None:

@@ -1,5 +1,6 @@
 """`vdifs mount`: every option of a mount, also as `-o name=value`, for mount(8) and fstab."""
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ import click
 
 from vdifs.cli.arguments import Account, Octal, PathName, Size, live_option, trust_option
 from vdifs.cli.mount_options import as_arguments
+from vdifs.cli.waiting import waiting
+from vdifs.errors import printable
 from vdifs.mount.daemon import mount as run_mount
 from vdifs.mount.options import MountOptions
 
@@ -77,4 +80,16 @@ def mount(**options: Any) -> None:
     """
     from vdifs.cli.sidecars import SIDECARS  # which needs numpy: not for --help
 
-    run_mount(mount_options(options), SIDECARS)
+    hides = _holds_something(options["mountpoint"])
+    run_mount(mount_options(options), SIDECARS, lambda: waiting(f"searching {options['source']}"))
+    if hides and not options["foreground"]:
+        name = printable(options["mountpoint"])
+        click.echo(f"vdifs: {name}: was not empty: its files are out of sight until 'vdifs umount {name}'", err=True)
+
+
+def _holds_something(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False  # whoever mounts there says what is wrong with it

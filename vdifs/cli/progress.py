@@ -10,9 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import click
+
+if TYPE_CHECKING:
+    from vdifs.cli.progress_screen import Bar
 
 __all__ = ["Report", "progress_reports"]
 
@@ -33,7 +36,7 @@ class Report(Protocol):
 def progress_reports(kind: Kind) -> Iterator[Report]:
     """Give the function that shows progress, from opening on; what is shown begins with its first call."""
     if kind == "auto":
-        kind = "bar" if sys.stderr.isatty() else "none"
+        kind = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "none"
     match kind:
         case "bar":
             with _bar() as bar, _told_on_signal(bar.show, bar.say) as report:
@@ -87,28 +90,10 @@ class _JsonLines:
             click.echo(json.dumps({"done": done, "total": total}), err=True)
 
 
-class _Bar:
-    """A bar of rich; until the first report, while images are opened, one that only moves."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-        columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self.progress.add_task("", total=None)
-
-    def show(self, done: int, total: int) -> None:
-        """Draw it."""
-        self.progress.update(self._task, completed=done, total=total)
-
-    def say(self, line: str) -> None:
-        """Write a line above it."""
-        self.progress.console.print(line, highlight=False)
-
-
 @contextmanager
-def _bar() -> Iterator[_Bar]:
-    bar = _Bar()
+def _bar() -> Iterator["Bar"]:
+    from vdifs.cli.progress_screen import Bar
+
+    bar = Bar()
     with bar.progress:
         yield bar

@@ -18,6 +18,8 @@ __all__ = ["cells", "show"]
 _ROWS = 8
 _LABEL = 10
 _EMPTY = "·"
+_NARROWEST = 60
+"""However narrow the terminal is, the legend gets that many columns: it is the names that would go."""
 
 
 def cells() -> int:
@@ -31,7 +33,7 @@ def show(strip: Strip) -> None:
     for line in _lines(strip, _width(console)):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
     console.print()
-    console.print(_legend(strip))
+    Console(width=max(console.width, _NARROWEST)).print(_legend(strip))
     smaller = "; small letter: less than half of it" if any(_is_small(cell) for cell in strip.cells) else ""
     console.print(
         f"{size_text(strip.size)}, {size_text(strip.cell_size)} a cell{smaller}", style="dim", highlight=False

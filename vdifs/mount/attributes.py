@@ -50,7 +50,10 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who owns what: as the sources say, unless the user of the mount says otherwise. folder: of all folders."""
+    """Who owns what: as the sources say, unless the user of the mount says otherwise.
+
+    folder: of all folders where nobody else may look in, so that whoever mounted may, though by his groups alone.
+    """
 
     options: MountOptions
     folder: Access
@@ -59,9 +62,9 @@ class Ownership:
         """Return mode, owner and group of a file whose sources give `access`."""
         return self._overridden(access, 0o444)
 
-    def of_folder(self) -> Access:
-        """Return mode, owner and group of a folder."""
-        return self._overridden(self.folder, 0o555)
+    def of_folder(self, access: Access) -> Access:
+        """Return mode, owner and group of a folder whose folders in the source give `access`."""
+        return self._overridden(access if self.options.allow_other else self.folder, 0o555)
 
     def of_broken(self, access: Access) -> Access:
         """Return the same for a file that cannot be opened: nobody may read it."""
@@ -75,5 +78,5 @@ class Ownership:
 
 
 def folder_access(status: os.stat_result) -> Access:
-    """Return the access to all folders, given the stat of SOURCE: who may not list that shall not list the mount."""
+    """Return the access to all folders of a mount for one user alone, given the stat of SOURCE."""
     return Access(status.st_mode & 0o555, status.st_uid, status.st_gid)

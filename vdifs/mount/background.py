@@ -6,8 +6,10 @@ caller  --fork-->  daemon: new session, standard files to /dev/null
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn, TextIO
 
 from vdifs.errors import UsageError, VdifsError
@@ -17,8 +19,14 @@ __all__ = ["Ready", "in_background"]
 Ready = Callable[[], None]
 
 
-def in_background(daemon: Callable[[Ready], None]) -> None:
-    """Run `daemon` in its own process and return when it calls its argument. Raises the VdifsError it fails with."""
+def in_background(
+    daemon: Callable[[Ready], None], meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> None:
+    """Run `daemon` in its own process and return when it calls its argument. Raises the VdifsError it fails with.
+
+    meanwhile: entered while it is waited for, after the fork, so that it may start threads. Ctrl-C ends the daemon too,
+    which has a session of its own and would not hear of it.
+    """
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -27,8 +35,13 @@ def in_background(daemon: Callable[[Ready], None]) -> None:
         os.close(reading)
         _become(daemon, os.fdopen(writing, "w"))
     os.close(writing)
-    with open(reading) as pipe:
-        said = pipe.readline()
+    try:
+        with open(reading) as pipe, meanwhile():
+            said = pipe.readline()
+    except KeyboardInterrupt:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        raise
     if said.strip() == "{}":
         return
     os.waitpid(pid, 0)

@@ -59,7 +59,10 @@ def _guarded(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
                 answer.__traceback__ = None  # or it would grow each time
             if handler.__name__ in _UNANSWERED:
                 return None
-            raise answer from None
+            try:
+                raise answer from None
+            finally:
+                del answer  # or it would hold this frame, and through it all that the failed request held, in a circle
 
     return guarded
 

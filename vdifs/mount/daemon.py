@@ -6,8 +6,8 @@ mount(options)   checks -> [fork: background] -> fork: supervisor -> serve ... -
 import logging
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
@@ -29,10 +29,15 @@ __all__ = ["MountOptions", "mount", "umount"]
 log = logging.getLogger("vdifs.mount")
 
 
-def mount(options: MountOptions, sidecars: "Sidecars | None" = None) -> None:
+def mount(
+    options: MountOptions,
+    sidecars: "Sidecars | None" = None,
+    meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> None:
     """Mount, and return once the mount answers; with options.foreground, once it has been unmounted.
 
-    sidecars: what the files about images, in `.vdifs/KIND/`, hold.
+    sidecars: what the files about images, in `.vdifs/KIND/`, hold. meanwhile: entered while a daemon that goes to the
+    background is waited for.
     Raises VdifsError, UsageError, also for what happens in the daemon before the mount answers.
     """
     options = options.checked()
@@ -42,7 +47,7 @@ def mount(options: MountOptions, sidecars: "Sidecars | None" = None) -> None:
         with service_manager() as say:
             _run(options, sidecars or {}, lambda: say(f"READY=1\nSTATUS=mounted at {printable(options.mountpoint)}"))
     else:
-        in_background(lambda ready: _run(options, sidecars or {}, ready))
+        in_background(lambda ready: _run(options, sidecars or {}, ready), meanwhile)
 
 
 def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:

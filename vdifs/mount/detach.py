@@ -8,9 +8,12 @@ import subprocess
 
 from vdifs.errors import InUseError, VdifsError, printable
 
-__all__ = ["FUSERMOUNT", "detach", "find_fusermount"]
+__all__ = ["FUSERMOUNT", "MTAB", "MTAB_REMEDY", "detach", "find_fusermount"]
 
 FUSERMOUNT = "fusermount3"
+MTAB = "/etc/mtab"
+MTAB_REMEDY = f"have root run 'ln -s /proc/self/mounts {MTAB}'"
+"""What debootstrap leaves out, and fusermount3 does not unmount without."""
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,4 +54,6 @@ def _detach_as_user(mountpoint: str, *, lazy: bool) -> None:
     said = printable(done.stderr.decode(errors="replace").strip())
     if "busy" in said:
         raise InUseError(f"{printable(mountpoint)}: busy")
-    raise VdifsError(f"{printable(mountpoint)}: cannot unmount: {said}", errno=errno.EPERM)
+    lost = f"failed to open {MTAB}" in said
+    remedy = MTAB_REMEDY if lost else "unmount it as the user who mounted it, or as root"
+    raise VdifsError(f"{printable(mountpoint)}: cannot unmount: {said}: {remedy}", errno=errno.EPERM)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import vdifs
 from vdifs.errors import VdifsError, printable
-from vdifs.mount.detach import FUSERMOUNT, find_fusermount
+from vdifs.mount.detach import FUSERMOUNT, MTAB, MTAB_REMEDY, find_fusermount
 from vdifs.mount.landlock import landlock_abi, why_no_landlock
 from vdifs.mount.logs import SYSTEM_LOG
 from vdifs.mount.mountpoint import DEVICE, check_machine
@@ -48,6 +48,8 @@ def examine() -> Iterator[Finding]:
     """Yield what was found, most important first."""
     yield _fuse()
     yield _fusermount()
+    if not os.path.exists(MTAB):
+        yield Finding("mtab", State.WARNING, f"no {MTAB}: ordinary users can mount, not unmount: {MTAB_REMEDY}")
     yield _allow_other()
     yield _confinement("Landlock", f"ABI {landlock_abi()}", why_no_landlock())
     yield _confinement("seccomp", "can be filtered", why_no_filter())

@@ -6,9 +6,9 @@ changed in place         every reader gets ESTALE from then on, and the kernel f
 
 import errno
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -31,8 +31,13 @@ __all__ = ["Files"]
 
 WATCH_S = 0.4
 T = TypeVar("T")
-DropPages = Callable[[int], Awaitable[None]]
-"""Has the kernel forget the cached pages of an inode."""
+
+
+class Pages(Protocol):
+    """The pages that the kernel keeps of the mount's files."""
+
+    async def drop(self, inode: int) -> None:
+        """Drop all pages of an inode."""
 
 
 class Files:
@@ -44,13 +49,13 @@ class Files:
         images: OpenImages,
         tasks: Tasks,
         options: MountOptions,
-        drop_pages: DropPages,
+        pages: Pages,
         sidecars: SidecarContents,
     ) -> None:
         self._namespace = namespace
         self._images = images
         self._options = options
-        self._drop_pages = drop_pages
+        self._pages = pages
         self._sidecars = sidecars
         self._tasks = tasks
         self._handles = Handles()
@@ -192,7 +197,7 @@ class Files:
         self._namespace.scanner.outdated()
         if any(handle.slot is slot for handle in self._handles.images()):
             self._namespace.complaints.say(str(error))
-            self._tasks.spawn(self._drop_pages, slot.inode)
+            self._tasks.spawn(self._pages.drop, slot.inode)
 
     def _watch(self) -> None:
         """See to it that changes are noticed even while readers find all they want in the page cache."""

@@ -1,7 +1,5 @@
-"""The FUSE session: opening it with the options that a read-only mount needs, closing it, dropping cached pages."""
+"""The FUSE session: opening it with the options that a read-only mount needs, closing it."""
 
-import errno
-import logging
 import os
 import re
 import tempfile
@@ -9,18 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyfuse3
-import trio
 
 from vdifs.mount.mountpoint import fuse_failure
 from vdifs.mount.mounts import FUSE_TYPE, Mount, topmost
 from vdifs.mount.operations import Operations
 from vdifs.mount.options import MountOptions
 
-__all__ = ["drop_pages", "open_session"]
+__all__ = ["open_session"]
 
 _ALWAYS = frozenset({"ro", "nosuid", "nodev", "noexec", "default_permissions"})
-
-log = logging.getLogger("vdifs.mount")
 
 
 @contextmanager
@@ -40,15 +35,6 @@ def open_session(operations: Operations, options: MountOptions) -> Iterator[Moun
         yield mount
     finally:
         pyfuse3.close(unmount=False)
-
-
-async def drop_pages(inode: int) -> None:
-    """Have the kernel forget what it cached of an inode. Waits for reads under way, so not in the event loop."""
-    try:
-        await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, abandon_on_cancel=True)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
-            log.warning("inode %#x: the kernel keeps its pages: %s", inode, error)
 
 
 def _session_options(options: MountOptions) -> set[str]:

@@ -1,13 +1,18 @@
 """The open files of a mount."""
 
+import errno
 import time
 from dataclasses import dataclass, field
 from itertools import count
 
+from vdifs.errors import VdifsError
 from vdifs.mount.attributes import Attributes
 from vdifs.mount.slot import Slot
 
 __all__ = ["Handle", "Handles", "Snapshot"]
+
+MAX_HELD = 8 << 20
+"""Bytes of files that are no images and are open, in all: each is kept as it was when it was opened."""
 
 
 @dataclass(slots=True)
@@ -37,7 +42,12 @@ class Handles:
         self._open: dict[int, Handle | Snapshot] = {}
 
     def add(self, handle: Handle | Snapshot) -> int:
-        """Return the number of a file that is open now."""
+        """Return the number of a file that is open now. Raises VdifsError, ENOMEM, for too many that are no images."""
+        if isinstance(handle, Snapshot):
+            held = {id(each.contents): len(each.contents) for each in self._open.values() if isinstance(each, Snapshot)}
+            held[id(handle.contents)] = len(handle.contents)
+            if len(held) > 1 and sum(held.values()) > MAX_HELD:
+                raise VdifsError("too many files of .vdifs are open at once: close some", errno=errno.ENOMEM)
         number = next(self._numbers)
         self._open[number] = handle
         return number

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from vdifs.errors import printable
 from vdifs.mount.mounts import Mount
 
-__all__ = ["allow_in_flight", "fusectl"]
+__all__ = ["allow_in_flight", "fusectl", "open_control"]
 
 _FUSECTL = "/sys/fs/fuse/connections"
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
@@ -29,8 +29,7 @@ def allow_in_flight(mount: Mount, count: int) -> None:
     try:
         with fusectl() as folder:
             for name in ("max_background", "congestion_threshold"):
-                path = f"{os.minor(mount.device)}/{name}"
-                descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+                descriptor = open_control(folder, mount, name)
                 try:
                     os.write(descriptor, b"%d" % count)
                 finally:
@@ -41,6 +40,11 @@ def allow_in_flight(mount: Mount, count: int) -> None:
             "waiting: have fusectl mounted at %s",
             printable(mount.mountpoint), error.strerror, _FUSECTL,
         )  # fmt: skip
+
+
+def open_control(folder: int, mount: Mount, name: str) -> int:
+    """Open a file of fusectl's `folder` about a mount for writing; it is about no other one, ever. Raises OSError."""
+    return os.open(f"{os.minor(mount.device)}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import errno
 import os
 
-from vdifs.errors import UsageError, VdifsError, printable
+from vdifs.errors import InUseError, UsageError, VdifsError, printable
 from vdifs.mount.detach import FUSERMOUNT, detach, find_fusermount
 from vdifs.mount.mounts import FUSE_TYPE, topmost
 from vdifs.mount.options import MountOptions
@@ -24,7 +24,9 @@ def check_machine() -> None:
             errno=errno.ENODEV,
         )
     if not os.access(DEVICE, os.R_OK | os.W_OK):
-        raise VdifsError(f"{DEVICE}: no permission: have it made readable and writable for you", errno=errno.EACCES)
+        raise VdifsError(
+            f"{DEVICE}: no permission: have root run 'chmod 666 {DEVICE}', as udev does", errno=errno.EACCES
+        )
     if os.geteuid() != 0 and find_fusermount() is None:
         raise VdifsError(
             f"{FUSERMOUNT}: not found, and only root mounts without it: install the package fuse3", errno=errno.ENOENT
@@ -34,8 +36,10 @@ def check_machine() -> None:
 def check_mountpoint(options: MountOptions) -> str:
     """Return the mountpoint's real path. Raises VdifsError where nothing can be mounted, UsageError where it may not.
 
-    SOURCE itself, and a folder above it, would be hidden by the mount. A dead mount of ours that is in the way, as its
-    daemon and its supervisor were killed, is taken away.
+    SOURCE itself, and a folder above it, would be hidden by the mount. So would be a log file, whose name the daemon
+    looks up now and then: it would wait for itself. So would be a living mount of ours, and a script that forgets to
+    unmount would leave one more daemon each night. A dead one that is in the way, as its daemon and its supervisor were
+    killed, is taken away.
     """
     name = printable(options.mountpoint)
     try:
@@ -46,6 +50,12 @@ def check_mountpoint(options: MountOptions) -> str:
     for path in (options.source, *options.trusted):
         if _within(os.path.realpath(path), mountpoint):
             raise UsageError(f"{name}: the mount would hide {printable(path)}: mount somewhere else")
+    for file, what in ((options.log_file, "log file"), (options.pid_file, "pid file")):
+        if file is not None and _within(os.path.realpath(file), mountpoint):
+            raise UsageError(f"{printable(file)}: the mount would hide it: choose another {what}")
+    if (there := topmost(mountpoint)) is not None and there.type == FUSE_TYPE:
+        remedy = f"use that, or take it away with 'vdifs umount {name}'"
+        raise InUseError(f"{name}: a vdifs mount is there already: {remedy}")
     return mountpoint
 
 
@@ -57,7 +67,8 @@ def fuse_failure(mountpoint: str, said: str) -> VdifsError:
             f"{name}: --allow-other is not allowed for users: have root add 'user_allow_other' to /etc/fuse.conf",
             errno=errno.EPERM,
         )
-    return VdifsError(f"{name}: cannot mount: {said or 'libfuse gave no reason'}", errno=errno.EPERM)
+    remedy = ": choose a folder of your own" if "no write access" in said else ""
+    return VdifsError(f"{name}: cannot mount: {said or 'libfuse gave no reason'}{remedy}", errno=errno.EPERM)
 
 
 def _look_into(mountpoint: str) -> None:

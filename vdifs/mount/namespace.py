@@ -154,7 +154,7 @@ class Namespace:
             case Folder():
                 return self._of_folder(inode, node)
             case StatusFile():
-                mode, uid, gid = self._ownership.of_folder()
+                mode, uid, gid = self._ownership.of_folder(self.tree.access(node))
                 return Attributes(inode, S_IFREG | mode & 0o444, uid, gid, lasting=False)
             case Sidecar():
                 return self._of_sidecar(inode, node)
@@ -200,7 +200,7 @@ class Namespace:
     def _of_folder(self, inode: int, folder: Folder) -> Attributes:
         if self.tree.children(folder) is None:
             raise MovedError(f"{printable(folder.path)}: no such folder any more")
-        mode, uid, gid = self._ownership.of_folder()
+        mode, uid, gid = self._ownership.of_folder(self.tree.access(folder))
         return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self._changed)
 
     def _of_file(self, inode: int, file: ImageFile, facts: Facts | None) -> Attributes:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import trio
 
+from vdifs.errors import VdifsError
 from vdifs.mount.nodes import ImageFile
 from vdifs.mount.slot import Slot
 from vdifs.mount.sources import Source
@@ -117,6 +118,8 @@ class OpenImages:
 
         try:
             opening.result = self._slots[inode] = await self._threads.run(source.devices, in_thread)
+        except VdifsError as error:
+            opening.result = error.bare()  # its frames would hold it, in a circle, and all that the opening had read
         except Exception as error:  # noqa: BLE001 - raised again in everybody who waits
             opening.result = error
         finally:

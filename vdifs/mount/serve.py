@@ -14,8 +14,9 @@ from vdifs.mount.attributes import Ownership, folder_access
 from vdifs.mount.background import Ready
 from vdifs.mount.confinement import confine
 from vdifs.mount.files import Files
-from vdifs.mount.fuse_session import drop_pages, open_session
+from vdifs.mount.fuse_session import open_session
 from vdifs.mount.in_flight import allow_in_flight
+from vdifs.mount.kernel_pages import KernelPages
 from vdifs.mount.logs import LogThread
 from vdifs.mount.namespace import Namespace
 from vdifs.mount.open_images import OpenImages
@@ -60,6 +61,7 @@ def serve(
         live=options.live,
     )
     try:
+        log.info("%s: searching", printable(options.source))
         catalog.scan()
         catalog.check_images()
         gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
@@ -78,12 +80,14 @@ async def _serve(
     log_thread: LogThread,
     sidecars: Sidecars,
 ) -> None:
-    tasks, threads = Tasks(), Threads(options.threads, options.deadline, Poke().needed)
+    tasks, poke = Tasks(), Poke()
+    threads = Threads(options.threads, options.deadline, poke.needed)
+    one_by_one = Threads(1, options.deadline, poke.needed)  # what tells about an image takes memory while it is made
     images = OpenImages(opener_for(catalog, options), tasks, threads)
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
     namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes, sidecars)
-    contents = SidecarContents(sidecars, catalog, threads)
-    files = Files(namespace, images, tasks, options, drop_pages, contents)
+    contents = SidecarContents(sidecars, catalog, one_by_one)
+    files = Files(namespace, images, tasks, options, KernelPages(), contents)
     with open_session(Operations(namespace, files, namespace.complaints), options) as mount:
         supervisor.watch(mount)
         readahead = Readahead(mount)

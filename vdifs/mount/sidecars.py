@@ -17,8 +17,8 @@ from vdifs.synthetic.cache import ByteBoundedCache
 
 __all__ = ["Describe", "SidecarContents", "Sidecars"]
 
-MAX_SIZE = 16 << 20
-_KEPT = 2 << 20
+MAX_SIZE = 4 << 20
+_KEPT = 4 << 20
 
 Describe = Callable[[Policy, Entry, int], bytes]
 """Returns what a sidecar of an image holds; raises VdifsError. May stop when it has more bytes than the last argument,

@@ -35,6 +35,12 @@ class Catalog(Protocol):
     def access(self, path: str) -> Access:
         """Return who may read what is made of a chain; raises VdifsError."""
 
+    def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
+        """Return who may look into a folder that stands for those of the source: an image in each, and its depth."""
+
+    def status_access(self) -> Access:
+        """Return who may know of all images."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -7,6 +7,9 @@
 A thread of the daemon that hangs in a source keeps the pipe open even after kill -9, so the end of the daemon's main
 thread counts too. A mountpoint may serve another mount by then. So the daemon tells which mount is its own, and the
 supervisor, which is woken whenever the table of mounts changes, takes nothing away once that one has vanished.
+
+A thread of the daemon may also hang in the mount itself, where it drops pages that are being read. It keeps /dev/fuse
+open, so nobody would ever tell the readers that the daemon is gone: the supervisor aborts the connection.
 """
 
 import ctypes
@@ -20,6 +23,7 @@ from typing import NoReturn, Self
 
 from vdifs.errors import VdifsError, printable
 from vdifs.mount.detach import detach
+from vdifs.mount.in_flight import fusectl, open_control
 from vdifs.mount.mounts import FUSE_TYPE, MOUNTINFO, Mount, mounts, topmost
 
 __all__ = ["Supervisor"]
@@ -98,6 +102,7 @@ def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[int], 
             pass
         if (mount := own.left()) is not None:
             _take_away(mount)
+        own.abort()
         if pid_file is not None:
             _remove_pid_file(pid_file, daemon)
     finally:
@@ -129,10 +134,20 @@ class _OwnMount:
         self._before = before
         self._mount: Mount | None = None
         self._vanished = False
+        self._abort: int | None = None
 
     def named(self, mount_id: int) -> None:
         """Take the daemon's word which one it is."""
         self._mount = _with_id(mount_id)
+        if self._mount is not None:
+            with suppress(OSError), fusectl() as folder:  # users may only where it is mounted
+                self._abort = open_control(folder, self._mount, "abort")
+
+    def abort(self) -> None:
+        """End every request of the mount that still waits for the daemon, where the kernel lets us."""
+        if self._abort is not None:
+            with suppress(OSError):
+                os.write(self._abort, b"1")
 
     def look(self) -> None:
         """Note if it has vanished: what comes after it with the same id is another one."""

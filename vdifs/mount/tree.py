@@ -17,6 +17,7 @@ from vdifs.mount.inodes import ROOT, inode_number
 from vdifs.mount.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.shelf import Shelf
 from vdifs.mount.sources import Catalog, Source, source_of
+from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
 
 __all__ = ["Tree"]
@@ -37,6 +38,7 @@ class Tree:
         self._salt = salt
         self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
         self._sources: dict[str, Source] = {}
+        self._status_access: Access | None = None
         self._sections: dict[str, Shelf] = {}
         self._bases: LRUCache[str, Shelf] = LRUCache(_BASES_KEPT)
 
@@ -76,6 +78,28 @@ class Tree:
                 return None
             self._sources[path] = source_of(self._catalog, entry)
         return self._sources[path]
+
+    def access(self, node: Folder | StatusFile) -> Access:
+        """Return who may look into a folder, or at the status: who may do so in the folders of the source behind it."""
+        if isinstance(node, StatusFile):
+            if self._status_access is None:
+                self._status_access = self._catalog.status_access()
+            return self._status_access
+        top = self._section_of(node.path) if node.base is None else f"{names.DELTA}/{node.base}"
+        depth = node.path.count("/") - top.count("/")
+        places = [] if node.base is None else [(node.base, node.base.count("/"))]
+        if depth or places:
+            places.append((self._image_in(node), depth))
+        return self._catalog.folder_access(places)
+
+    def _image_in(self, folder: Folder) -> str:
+        """Return the PATH of an image that the folder holds, or one below it; an empty one if it has gone."""
+        node: Node | None = folder
+        while isinstance(node, Folder):
+            if node is not folder and node.base is not None and folder.base is None:
+                return node.base
+            node = next(iter((self.children(node) or {}).values()), None)
+        return node.path if isinstance(node, ImageFile | Sidecar) else ""
 
     def inode(self, node: Node) -> int | None:
         """Return the node's number, None if it is an image that is not there."""

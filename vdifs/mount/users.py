@@ -14,9 +14,9 @@ _SHOWN = 5
 
 def users_of(mount: Mount) -> str:
     """Say who has files open on a mount, as far as we may know."""
-    found = [f"{command_of(pid)} ({pid})" for pid in processes() if _uses(pid, mount)]
+    found = [f"{command_of(pid)} ({pid})" for pid in processes() if pid != os.getpid() and _uses(pid, mount)]
     if not found:
-        return "close the files that are open on it"
+        return "leave it with cd first" if _uses(os.getpid(), mount) else "close the files that are open on it"
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return f"in use by {', '.join(found[:_SHOWN])}{more}: end them, or have them close their files"
 

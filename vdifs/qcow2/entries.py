@@ -24,6 +24,7 @@ __all__ = [
     "encode_extended_l2",
     "encode_tables",
     "l1_reserved_bits",
+    "l2_offsets",
     "packed_ranges",
     "reserved_bits",
 ]
@@ -62,7 +63,7 @@ def decode_l1(table: bytes, cluster_size: int) -> NDArray[np.int64]:
 
     Raises FormatError for an offset that is no multiple of the cluster size, as QEMU's qcow2_get_host_offset.
     """
-    offsets = (np.frombuffer(table, ">u8") & OFFSET_MASK).astype(np.int64)
+    offsets = l2_offsets(table)
     wrong = offsets & (cluster_size - 1) != 0
     if wrong.any():
         index = int(wrong.argmax())
@@ -70,6 +71,11 @@ def decode_l1(table: bytes, cluster_size: int) -> NDArray[np.int64]:
             f"L1 entry {index} points to {int(offsets[index]):#x}, no multiple of the cluster size {cluster_size:#x}"
         )
     return offsets
+
+
+def l2_offsets(table: bytes) -> NDArray[np.int64]:
+    """Return the host offsets in the L1 entries of `table`, wherever they point: int64, 0 for none."""
+    return (np.frombuffer(table, ">u8") & OFFSET_MASK).astype(np.int64)
 
 
 def decode_l2(
@@ -82,19 +88,21 @@ def decode_l2(
     ZERO_ALLOC, which offset 0 never is, from ZERO.
     Raises FormatError for an unaligned offset.
     """
+    heads = _heads(table, geometry.cluster_size)
+    table = table[heads]
     host = (table & np.uint64(OFFSET_MASK)).astype(np.int64)
     packed = (table & np.uint64(COMPRESSED)) != 0
     zero = ((table & np.uint64(ZERO)) != 0) & ~packed
     if version < 3 and zero.any():
-        raise FormatError(f"L2 entry {int(zero.argmax())} of the range marks zeros, which version 2 does not have")
-    _check_alignment(host, packed, geometry)
+        raise FormatError(f"L2 entry {heads[zero.argmax()]} of the range marks zeros, which version 2 does not have")
+    _check_alignment(heads, host, packed, geometry)
     placed = host != 0
     data = placed | ((table & np.uint64(COPIED)) != 0) if data_file else placed
     kind = np.where(data, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED))
     kind[zero] = np.where(placed[zero] & detailed, Kind.ZERO_ALLOC, Kind.ZERO)
     host[(kind != Kind.DATA) & (kind != Kind.ZERO_ALLOC)] = 0
     _put_compressed(kind, host, packed, table)
-    return _merge(kind, host, geometry.cluster_size)
+    return _merge(heads, kind, host, geometry.cluster_size)
 
 
 def decode_extended_l2(
@@ -110,7 +118,7 @@ def decode_extended_l2(
     entries, bitmaps = table[0::2], table[1::2]
     offset = (entries & np.uint64(OFFSET_MASK)).astype(np.int64)
     packed = (entries & np.uint64(COMPRESSED)) != 0
-    _check_alignment(offset, packed, geometry)
+    _check_alignment(np.arange(len(entries)), offset, packed, geometry)
     present = offset != 0
     if data_file:
         present |= (entries & np.uint64(COPIED)) != 0
@@ -126,7 +134,7 @@ def decode_extended_l2(
     places = offset[:, None] + np.arange(SUBCLUSTERS, dtype=np.int64) * geometry.grain
     host = np.where((kind != Kind.UNALLOCATED) & (kind != Kind.ZERO), places, 0)
     _put_compressed(kind, host, packed, entries)
-    return _merge(kind.reshape(-1), host.reshape(-1), geometry.grain)
+    return _merge(np.arange(kind.size), kind.reshape(-1), host.reshape(-1), geometry.grain)
 
 
 def compressed_cluster(entry: int, cluster_bits: int) -> CompressedCluster:
@@ -190,12 +198,30 @@ def packed_ranges(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.i
     return np.stack([offsets, offsets // SECTOR * SECTOR + ((packed >> offset_bits) + 1) * SECTOR], 1)
 
 
-def _check_alignment(host: NDArray[np.int64], packed: NDArray[np.bool_], geometry: Geometry) -> None:
+def _heads(table: NDArray[np.uint64], cluster_size: int) -> NDArray[np.int64]:
+    """Return the indices of the entries that do not just go on with the one before them, 0 among them.
+
+    An entry goes on if both point to data and it is the other plus one cluster, or if both are empty: of a disk that is
+    contiguous, or preallocated, or blank, only a few entries are left to look at. One that has more to it is kept.
+    """
+    before, after = table[:-1], table[1:]
+    step = after - before
+    goes_on = step == cluster_size
+    if goes_on.any():
+        for entries in before, after:
+            goes_on &= ((entries & np.uint64(OFFSET_MASK)) != 0) & ((entries & np.uint64(COMPRESSED)) == 0)
+    goes_on |= (step == 0) & (after == 0)
+    return np.append(0, np.flatnonzero(~goes_on) + 1)
+
+
+def _check_alignment(
+    index: NDArray[np.int64], host: NDArray[np.int64], packed: NDArray[np.bool_], geometry: Geometry
+) -> None:
     wrong = (host & (geometry.cluster_size - 1) != 0) & ~packed
     if wrong.any():
-        index = int(wrong.argmax())
+        first = int(wrong.argmax())
         raise FormatError(
-            f"L2 entry {index} of the range points to {int(host[index]):#x}, "
+            f"L2 entry {index[first]} of the range points to {int(host[first]):#x}, "
             f"no multiple of the cluster size {geometry.cluster_size:#x}"
         )
 
@@ -222,8 +248,11 @@ def _put_compressed(
         host[packed] = values if host.ndim == 1 else values[:, None]
 
 
-def _merge(kind: NDArray[np.uint8], host: NDArray[np.int64], unit: int) -> Runs:
-    step = np.where((host[:-1] != 0) & (kind[:-1] != Kind.COMPRESSED) | (kind[:-1] == Kind.DATA), unit, 0)
-    apart = (kind[1:] != kind[:-1]) | (host[1:] - host[:-1] != step)
-    first = np.append(0, np.flatnonzero(apart) + 1)
-    return Runs(first, kind[first], host[first])
+def _merge(first: NDArray[np.int64], kind: NDArray[np.uint8], host: NDArray[np.int64], unit: int) -> Runs:
+    """Return runs as few; first: the index of each one's first unit, `unit` bytes long."""
+    if len(first) > 1:
+        moves = (host[:-1] != 0) & (kind[:-1] != Kind.COMPRESSED) | (kind[:-1] == Kind.DATA)
+        step = np.where(moves, np.diff(first) * unit, 0)
+        keep = np.append(True, (kind[1:] != kind[:-1]) | (host[1:] - host[:-1] != step))
+        first, kind, host = first[keep], kind[keep], host[keep]
+    return Runs(first, kind, host)

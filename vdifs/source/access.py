@@ -6,14 +6,17 @@ is granted only to persons that every item grants it to, whatever class of perso
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
-__all__ = ["Access", "Permission", "folders_above", "intersection"]
+__all__ = ["Access", "Permission", "folders_above", "intersection", "to_folder"]
 
 
 class Permission(NamedTuple):
-    """What one file or folder allows: `mode` has read bits (0o444) for a file, search bits (0o111) for a folder."""
+    """What one file or folder allows, for the three classes of persons.
+
+    mode: of a file 0o111 for its read bits; of a folder 0o111 for its search bits, and its read bits as 0o444.
+    """
 
     mode: int
     uid: int
@@ -21,17 +24,27 @@ class Permission(NamedTuple):
 
     @classmethod
     def of(cls, place: str | int, st: os.stat_result) -> Self:
-        """Return the permission that matters, of a path or descriptor and its stat, as three bits of the form 0o111.
+        """Return the permission that matters, of a path or descriptor and its stat.
 
         Where an access control list says more, only the owner's bit is sure: ACLs grant nothing, and may deny.
         """
-        bits = st.st_mode if stat.S_ISDIR(st.st_mode) else st.st_mode >> 2
-        allowed = 0o100 if bits & 0o011 and _has_acl(place) else 0o111
-        return cls(bits & allowed, st.st_uid, st.st_gid)
+        bits = _bits(st)
+        if bits & 0o055 and _has_acl(place):
+            bits &= 0o500
+        return cls(bits, st.st_uid, st.st_gid)
+
+    def is_without_list(self, st: os.stat_result) -> bool:
+        """Tell whether it is what `of` gives for a file or folder with that stat and without an access control list."""
+        return self == (_bits(st), st.st_uid, st.st_gid)
+
+    @property
+    def to_list(self) -> "Permission":
+        """The same of a folder for who wants to read it."""
+        return self._replace(mode=self.mode >> 2)
 
 
 class Access(NamedTuple):
-    """mode (of 0o444), owner and group of a synthetic file."""
+    """mode (of 0o444), owner and group of a synthetic file; of a folder of the mount, the mode is of 0o555."""
 
     mode: int
     uid: int
@@ -51,6 +64,22 @@ def intersection(items: Iterable[Permission], uid: int, gid: int) -> Access:
         group &= (mine or u) and (g if ours else g and o)
         other &= (mine or u) and (ours or g) and o
     return Access(0o400 * user | 0o040 * group | 0o004 * other, uid, gid)
+
+
+def to_folder(behind: Sequence[Sequence[Permission]]) -> Access:
+    """Return what the folders `behind` one of the mount grant together: each as its permissions from `/` down to it.
+
+    It belongs to who has the last of them.
+    """
+    search = [each for folder in behind for each in folder]
+    read = [*search, *(folder[-1].to_list for folder in behind)]
+    owner = behind[-1][-1]
+    allowed = intersection(read, owner.uid, owner.gid)
+    return allowed._replace(mode=allowed.mode | intersection(search, owner.uid, owner.gid).mode >> 2)
+
+
+def _bits(st: os.stat_result) -> int:
+    return st.st_mode & 0o555 if stat.S_ISDIR(st.st_mode) else st.st_mode >> 2 & 0o111
 
 
 def _has_acl(place: str | int) -> bool:

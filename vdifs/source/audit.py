@@ -1,179 +1,180 @@
 """Every problem of an image, with a severity: what opening refuses, and what QEMU and vdifs read but should not be.
 
 An ERROR keeps the image from being served. A WARNING does not, but somebody should look. A NOTE is worth knowing.
+
+What the states of a file share, which is all but an L1 table and what it leads to, is looked at once for all of them:
+
+    active state   file: header, bitmaps, refcounts, tables of all states | backing files | own L1, L2
+    snapshot       (known)                                                | (known)       | own L1, L2
+    snapshot       (known)                                                | (known)       | (known: claims the same)
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, UnsupportedError, VdifsError
-from vdifs.qcow2.bitmaps import check_bitmap_table
-from vdifs.qcow2.entries import data_ranges, l1_reserved_bits, packed_ranges, reserved_bits
-from vdifs.qcow2.header import Header, Incompatible
-from vdifs.qcow2.refcounts import reserved_table_bits
+from vdifs.errors import VdifsError
+from vdifs.qcow2.geometry import SECTOR, round_down
 from vdifs.source.chain import Chain
 from vdifs.source.file_tables import FileTables
-from vdifs.source.members import Member, read_bitmaps
+from vdifs.source.findings import (
+    Problem,
+    Severity,
+    Teller,
+    failed,
+    of_bitmaps,
+    of_header,
+    of_size,
+    of_state,
+    of_tables,
+    told,
+)
+from vdifs.source.hostfile import Fingerprint
+from vdifs.source.members import Member, each_member, open_image_file
 from vdifs.source.policy import Policy
-from vdifs.source.qcow2_layer import Qcow2Layer
+from vdifs.source.qcow2_layer import L1Place, Qcow2Layer
+from vdifs.source.snapshot_places import SnapshotPlaces, snapshot_places
 
 __all__ = ["Problem", "Severity", "audit"]
 
 
-class Severity(StrEnum):
-    """How bad it is, worst first."""
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What was found of a file in all of its states. tables: None if there are none, or for `error`."""
 
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
+    problems: tuple[Problem, ...] = ()
+    tables: FileTables | None = None
+    error: VdifsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One problem. path: PATH of the image that has it. kind: one of a few words, for programs."""
+class _Known:
+    """What was found of an image, for its other states: of its file, and of its backing files.
 
-    path: str
-    severity: Severity
-    kind: str
-    message: str
+    asked: PATH and stated format. broken: why the backing files cannot be opened. sizes: of those. first: what tells of
+    the topmost. states: what was found of each state, by what it claims.
+    """
+
+    asked: tuple[str, str | None]
+    fingerprints: tuple[Fingerprint, ...]
+    snapshots: SnapshotPlaces
+    whole: _Whole
+    below: tuple[Problem, ...]
+    broken: VdifsError | None
+    sizes: tuple[int, ...]
+    first: Teller | None
+    states: dict[L1Place, tuple[Problem, ...]] = field(default_factory=dict)
 
 
-Teller = Callable[[Severity, str, str], Problem]
+_last: WeakKeyDictionary[Policy, _Known] = WeakKeyDictionary()
+"""The image with snapshots that was looked at last, for each policy, which is one run of a command."""
 
 
 def audit(policy: Policy, path: str, snapshot: str | None = None, *, stated: str | None = None) -> list[Problem]:
     """Return the problems of the image PATH and of its chain, as far as its tables tell; no guest data are read.
 
-    stated: the format of PATH, None where it is to be found out.
+    stated: the format of PATH, None where it is to be found out. Of a snapshot, what is not its own is as it was when
+    another state of the same file was looked at before it, with the same policy.
     """
     name = path if snapshot is None else f"{path}@{snapshot}"
+    known = None if snapshot is None else _last.get(policy)
+    if known is not None and known.asked != (path, stated):
+        known = None
     try:
-        chain = Chain.open(policy, path, snapshot, stated=stated)
+        with ExitStack() as opened:
+            if known is not None and snapshot is not None:
+                place = known.snapshots.find(snapshot)
+                same = place if place in known.states or known.broken else None
+                if same and open_image_file(policy, path, opened).fingerprint == known.fingerprints[0]:
+                    return _in_state(known, name, same)
+            return _look(policy, (path, stated), snapshot, known, opened)
     except VdifsError as error:
-        return [Problem(name, Severity.ERROR, kind_of(error), str(error))]
-    with chain:
-        found = [problem for depth in range(len(chain.members)) for problem in _of_member(chain, depth)]
-        try:
-            chain.check_unchanged()
-        except VdifsError as error:
-            found.append(Problem(name, Severity.ERROR, kind_of(error), str(error)))
+        return [failed(name, error)]
+
+
+def _look(
+    policy: Policy, asked: tuple[str, str | None], snapshot: str | None, known: _Known | None, opened: ExitStack
+) -> list[Problem]:
+    """Open a state and look at it, and at what is not `known` yet. Raises VdifsError where it cannot be opened."""
+    members = each_member(policy, asked[0], snapshot, opened, asked[1])
+    chain = Chain((next(members),))
+    top = chain.members[0]
+    if known is None or known.fingerprints != chain.fingerprints:
+        known, chain = _shared(asked, top, members)
+    place = None
+    if isinstance(top.layer, Qcow2Layer):
+        place = top.layer.place
+        if not known.broken:
+            known.states[place] = tuple(_of_state(top, known.whole))
+    found = _in_state(known, top.path, place)
+    try:
+        chain.check_unchanged()
+    except VdifsError as error:
+        return [*found, failed(top.path, error)]
+    if len(known.snapshots):
+        _last[policy] = known
     return found
 
 
-def kind_of(error: VdifsError) -> str:
-    """Return the word for what an error is about."""
-    kinds: list[tuple[type[VdifsError], str]] = [
-        (UnsupportedError, "unsupported"),
-        (FormatError, "damaged"),
-        (PolicyError, "not-trusted"),
-        (ChainError, "broken-chain"),
-        (StorageError, "unreadable"),
-        (InUseError, "in-use"),
-    ]
-    return next((kind for class_, kind in kinds if isinstance(error, class_)), "changing")
-
-
-def _of_member(chain: Chain, depth: int) -> Iterator[Problem]:
-    member = chain.members[depth]
-    of_file, of_state = _told(member, member.file_path), _told(member, member.path)
-    sizes = [other.layer.virtual_size for other in chain.members]
-    if depth and sizes[depth] < sizes[depth - 1]:
-        hides = any(size > sizes[depth] for size in sizes[depth + 1 :])
-        severity, kind = (Severity.WARNING, "shrunk") if hides else (Severity.NOTE, "shorter")
-        yield of_file(severity, kind, f"it ends at {sizes[depth]}, before its overlay: from there on zeros are read")
-    if member.header is None:
-        return
-    yield from _of_header(member.header, of_file, has_overlay=depth > 0)
-    assert isinstance(member.layer, Qcow2Layer), "a member with a header is a qcow2"
+def _shared(asked: tuple[str, str | None], top: Member, members: Iterator[Member]) -> tuple[_Known, Chain]:
+    """Look at all that the states of a file share. members: those below `top`."""
+    below, broken = list[Member](), None
     try:
-        yield from _of_bitmaps(member, member.header)
-        tables = FileTables.of(member, member.header)
-        yield from _of_tables(tables, of_file, of_state)
-        yield from _of_entries(tables, member, member.layer, of_state)
+        below += members
     except VdifsError as error:
-        yield Problem(member.path, Severity.ERROR, kind_of(error), str(error))
-
-
-def _told(member: Member, path: str) -> Teller:
-    """Return what makes a Problem of PATH, which lies in the file of `member`."""
-    return lambda severity, kind, message: Problem(path, severity, kind, f"{member.file.name}: {message}")
-
-
-def _of_header(header: Header, problem: Teller, *, has_overlay: bool) -> Iterator[Problem]:
-    if header.incompatible_features & Incompatible.DIRTY:
-        what = "it is marked dirty: its refcounts may be wrong, which no reader needs: 'qemu-img check -r all'"
-        yield problem(Severity.WARNING, "dirty", what)
-    if header.backing_file and header.backing_format is None:
-        what = "it does not state the format of its backing file: state it with 'qemu-img rebase -u -F'"
-        yield problem(Severity.WARNING, "unstated-format", what)
-    if header.hidden and not has_overlay:
-        yield problem(Severity.NOTE, "hidden", "it is marked hidden, and no image of this chain is above it")
-
-
-def _of_bitmaps(member: Member, header: Header) -> Iterator[Problem]:
-    """Yield what is wrong with the dirty bitmaps, without which the disk is read all the same, but not by QEMU."""
-    try:
-        for index, bitmap in enumerate(read_bitmaps(member.file, header)):
-            what, size = f"table of bitmap {index}", bitmap.table_size * 8
-            table = member.file.read_table(what, bitmap.table_offset, size, header.cluster_size) if size else b""
-            try:
-                check_bitmap_table(table, header.cluster_size)
-            except FormatError as error:
-                raise FormatError(f"{member.file.name}: the {what} at {bitmap.table_offset:#x}: {error}") from error
-    except FormatError as error:
-        yield Problem(member.file_path, Severity.WARNING, "bitmaps", f"{error}: QEMU may refuse the whole image")
-
-
-def _of_tables(tables: FileTables, of_file: Teller, of_state: Teller) -> Iterator[Problem]:
-    if tables.lost_blocks:
-        what = f"its refcount table is wrong in {tables.lost_blocks} of its entries, which no reader needs"
-        yield of_file(Severity.WARNING, "refcounts", f"{what}: 'qemu-img check -r all'")
-    yield from _of_reserved(
-        "refcount table", int(np.count_nonzero(reserved_table_bits(tables.refcount_table))), of_file
+        broken = error
+    sizes = tuple(member.layer.virtual_size for member in below)
+    found: list[Problem] = []
+    for depth, member in enumerate(() if broken else below):
+        if depth:
+            found += of_size(told(member, member.file_path), sizes[depth - 1 :])
+        whole = _of_whole(member, has_overlay=True)
+        found += [*whole.problems, *_of_state(member, whole)]
+    snapshots = SnapshotPlaces.of((), 0) if top.header is None else snapshot_places(top.file, top.header)
+    known = _Known(
+        asked,
+        Chain((top,)).fingerprints,
+        snapshots,
+        _Whole() if broken else _of_whole(top, has_overlay=False),
+        tuple(found),
+        broken,
+        sizes,
+        told(below[0], below[0].file_path) if below else None,
     )
-    yield from _of_reserved("L1 table", int(np.count_nonzero(l1_reserved_bits(tables.l1_table))), of_state)
-    if tables.overlap is not None:
-        what = f"two of its tables overlap at {tables.overlap:#x}"
-        yield of_file(Severity.WARNING, "overlap", f"{what}: restore it from a copy")
+    return known, Chain((top, *below))
 
 
-def _of_entries(tables: FileTables, member: Member, layer: Qcow2Layer, problem: Teller) -> Iterator[Problem]:
-    """Yield what is wrong in the L2 tables; damage in one does not hide what is wrong in the others."""
-    reserved, on_table, damage = 0, None, None
-    for start, end in layer.groups(0, layer.virtual_size):
-        try:
-            entries = layer.entries(start, end)
-            reserved += int(np.count_nonzero(reserved_bits(entries, layer.geometry)))
-            packed = packed_ranges(entries, layer.geometry)
-            if member.data is member.file and on_table is None:
-                on_table = tables.beneath(np.concatenate([data_ranges(entries, layer.geometry), packed]))
-            layer.extents(start, end)
-            _check_within_file(member, packed[:, 0])
-        except VdifsError as error:
-            damage = damage or error
-    yield from _of_reserved("L2 tables", reserved, problem)
-    if on_table is not None:
-        what = f"guest data lie on its own tables, first at {on_table:#x}"
-        yield problem(Severity.WARNING, "overlap", f"{what}: restore it from a copy")
-    if damage is not None:
-        yield Problem(member.path, Severity.ERROR, kind_of(damage), str(damage))
+def _in_state(known: _Known, path: str, place: L1Place | None) -> list[Problem]:
+    """Return what was found of the state PATH, which claims `place`, and of its chain."""
+    if known.broken is not None:
+        return [failed(path, known.broken)]
+    found = list(known.whole.problems)
+    if place is not None:
+        found += [replace(problem, path=path) for problem in known.states[place]]
+        if known.first is not None:
+            found += of_size(known.first, (round_down(place.virtual_size, SECTOR), *known.sizes))
+    return [*found, *known.below]
 
 
-def _of_reserved(where: str, count: int, problem: Teller) -> Iterator[Problem]:
-    if count:
-        what = f"reserved bits are set in {count} of the entries in its {where}: ignored"
-        yield problem(Severity.NOTE, "reserved-bits", what)
+def _of_whole(member: Member, *, has_overlay: bool) -> _Whole:
+    """Look at what the states of a file share."""
+    if member.header is None:
+        return _Whole()
+    of_file = told(member, member.file_path)
+    found = list(of_header(member.header, of_file, has_overlay=has_overlay))
+    try:
+        found += of_bitmaps(member, member.header)
+        tables = FileTables.of(member.file, member.header)
+    except VdifsError as error:
+        return _Whole(tuple(found), None, error)
+    return _Whole((*found, *of_tables(tables, of_file)), tables)
 
 
-def _check_within_file(member: Member, packed: NDArray[np.int64]) -> None:
-    """Refuse compressed data that start beyond the end of the file: reading them would fail."""
-    beyond = packed[packed >= member.file.size]
-    if len(beyond):
-        raise FormatError(
-            f"{member.file.name}: compressed data lie at {int(beyond[0]):#x}, beyond the end of the file at "
-            f"{member.file.size:#x}: the file was cut short; restore it from a copy"
-        )
+def _of_state(member: Member, whole: _Whole) -> list[Problem]:
+    """Return what is wrong with the L1 table and the L2 tables of a state."""
+    if whole.error is not None:
+        return [failed(member.path, whole.error)]
+    if whole.tables is None or not isinstance(member.layer, Qcow2Layer):
+        return []
+    return list(of_state(member, member.layer, whole.tables))

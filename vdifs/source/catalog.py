@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -24,7 +24,7 @@ from vdifs.errors import (
     printable,
     quoted,
 )
-from vdifs.source.access import Access, Permission, folders_above, intersection
+from vdifs.source.access import Access, Permission, folders_above, intersection, to_folder
 from vdifs.source.entry import Entry, as_raw
 from vdifs.source.live import with_writers
 from vdifs.source.locks import LockTable
@@ -32,7 +32,7 @@ from vdifs.source.members import MAX_DEPTH, cannot_be_opened
 from vdifs.source.ownership import check_owner
 from vdifs.source.policy import TRUST_PREFIX, Live, Policy
 from vdifs.source.sniff import find, has_same_links, sniff
-from vdifs.source.walk import Filter, Found, vdifs_mounts, walk
+from vdifs.source.walk import GONE, Filter, Found, vdifs_mounts, walk
 
 __all__ = ["Catalog", "Entry"]
 
@@ -121,15 +121,21 @@ class Catalog:
         return tuple(entry.problem for entry in self._state.not_offered if entry.problem)
 
     def scan(self) -> bool:
-        """Search the source; return whether anything is different from before. Unchanged files are not read again."""
+        """Search the source; return whether anything is different from before. Unchanged files are not read again.
+
+        What cannot be told, as a disk failed or too many files are open, stays as it was: a source in trouble must not
+        look like an empty one. Raises StorageError where nothing is known yet.
+        """
         old = self._state
-        files: dict[str, tuple[Found, tuple[Entry, ...]]] = {}
-        young: set[str] = set()
-        everything = {found.path: found for found in self._find()}
+        lost: dict[str, OSError] = {}
+        begun = time.time_ns()
+        everything = {found.path: found for found in self._find(old, lost)}
+        files = self._as_before(old, lost)
+        young = set(old.young & files.keys())
         for found in everything.values():
             known = old.files.get(found.path)
             if known is None or known[0] != found or found.path in old.young or not self._has_same_links(known[1]):
-                if found.fingerprint.youth_ns(time.time_ns()):
+                if found.fingerprint.was_young(begun, time.time_ns()):
                     young.add(found.path)
                 known = found, sniff(self.policy, found, known=everything)
             files[known[0].path] = known  # the same string in every scan: there may be very many
@@ -137,7 +143,7 @@ class Catalog:
         missing = self._add_ancestors(active)
         entries, not_offered = self._with_snapshots(active, files)
         entries = with_writers(self.policy, self._locks, entries, old.entries)
-        above = {folder: _above(folder) for folder in self._folders_of(entries)}
+        above = {folder: _above(folder) for folder in {self.policy.root, *self._folders_of(entries)}}
         new = _State(files, entries, frozenset(young), above, missing, not_offered)
         if new.differs_from(old):
             self._state = new
@@ -198,6 +204,23 @@ class Catalog:
                 items += above.get(self._folder_of(entry.data.path), _NOBODY)
         return intersection(items, chain[0].uid, chain[0].gid)
 
+    def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
+        """Return mode, owner and group for a folder of the mount (SPEC.md 5.6) that stands for folders of the source.
+
+        places: those, each as the PATH of an image somewhere in it and how many folders of PATH lead there; none for
+        the root.
+        """
+        state = self._state
+        return to_folder([self._down_to(state, *place) for place in places] or [self._root(state)])
+
+    def status_access(self) -> Access:
+        """Return mode, owner and group for what tells of all images: who may list every folder that they lie in."""
+        state = self._state
+        root = self._root(state)
+        items = {each for above in state.above.values() for each in (*above, above[-1].to_list)}
+        below = {each for entry in state.entries.values() for each in entry.permissions[1:]}
+        return intersection([*items, *below, *(each.to_list for each in below)], root[-1].uid, root[-1].gid)
+
     def generation(self, path: str) -> bytes:
         """Return a digest of what determines the contents of PATH: the fingerprints of its chain, or its problem."""
         try:
@@ -206,13 +229,46 @@ class Catalog:
             known = str(error)
         return hashlib.sha256(known.encode("utf-8", "surrogateescape")).digest()
 
-    def _find(self) -> Iterator[Found]:
+    def _root(self, state: _State) -> tuple[Permission, ...]:
+        return state.above.get(self.policy.root, _NOBODY)
+
+    def _down_to(self, state: _State, path: str, depth: int) -> tuple[Permission, ...]:
+        """Return the permissions from `/` down to the folder that the first `depth` folders of PATH lead to."""
+        if not depth:
+            return self._root(state)
+        if (entry := state.entries.get(path)) is None:
+            return _NOBODY
+        if not path.startswith(TRUST_PREFIX):
+            return (*self._root(state), *entry.permissions[:0:-1][:depth])
+        above = state.above.get(self._folder_of(path), _NOBODY)
+        # `@trust` stands for `/`; behind a symbolic link there are other folders, all of which count then.
+        return above[:depth] if len(above) == entry.file_path.count("/") else above
+
+    def _find(self, old: _State, lost: dict[str, OSError]) -> Iterator[Found]:
+        def known(path: str) -> Found | None:
+            before = old.files.get(path)
+            return before[0] if before and path not in old.young else None
+
         if self._only is None:
-            return walk(self.policy.root, self._filter, self._skip | vdifs_mounts())
+            return walk(self.policy.root, self._filter, self._skip | vdifs_mounts(), lost, known)
         try:
             return iter([find(self.policy, self._only)])
-        except VdifsError:
+        except VdifsError as error:
+            if error.errno not in GONE:
+                lost[self._only] = OSError(error.errno, os.strerror(error.errno))
             return iter(())
+
+    def _as_before(self, old: _State, lost: Mapping[str, OSError]) -> dict[str, tuple[Found, tuple[Entry, ...]]]:
+        """Return what the last scan knew of the files that are at or below what this one could not look into."""
+        if not lost:
+            return {}
+        if (error := lost.get("")) is not None and not old.files:
+            raise StorageError.from_os(self.policy.root, error, "it cannot be searched")
+        return {
+            path: known
+            for path, known in old.files.items()
+            if "" in lost or any(each in lost for each in _with_folders(path))
+        }
 
     def _with_snapshots(
         self, active: dict[str, Entry], files: Mapping[str, tuple[Found, tuple[Entry, ...]]]
@@ -297,7 +353,7 @@ class Catalog:
             yield entry
 
     def _has_same_links(self, entries: Sequence[Entry]) -> bool:
-        return all(has_same_links(self.policy, entry) for entry in entries[:1])
+        return not entries or has_same_links(self.policy, entries[0])
 
     def _folders_of(self, entries: Mapping[str, Entry]) -> set[str]:
         data = {entry.data.path for entry in entries.values() if entry.data is not None}
@@ -306,6 +362,13 @@ class Catalog:
     def _folder_of(self, path: str) -> str:
         """Return the source root for a file in it, for one beneath a trusted directory its folder."""
         return os.path.dirname(self.policy.display(path)) if path.startswith(TRUST_PREFIX) else self.policy.root
+
+
+def _with_folders(path: str) -> Iterator[str]:
+    """Yield `path` and the folders above it."""
+    while path:
+        yield path
+        path = os.path.dirname(path)
 
 
 def _above(folder: str) -> tuple[Permission, ...]:

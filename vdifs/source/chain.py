@@ -22,6 +22,9 @@ from vdifs.source.policy import Policy
 
 __all__ = ["Chain", "Member", "union"]
 
+_RUNS_AT_ONCE = 1 << 17
+"""So many runs of all layers together are made at once."""
+
 
 class Chain:
     """An open chain. A context manager; safe to use from several threads."""
@@ -88,13 +91,12 @@ class Chain:
         What is UNALLOCATED in the result no layer among them holds. A layer that is a backing file is ZERO beyond its
         end, as in QEMU. The `layer` column holds indices into `members`.
         """
-        found = Extents.uniform(start, end, Kind.UNALLOCATED)
+        if not (members := self.members[layers]):
+            return Extents.uniform(start, end, Kind.UNALLOCATED)
         first = layers.start or 0
-        for index, member in enumerate(self.members[layers], first):
-            found = found.over(_layer_extents(member.layer, index, start, end))
-            if not found.has(Kind.UNALLOCATED):
-                break
-        return found
+        return Extents.stacked(
+            _layer_extents(member.layer, index, start, end) for index, member in enumerate(members, first)
+        )
 
     def populated(self, layers: slice = slice(None)) -> NDArray[np.int64]:
         """Return the ranges outside of which `layers` hold nothing but, perhaps, the zeros beyond `zero_from`.
@@ -111,8 +113,18 @@ class Chain:
 
     @property
     def max_range(self) -> int:
-        """The most bytes, a power of two, that one call of `extents` should ask for."""
-        return min(member.layer.max_range for member in self.members)
+        """The most bytes, a power of two, that one call of `extents` should ask for: no layer's memory is large then.
+
+        Nor is what many layers hold side by side: a range of n times the finest grain has n runs at most.
+        """
+        layers = [member.layer for member in self.members]
+        most = min(layer.max_range for layer in layers)
+        if sum(layer.most_runs for layer in layers) <= _RUNS_AT_ONCE:
+            return most
+        size = min(layer.grain for layer in layers) * _RUNS_AT_ONCE // 2
+        while size < most and sum(min(2 * size // layer.grain, layer.most_runs) for layer in layers) <= _RUNS_AT_ONCE:
+            size *= 2
+        return min(size, most)
 
 
 def _layer_extents(layer: Layer, index: int, start: int, end: int) -> Extents:
@@ -132,7 +144,7 @@ def _layer_extents(layer: Layer, index: int, start: int, end: int) -> Extents:
 def union(ranges: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return overlapping and touching ranges as one each, sorted, without the empty ones: int64, shape (n, 2)."""
     ranges = ranges[ranges[:, 0] < ranges[:, 1]]
-    if not len(ranges):
+    if len(ranges) < 2:
         return ranges
     ranges = ranges[ranges[:, 0].argsort(kind="stable")]
     reach = np.maximum.accumulate(ranges[:, 1])

@@ -3,53 +3,46 @@
 Half-open host ranges, in bytes. Entries that lead nowhere are left out: whoever reads that table tells of them.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.errors import FormatError
-from vdifs.qcow2.entries import decode_l1
+from vdifs.qcow2.entries import l1_reserved_bits, l2_offsets
 from vdifs.qcow2.geometry import L1_MAX_BYTES, round_up
 from vdifs.qcow2.header import Header
 from vdifs.qcow2.refcounts import block_offsets
-from vdifs.qcow2.snapshots import snapshot_labels
 from vdifs.source.chain import union
 from vdifs.source.hostfile import HostFile
-from vdifs.source.members import Member, read_snapshots
+from vdifs.source.qcow2_layer import Qcow2Layer
+from vdifs.source.snapshot_places import snapshot_places
 
-__all__ = ["FileTables"]
+__all__ = ["FileTables", "reserved_l1_entries"]
 
 _SNAPSHOT_ENTRY = 40
+_AT_ONCE = 1 << 20
 Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class FileTables:
-    """What one state of a file, the active one or a snapshot, must share the file with.
+    """What every state of a file, the active one or a snapshot, must share the file with.
 
-    l1_table: the bytes of its own L1 table. refcount_table: those of the file's. lost_blocks: how many of its entries
-    lead to no cluster of the file. overlap: the lowest host offset that two tables share. edges: where tables, in whole
-    clusters, start and end, in turns, int64.
+    refcount_table: its bytes. lost_blocks: how many of its entries lead to no cluster of the file. overlap: the lowest
+    host offset that two tables share. edges: where tables, in whole clusters, start and end, in turns, int64.
     """
 
-    l1_table: bytes
     refcount_table: bytes
     lost_blocks: int
     overlap: int | None
     edges: NDArray[np.int64]
 
     @classmethod
-    def of(cls, member: Member, header: Header) -> "FileTables":
-        """Read the tables of `member`, but for its L2 tables. Raises FormatError, StorageError.
-
-        The L2 tables within `edges` are, for the active state, those of all states; for a snapshot, those of the active
-        one and its own.
-        """
-        file, size = member.file, header.cluster_size
-        own, states = _l1_ranges(member, header)
+    def of(cls, file: HostFile, header: Header) -> "FileTables":
+        """Read the tables of all states, but for their L2 tables. Raises FormatError, StorageError."""
+        size = header.cluster_size
+        states = _l1_ranges(file, header)
         refcounts = _range(header.refcount_table_offset, header.refcount_table_clusters * size)
         refcount_table = _read(file, refcounts)
         offsets = block_offsets(refcount_table)
@@ -59,16 +52,10 @@ class FileTables:
         snapshots = _range(header.snapshots_offset, header.nb_snapshots * _SNAPSHOT_ENTRY)  # or more: names, states
         within = [place for place in (refcounts, snapshots, *states) if place[0] < min(place[1], file.size)]
         fixed = np.array([(0, size), *((start, round_up(end, size)) for start, end in within)], np.int64)
-        l2 = _starting_at(_l2_offsets(file, states if member.snapshot is None else (own, states[0]), size), size)
+        l2 = _starting_at(_l2_offsets(file, states, size), size)
         ranges = np.concatenate([fixed, blocks, l2])
         ranges = ranges[ranges[:, 0].argsort(kind="stable")]
-        return cls(
-            _read(file, own),
-            refcount_table,
-            int(np.count_nonzero(lost)),
-            _first_overlap(ranges),
-            union(ranges).reshape(-1),
-        )
+        return cls(refcount_table, int(np.count_nonzero(lost)), _first_overlap(ranges), union(ranges).reshape(-1))
 
     def beneath(self, ranges: NDArray[np.int64]) -> int | None:
         """Return the first host offset of the first of `ranges`, int64, shape (n, 2), that lies on a table."""
@@ -88,26 +75,43 @@ def _first_overlap(ranges: NDArray[np.int64]) -> int | None:
     return int(twice[0]) if len(twice) else None
 
 
-def _l1_ranges(member: Member, header: Header) -> tuple[Range, Sequence[Range]]:
-    """Return where the L1 table of the member lies, and those of all states of its file, the active one first."""
-    active = _range(header.l1_table_offset, header.l1_size * 8)
-    snapshots = read_snapshots(member.file, header)
-    taken = [
-        _range(s.l1_table_offset, min(s.l1_size * 8, L1_MAX_BYTES) if s.l1_table_offset < member.file.size else 0)
-        for s in snapshots
+def reserved_l1_entries(file: HostFile, layer: Qcow2Layer) -> int:
+    """Return how many entries of the L1 table of `layer`, as far as its disk needs them, have reserved bits set."""
+    start, count = layer.place.offset, min(layer.place.entries, layer.geometry.l1_size)
+    parts = _data_within(file, file.data_edges().reshape(-1, 2), start, start + count * 8)
+    return sum(int(np.count_nonzero(l1_reserved_bits(part))) for part in parts)
+
+
+def _l1_ranges(file: HostFile, header: Header) -> list[Range]:
+    """Return where the L1 tables of all states of the file lie, the active one first."""
+    snapshots: list[tuple[int, int, int]] = snapshot_places(file, header).places.tolist()
+    return [
+        _range(header.l1_table_offset, header.l1_size * 8),
+        *(_range(at, min(count * 8, L1_MAX_BYTES) if at < file.size else 0) for at, count, _ in snapshots),
     ]
-    own = active if member.snapshot is None else taken[snapshot_labels(snapshots).index(member.snapshot)]
-    return own, [active, *taken]
 
 
-def _l2_offsets(file: HostFile, l1_tables: Sequence[Range], cluster_size: int) -> NDArray[np.int64]:
-    """Return the host offsets of the L2 tables, each once: states share them."""
+def _l2_offsets(file: HostFile, l1_tables: list[Range], cluster_size: int) -> NDArray[np.int64]:
+    """Return the host offsets of the L2 tables, each once: states share them.
+
+    What several L1 tables claim is read once, and holes not at all: thousands of snapshots may claim the same 32 MiB.
+    """
     found = [np.empty(0, np.int64)]
-    for l1_table in l1_tables:
-        with suppress(FormatError):
-            offsets = decode_l1(_read(file, l1_table), cluster_size)
-            found.append(offsets[(offsets != 0) & (offsets < file.size)])
+    claimed = union(np.array([place for place in l1_tables if place[0] % 8 == 0], np.int64).reshape(-1, 2))
+    data = file.data_edges().reshape(-1, 2)
+    for start, end in claimed.tolist():
+        for part in _data_within(file, data, start, end):
+            offsets = l2_offsets(part)
+            found.append(offsets[(offsets != 0) & (offsets < file.size) & (offsets % cluster_size == 0)])
     return np.unique(np.concatenate(found))
+
+
+def _data_within(file: HostFile, data: NDArray[np.int64], start: int, end: int) -> Iterator[bytes]:
+    """Yield the words of [start, end) that are no holes. data: the runs of data of the file, shape (n, 2)."""
+    for low, high in data[data[:, 1].searchsorted(start, "right") : data[:, 0].searchsorted(end)].tolist():
+        first, last = max(start, low - low % 8), min(end, high)
+        for at in range(first, last, _AT_ONCE):
+            yield _read(file, (at, min(at + _AT_ONCE, round_up(last, 8))))
 
 
 def _read(file: HostFile, place: Range) -> bytes:

@@ -8,20 +8,27 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from threading import Lock
 from typing import NamedTuple, Self
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from vdifs.errors import FormatError, InUseError, SourceChangedError, StorageError, WouldBlock, printable
-from vdifs.source.holes import data_edges
+from vdifs.source.holes import MAX_DATA_RUNS, data_edges
 from vdifs.source.locks import has_writer
 
 __all__ = ["Fingerprint", "HostFile", "clear"]
 
 YOUNG_NS = 20_000_000
 """Time stamps younger than that do not tell one state from the next."""
+COARSE_YOUNG_NS = 2_500_000_000
+"""The same where they are whole seconds: ext3, ext4 with inodes of 128 bytes, FAT (two seconds), some servers."""
+_SECOND_NS = 1_000_000_000
 _SETTLE_TRIES = 3
+_MOST_EDGES = 4 * MAX_DATA_RUNS
+"""Edges of runs of data that are kept, of all files together: 2 MiB."""
 _devices: dict[int, int] = {}
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -44,8 +51,22 @@ class Fingerprint(NamedTuple):
 
     def youth_ns(self, now_ns: int) -> int:
         """Return for how long another write may still leave the time stamps as they are: 0 for most files."""
-        age = now_ns - max(self.mtime_ns, self.ctime_ns)
-        return YOUNG_NS - age if -YOUNG_NS < age < YOUNG_NS else 0
+        span = self._tells_after_ns
+        ages = (now_ns - self.mtime_ns, now_ns - self.ctime_ns)  # each alone: an mtime may be set far into the future
+        return max(span - age if -span < age < span else 0 for age in ages)
+
+    def was_young(self, first_ns: int, last_ns: int) -> bool:
+        """Tell whether a write after a look at the file, between those times, may leave its stamps as they are."""
+        span = self._tells_after_ns
+        return any(first_ns - span < stamp < last_ns + span for stamp in (self.mtime_ns, self.ctime_ns))
+
+    @property
+    def _tells_after_ns(self) -> int:
+        return YOUNG_NS if self.ctime_ns % _SECOND_NS else COARSE_YOUNG_NS  # nobody can set a ctime
+
+
+_edges: LRUCache[Fingerprint, NDArray[np.int64]] = LRUCache(_MOST_EDGES, getsizeof=lambda edges: len(edges) + 32)
+_edges_lock = Lock()
 
 
 class HostFile:
@@ -165,8 +186,20 @@ class HostFile:
         return self.read_at(offset, length)
 
     def data_edges(self) -> NDArray[np.int64]:
-        """Return where data start and end, in turns; all else are holes. See `vdifs.source.holes`."""
-        return data_edges(self.fd, self.size)
+        """Return where data start and end, in turns; all else are holes. See `vdifs.source.holes`.
+
+        They are looked for once in each state of a file, of the last few files: each of its snapshots is opened alone.
+        """
+        if self.fingerprint.youth_ns(time.time_ns()):
+            return data_edges(self.fd, self.size)
+        with _edges_lock:
+            known: NDArray[np.int64] | None = _edges.get(self.fingerprint)
+        if known is None:
+            known = data_edges(self.fd, self.size)
+            known.flags.writeable = False
+            with _edges_lock:
+                _edges[self.fingerprint] = known
+        return known
 
     def _pread(self, offset: int, length: int) -> bytes:
         try:
@@ -204,4 +237,6 @@ _REMEDIES = {
     errno.ELOOP: "symbolic links are not followed; name the file itself",
     errno.ENXIO: "only regular files can be images",
     errno.EXDEV: "the name leads out of the trusted directories",
+    errno.EMFILE: "allow more open files ('ulimit -n', LimitNOFILE=), or use fewer images at once",
+    errno.ENFILE: "this machine allows no more (fs.file-max)",
 }

@@ -28,6 +28,14 @@ class Layer(Protocol):
     def max_range(self) -> int:
         """The most bytes, a power of two, that one call of `extents` should ask for, so that its memory stays small."""
 
+    @property
+    def grain(self) -> int:
+        """The fewest bytes in one run, a power of two, holes of the file apart: a cluster or subcluster."""
+
+    @property
+    def most_runs(self) -> int:
+        """So many runs there can be in all, holes of the file apart."""
+
     def extents(self, start: int, end: int) -> Extents:
         """Return what this layer alone holds of [start, end), not empty and within the virtual size.
 
@@ -47,7 +55,8 @@ class Layer(Protocol):
 class RawLayer:
     """A raw file: data where SEEK_DATA says so, zeros elsewhere; never unallocated."""
 
-    max_range = UNLIMITED
+    max_range = grain = UNLIMITED
+    most_runs = 1
 
     def __init__(self, file: HostFile) -> None:
         """Look up the holes of `file`."""

@@ -66,20 +66,23 @@ def _steps(chain: Chain) -> Iterator[tuple[int, int]]:
 
 
 def _details(chain: Chain, start: int, end: int, down_to: int | None) -> Extents:
-    found = Extents.uniform(start, end, Kind.UNALLOCATED)
-    layers = [member.layer for member in chain.members]
-    sizes = [*(layer.virtual_size for layer in layers), 0]
-    for depth, layer in enumerate(layers[:down_to]):
-        size, below = sizes[depth : depth + 2]
-        parts = [_closed(layer.details(start, min(end, size)), depth, below)] if start < size else []
-        if end > size:
-            parts.append(Extents.uniform(max(start, size), end, Kind.UNALLOCATED))
-        found = found.over(Extents.joined(parts))
-        if not found.has(Kind.UNALLOCATED):
-            break
+    if depth := len(chain.members[:down_to]):
+        found = Extents.stacked(_details_of(chain, index, start, end) for index in range(depth))
+    else:
+        found = Extents.uniform(start, end, Kind.UNALLOCATED)
     if down_to is not None:
         found.layer[found.kind == Kind.UNALLOCATED] = down_to
     return found
+
+
+def _details_of(chain: Chain, index: int, start: int, end: int) -> Extents:
+    """Return what the layer at `index` says of the range, and nothing of what lies beyond its end."""
+    size, below, *_ = [*(member.layer.virtual_size for member in chain.members[index : index + 2]), 0]
+    layer = chain.members[index].layer
+    parts = [_closed(layer.details(start, min(end, size)), index, below)] if start < size else []
+    if end > size:
+        parts.append(Extents.uniform(max(start, size), end, Kind.UNALLOCATED))
+    return Extents.joined(parts)
 
 
 def _closed(own: Extents, depth: int, below: int) -> Extents:

@@ -1,6 +1,7 @@
 """Opening the files of a chain under a policy, top first, with their data files and snapshots."""
 
 import errno
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -9,20 +10,23 @@ from vdifs.qcow2.bitmaps import Bitmap, parse_bitmaps
 from vdifs.qcow2.extensions import has_end_mark
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.qcow2.header import MAGIC, Header, Incompatible
-from vdifs.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
+from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.source.access import Permission
 from vdifs.source.hostfile import HostFile
 from vdifs.source.layer import Layer, RawLayer
 from vdifs.source.ownership import check_owner, folders_below_root
 from vdifs.source.policy import Policy
 from vdifs.source.qcow2_layer import L1Place, Qcow2Layer
+from vdifs.source.snapshot_places import read_snapshots, snapshot_places
 
 __all__ = [
     "MAX_DEPTH",
     "RAW_SUFFIXES",
     "Member",
     "cannot_be_opened",
+    "each_member",
     "find_snapshot",
+    "open_image_file",
     "open_members",
     "read_bitmaps",
     "read_header",
@@ -62,35 +66,43 @@ class Member:
 def open_members(
     policy: Policy, path: str, snapshot: str | None, opened: ExitStack, stated: str | None = None
 ) -> tuple[Member, ...]:
-    """Open the image PATH, or its internal `snapshot`, and its backing files; `opened` gets what closes them.
+    """Open the image PATH, or its internal `snapshot`, and its backing files, top first: all of `each_member`."""
+    return tuple(each_member(policy, path, snapshot, opened, stated))
+
+
+def each_member(
+    policy: Policy, path: str, snapshot: str | None, opened: ExitStack, stated: str | None = None
+) -> Iterator[Member]:
+    """Yield the image PATH, or its internal `snapshot`, and its backing files; `opened` gets what closes them.
 
     stated: the format of PATH, None where it is to be found out.
     Raises FormatError, UnsupportedError, PolicyError, StorageError, InUseError for a file that is being written unless
     the policy allows it, and ChainError for a chain with a missing member, one that contains a file twice, or one of
     more than 256 files.
     """
-    members: list[Member] = []
     seen: set[tuple[int, int]] = set()
+    file: HostFile | None = None
     while True:
-        file = _open(policy, path, members[-1].file if members else None, "backing file", opened)
+        file = _open(policy, path, file, "backing file", opened)
         if file.fingerprint[:2] in seen:
             raise ChainError(
                 f"{file.name}: it is in its own chain: rebase one of the images that name it", errno=errno.ELOOP
             )
-        if len(members) == MAX_DEPTH:
+        if len(seen) == MAX_DEPTH:
             raise ChainError(
                 f"{file.name}: the chain above it has {MAX_DEPTH} images already: commit some", errno=errno.ELOOP
             )
-        seen.add(file.fingerprint[:2])
-        header = _header(path, file, stated, top=not members)
+        header = _header(path, file, stated, top=not seen)
         if header is None:
-            if snapshot is not None and not members:
+            if snapshot is not None:
                 raise ChainError(f"{file.name}: a raw image has no snapshots", errno=errno.ENOENT)
-            members.append(Member(path, file, file, None, RawLayer(file)))
-            return tuple(members)
-        members.append(_member(policy, path, file, header, None if members else snapshot, opened))
+            yield Member(path, file, file, None, RawLayer(file))
+            return
+        yield _member(policy, path, file, header, snapshot, opened)
         if header.backing_file is None:
-            return tuple(members)
+            return
+        seen.add(file.fingerprint[:2])
+        snapshot = None
         path, stated = policy.resolve(path, header.backing_file), header.backing_format
 
 
@@ -116,14 +128,6 @@ def _reaches_beyond(head: bytes) -> bool:
     name_end = int.from_bytes(head[8:16], "big") + int.from_bytes(head[16:20], "big")
     length = int.from_bytes(head[100:104], "big") if head[7] >= 3 else 72
     return name_end > len(head) or not has_end_mark(head[length:])
-
-
-def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
-    """Return the internal snapshots of `file`. Raises FormatError with the file's name in front."""
-    try:
-        return parse_snapshots(header, file.read_at)
-    except FormatError as error:
-        raise FormatError(f"{file.name}: {error}") from error
 
 
 def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
@@ -153,6 +157,11 @@ def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | 
     kind = PolicyError if isinstance(error, PolicyError) else ChainError
     code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
     return kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
+
+
+def open_image_file(policy: Policy, path: str, opened: ExitStack) -> HostFile:
+    """Open the file of an image as `each_member` does, and nothing else. Raises what that does."""
+    return _open(policy, path, None, "", opened)
 
 
 def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: ExitStack) -> HostFile:
@@ -196,16 +205,16 @@ def _member(
     policy: Policy, path: str, file: HostFile, header: Header, snapshot: str | None, opened: ExitStack
 ) -> Member:
     """Return the member for the active state or, if asked for, for a snapshot, whose name its path gets."""
-    snapshots = read_snapshots(file, header)
+    places = snapshot_places(file, header)
     data = _data_file(policy, path, file, header, opened)
-    place = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
-    label = None
-    if snapshot is not None:
-        label, chosen = find_snapshot(file, snapshots, snapshot)
-        path = f"{path}@{label}"
-        size = header.virtual_size if chosen.disk_size is None else chosen.disk_size
-        place = L1Place(chosen.l1_table_offset, chosen.l1_size, size)
-    return Member(path, file, data, header, Qcow2Layer(file, data, header, place), label)
+    if snapshot is None:
+        place: L1Place | None = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
+    elif (place := places.find(snapshot)) is None:
+        snapshot, _ = find_snapshot(file, read_snapshots(file, header), snapshot)
+        place = places.find(snapshot)
+    assert place is not None, "every label has its place"
+    path = path if snapshot is None else f"{path}@{snapshot}"
+    return Member(path, file, data, header, Qcow2Layer(file, data, header, place), snapshot)
 
 
 def _data_file(policy: Policy, path: str, file: HostFile, header: Header, opened: ExitStack) -> HostFile:

@@ -32,10 +32,13 @@ def check_owner(namer: str, owner: int, role: str, named: str, permissions: Sequ
 
 
 def folders_below_root(policy: Policy, path: str) -> list[Permission]:
-    """Return the permissions of the folders between the source root and a file in it. Raises StorageError."""
+    """Return the permissions of the folders between the source root and a file in it, from the file up.
+
+    Raises StorageError.
+    """
     folders = [] if path.startswith(TRUST_PREFIX) else path.split("/")[:-1]
     try:
         hosts = [os.path.join(policy.root, *folders[: depth + 1]) for depth in range(len(folders))]
-        return [Permission.of(folder, os.stat(folder, follow_symlinks=False)) for folder in hosts]
+        return [Permission.of(folder, os.stat(folder, follow_symlinks=False)) for folder in reversed(hosts)]
     except OSError as error:
         raise StorageError.from_os(policy.display(path), error, "restore it, or correct the name") from error

@@ -1,23 +1,36 @@
-"""Finding the regular files below a directory: no hidden ones, no links, nothing inside another vdifs mount."""
+"""Finding the regular files below a directory: no hidden ones, no links, nothing inside another vdifs mount.
 
+Folders are opened strictly beneath the directory, so that one which becomes a link meanwhile leads nowhere.
+"""
+
+import errno
 import fnmatch
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, MutableMapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from vdifs.source.access import Permission
+from vdifs.source.beneath import open_beneath
 from vdifs.source.hostfile import Fingerprint
 
-__all__ = ["Filter", "Found", "vdifs_mounts", "walk"]
+__all__ = ["GONE", "Filter", "Found", "vdifs_mounts", "walk"]
 
 _RESERVED = "@trust"
 """What stands for the trusted directories in a PATH: a folder of this name in the root is not searched."""
 _FSTYPE = "fuse.vdifs"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+GONE = frozenset({
+    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENXIO,
+})  # fmt: skip
+"""Errors that say that a file or folder is not there, is something else, or is not ours to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A regular file. path: relative to the root. permissions: the file's, then those of its folders below the root."""
+    """A regular file. path: relative to the root. permissions: the file's, then those of its folders below the root,
+    from the file up.
+    """
 
     path: str
     fingerprint: Fingerprint
@@ -43,38 +56,78 @@ class Filter:
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return False
     name = os.path.basename(path)
     return any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(name, p) for p in patterns)
 
 
-def walk(root: str, wanted: Filter, skip: Collection[str]) -> Iterator[Found]:
+def walk(
+    root: str,
+    wanted: Filter,
+    skip: Collection[str],
+    lost: MutableMapping[str, OSError],
+    known: Callable[[str], Found | None] = lambda _: None,
+) -> Iterator[Found]:
     """Yield the wanted regular files below `root`; `skip` are absolute directories not to enter.
 
-    A folder that cannot be read, or has gone, is as good as empty.
+    A folder that may not be read, or has gone, is as good as empty. `lost` gets those of which nothing can be told, as
+    a disk failed or too many files are open, "" for `root` itself, and the like files.
+    known: what was found at a path before, if no change since can have left its time stamps as they were. Where it
+    stands it is yielded again: that it had no access control list, which costs a system call, has not changed either.
     """
+    prefix = os.path.join(root, "")
     folders: list[tuple[str, tuple[Permission, ...]]] = [("", ())]
     shared: dict[tuple[Permission, ...], tuple[Permission, ...]] = {}  # the files of a folder are mostly alike
     while folders:
         folder, above = folders.pop()
-        try:
-            entries = list(os.scandir(os.path.join(root, folder)))
-        except OSError:
-            continue
-        for entry in entries:
-            path = os.path.join(folder, entry.name)
-            if entry.name.startswith(".") or path == _RESERVED:
-                continue
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    if not wanted.excludes(path) and os.path.abspath(os.path.join(root, path)) not in skip:
-                        folders.append((path, (Permission.of(entry.path, entry.stat(follow_symlinks=False)), *above)))
-                elif entry.is_file(follow_symlinks=False) and wanted.accepts(path):
-                    st = entry.stat(follow_symlinks=False)
-                    permissions = (Permission.of(entry.path, st), *above)
-                    permissions = shared.setdefault(permissions, permissions)
-                    yield Found(path, Fingerprint.of(st), permissions[0].uid, permissions[0].gid, permissions)
-            except OSError:
-                continue
+        with closing(_entries(root, folder, lost)) as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith(".") or path == _RESERVED:
+                    continue
+                place = prefix + path
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        if not wanted.excludes(path) and os.path.abspath(place) not in skip:
+                            folders.append((path, (Permission.of(place, entry.stat(follow_symlinks=False)), *above)))
+                    elif entry.is_file(follow_symlinks=False) and wanted.accepts(path):
+                        st = entry.stat(follow_symlinks=False)
+                        fingerprint, before = Fingerprint.of(st), known(path)
+                        if before and _stands(before, fingerprint, st, above):
+                            yield before
+                            continue
+                        permissions = (Permission.of(place, st), *above)
+                        permissions = shared.setdefault(permissions, permissions)
+                        yield Found(path, fingerprint, permissions[0].uid, permissions[0].gid, permissions)
+                except OSError as error:
+                    _note(lost, path, error)
+
+
+def _stands(before: Found, fingerprint: Fingerprint, st: os.stat_result, above: tuple[Permission, ...]) -> bool:
+    permissions = before.permissions
+    return before.fingerprint == fingerprint and permissions[0].is_without_list(st) and permissions[1:] == above
+
+
+def _entries(root: str, folder: str, lost: MutableMapping[str, OSError]) -> Generator["os.DirEntry[str]", None, None]:
+    """Yield what is in a folder below `root`, which stays open meanwhile: its entries are asked through it."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        opened.append(open_beneath(opened[0], folder or ".", _FOLDER))
+        with os.scandir(opened[1]) as listing:
+            found = list(listing)
+        yield from found
+    except OSError as error:
+        _note(lost, folder, error)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _note(lost: MutableMapping[str, OSError], path: str, error: OSError) -> None:
+    if error.errno not in GONE:
+        lost[path] = error
 
 
 def vdifs_mounts() -> frozenset[str]:

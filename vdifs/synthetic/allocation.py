@@ -22,6 +22,8 @@ from vdifs.synthetic.window import Pieces, State, Window, data_pieces, hold_only
 __all__ = ["Allocation", "window_cache"]
 
 _WINDOW_CLUSTERS = 8192
+_UNITS_AT_ONCE = 1 << 17
+"""So many units are summarized together: the work of a call of numpy counts more than that of a unit."""
 window_cache: ByteBoundedCache[Window] = ByteBoundedCache(12 << 20, lambda window: window.nbytes)
 """The windows of all images that were read last."""
 os.register_at_fork(after_in_child=window_cache.start_anew)
@@ -49,9 +51,10 @@ class Allocation:
         """
         summary = Summary(self.geometry.l1_size)
         windows = self.populated_windows()
+        at_once = max(1, min(self.chain.max_range, _UNITS_AT_ONCE << self._unit_bits) // self.window_size)
         for first, last in windows.tolist():
-            for window in range(first, last):
-                self._summarize_window(summary, window)
+            for window in range(first, last, at_once):
+                self._summarize_windows(summary, window, min(window + at_once, last))
         if self._delta:
             self._summarize_zeros(summary, windows)
         return summary
@@ -66,7 +69,7 @@ class Allocation:
 
     def states(self, index: int) -> NDArray[np.uint8]:
         """Return the `State` of each unit of a window: uint8."""
-        return self._states(self._held_extents(index), index)
+        return self._states(self._held_extents(*self._range(index)))
 
     def populated_windows(self) -> NDArray[np.int64]:
         """Return the windows to resolve as ranges of indices: int64, shape (n, 2), sorted, apart."""
@@ -77,13 +80,21 @@ class Allocation:
         size = self.window_size
         return union(np.stack([ranges[:, 0] // size, -(-ranges[:, 1] // size)], 1))
 
-    def _summarize_window(self, summary: Summary, window: int) -> None:
-        states = self.states(window)
-        summary.add_data(window, int(np.count_nonzero(stored_clusters(states, self.geometry.units_per_cluster))))
+    def _summarize_windows(self, summary: Summary, first: int, last: int) -> None:
+        start, end = first * self.window_size, min(last * self.window_size, self.chain.virtual_size)
+        states = self._states(self._held_extents(start, end))
+        stored = stored_clusters(states, self.geometry.units_per_cluster)
+        counts = np.add.reduceat(
+            stored, np.arange(last - first) * (self.window_size >> self.geometry.cluster_bits), dtype=np.int64
+        )
+        for window, count in enumerate(counts.tolist(), first):
+            summary.add_data(window, count)
         units = self.geometry.units_per_l2
-        tables = ceil_div(len(states), units)
-        needed = np.logical_or.reduceat(states != State.UNALLOCATED, np.arange(tables) * units)
-        summary.need_l2(window * self.window_size // self.geometry.l2_coverage, needed)
+        lead = (start >> self._unit_bits) % units  # windows may begin within an L2 table
+        tables = ceil_div(lead + len(states), units)
+        begins = np.maximum(np.arange(tables) * units - lead, 0)
+        needed = np.logical_or.reduceat(states != State.UNALLOCATED, begins)
+        summary.need_l2(start // self.geometry.l2_coverage, needed)
 
     def _summarize_zeros(self, summary: Summary, windows: NDArray[np.int64]) -> None:
         """Count the windows beyond the end of a backing file that no layer touches: zeros, without resolving them."""
@@ -100,20 +111,22 @@ class Allocation:
         start = index * self.window_size
         return start, min(start + self.window_size, self.chain.virtual_size)
 
-    def _held_extents(self, index: int) -> Extents:
-        return self.chain.extents(*self._range(index), self._held)
+    def _held_extents(self, start: int, end: int) -> Extents:
+        return self.chain.extents(start, end, self._held)
 
-    def _whole_extents(self, held: Extents, index: int) -> Extents:
+    def _whole_extents(self, held: Extents) -> Extents:
         """Return what the whole chain says, given what the layers above the base say."""
-        return held.over(self.chain.extents(*self._range(index), self._below)) if self._delta else held
+        if not self._delta:
+            return held
+        return held.over(self.chain.extents(int(held.start[0]), held.end, self._below))
 
-    def _states(self, held: Extents, index: int) -> NDArray[np.uint8]:
+    def _states(self, held: Extents) -> NDArray[np.uint8]:
         bits = self._unit_bits
         states = unit_states(held, bits, delta=self._delta)
         if self._delta:
             zeros = (states == State.DATA) & hold_only_zeros(held, bits, len(states))
             if zeros.any():
-                states[zeros & hold_only_zeros(self._whole_extents(held, index), bits, len(states))] = State.ZERO
+                states[zeros & hold_only_zeros(self._whole_extents(held), bits, len(states))] = State.ZERO
         return states
 
     def _kept(self, key: Hashable, wait: bool, resolve: Callable[[], Window]) -> Window:
@@ -131,7 +144,7 @@ class Allocation:
         return Window(np.empty(0, np.uint8), Pieces.from_extents(whole, whole.start - whole.start[0]))
 
     def _resolve(self, index: int) -> Window:
-        held = self._held_extents(index)
-        states = self._states(held, index)
-        whole = self._whole_extents(held, index) if (states == State.DATA).any() else held
+        held = self._held_extents(*self._range(index))
+        states = self._states(held)
+        whole = self._whole_extents(held) if (states == State.DATA).any() else held
         return Window(states, data_pieces(whole, states, self.geometry.cluster_bits, self._unit_bits))

@@ -26,7 +26,9 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
     cannot be written: then no file is left.
     """
     if output == "-":
-        to_stream(image, sys.stdout.fileno(), progress)
+        if sys.__stdout__ is None:
+            raise StorageError("standard output: it is closed: name a file, or a pipe that is read")
+        to_stream(image, sys.__stdout__.fileno(), progress)
         return
     existing = _check_output(image, output, overwrite)
     if existing is not None and not stat.S_ISREG(existing.st_mode):

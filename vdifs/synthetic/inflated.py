@@ -102,8 +102,8 @@ class InflatedClusters:
                 self._inflate(shares[0])
         finally:
             wait_for(others)  # they write into the caller's buffer
-        for future in others:
-            future.result()
+        while others:
+            others.pop(0).result()  # not kept here: its error would hold this frame, and the frame its error
 
     def _inflate(self, jobs: list[_Job]) -> None:
         from vdifs.qcow2.inflate import Inflater  # its libraries are only for who has compressed clusters
@@ -120,11 +120,16 @@ class InflatedClusters:
                     try:
                         data = inflaters[layer].inflate(job.packed)
                     except FormatError as error:
-                        where = f"{source.file.name}: compressed cluster at {job.offset:#x}"
-                        raise FormatError(f"{where}: {error}") from error
+                        raise _damaged(source.file, job.offset, error) from error
                     _kept.put(key, data)
             for use in job.uses:
                 _copy(data, use)
+
+
+def _damaged(file: HostFile, offset: int, error: FormatError) -> FormatError:
+    damaged = FormatError(f"{file.name}: compressed cluster at {offset:#x}: {error}")
+    damaged.about = "inflating", file.path  # one line in the log, not one for each cluster
+    return damaged
 
 
 @cache

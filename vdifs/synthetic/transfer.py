@@ -1,7 +1,8 @@
 """Moving the bytes of an image into an open descriptor, as the kernel does it fastest.
 
 target           how
-pipe, device     in order, one buffer, into a pipe as large as the kernel allows
+pipe, device     in order, one buffer. Moving the pages of the sources into a pipe takes half the time, but they stay
+                 the sources' pages as long as any pipe further down holds them: who writes to a source changes them
 file, any        the ranges that hold data, by several threads; runs of zeros become holes
 file on ext4     the same, each run allocated before it is written: 0.16 s instead of 0.26 s for 1.5 GiB
 file on XFS,     blocks that lie aligned in their source are shared with it, the others copied
@@ -10,6 +11,7 @@ btrfs ...
 
 import fcntl
 import os
+import select
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +32,9 @@ Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
 
 _CHUNK = 1 << 20
+_STREAM_CHUNK = 1 << 18
+"""What is read stays in a processor's own cache until it is written: 0.6 s instead of 0.7 s for 1.5 GiB."""
+_PIPE_SIZE = 1 << 20
 _HOLE = 1 << 16
 _ZEROS = bytes(_HOLE)
 _WORKERS = 3
@@ -37,17 +42,31 @@ _REPORT_S = 0.1
 
 
 def to_stream(image: Image, fd: int, progress: Progress | None = None) -> None:
-    """Write the whole `image` to `fd` in order: a pipe, a socket, a device, a file."""
-    if stat.S_ISFIFO(os.fstat(fd).st_mode):
-        with suppress(OSError):  # the size is a matter of speed alone
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _CHUNK)
-    buffer = memoryview(bytearray(_CHUNK))
-    for offset in range(0, image.size, _CHUNK):
-        data = buffer[: image.readinto_at(offset, buffer)]
-        while data:
-            data = data[os.write(fd, data) :]
+    """Write the whole `image` to `fd` in order: a pipe, a socket, a device, a file. It may be in non-blocking mode."""
+    _enlarge(fd)
+    buffer = memoryview(bytearray(_STREAM_CHUNK))
+    for offset in range(0, image.size, _STREAM_CHUNK):
+        _write_in_order(fd, buffer[: image.readinto_at(offset, buffer)])
         if progress:
-            progress(min(offset + _CHUNK, image.size), image.size)
+            progress(min(offset + _STREAM_CHUNK, image.size), image.size)
+    image.check_unchanged()  # also those that were read first
+
+
+def _enlarge(fd: int) -> None:
+    """Have a pipe hold more, for the sake of speed."""
+    if stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) < _PIPE_SIZE:
+        with suppress(OSError):  # a user may have many pipes, or small ones, only
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+
+
+def _write_in_order(fd: int, data: memoryview) -> None:
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            ready = select.poll()
+            ready.register(fd, select.POLLOUT)
+            ready.poll()
 
 
 def to_file(image: Image, fd: int, progress: Progress | None = None) -> None:
@@ -84,8 +103,8 @@ class _Copy:
                         progress(told, self._image.size)
             finally:
                 self._stopped.set()
-        for worker in workers:
-            worker.result()
+        while workers:
+            workers.pop(0).result()  # not kept here: its error would hold this frame, and the frame its error
 
     def _to_copy(self) -> Iterator[tuple[int, int]]:
         """Yield ranges to copy, sharing on the way what can be shared."""

@@ -142,9 +142,18 @@ def data_pieces(extents: Extents, states: NDArray[np.uint8], cluster_bits: int, 
 
 
 def _touched(extents: Extents, mask: NDArray[np.bool_], unit_bits: int, count: int) -> NDArray[np.bool_]:
-    """Return which of `count` units the masked runs touch: bool. A run adds 1 where it begins, -1 after its end."""
+    """Return which of `count` units the masked runs touch: bool. Where two runs touch one unit, it is the first's.
+
+    runs              |-----|      |--||-------|         gap, run, gap, run ...: 1 2 1 1 0 2 1
+    units         |    |xxxx|xxxx|    |xxxx|xxxx|xxxx|    |
+    """
     origin = extents.start[0]
-    first = (extents.start[mask] - origin) >> unit_bits
     last = ((extents.stop[mask] - origin - 1) >> unit_bits) + 1
-    change = np.bincount(first, minlength=count + 1) - np.bincount(last, minlength=count + 1)
-    return np.cumsum(change[:count]) > 0
+    before = np.append(0, last)
+    first = np.maximum((extents.start[mask] - origin) >> unit_bits, before[:-1])
+    lengths = np.empty(2 * len(first) + 1, np.int64)
+    lengths[0:-1:2] = first - before[:-1]
+    lengths[1::2] = last - first
+    lengths[-1] = count - before[-1]
+    touched: NDArray[np.bool_] = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return touched

@@ -1,0 +1,1 @@
+"""The pictures behind `scripts/pictures`: commands run on a terminal, and what they left on it as SVG."""

@@ -1,0 +1,83 @@
+"""Where the internal snapshots of a file have their L1 tables, found by label without parsing the table each time.
+
+A table may hold 65,536 snapshots in 64 MiB, and each of them is opened by itself. What is kept of a table is 40 bytes
+for each, for a few files, by fingerprint: a file that is opened again in the same state has the same snapshots.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+from vdifs.errors import FormatError
+from vdifs.qcow2.header import Header
+from vdifs.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
+from vdifs.source.hostfile import Fingerprint, HostFile
+from vdifs.source.qcow2_layer import L1Place
+
+__all__ = ["SnapshotPlaces", "read_snapshots", "snapshot_places"]
+
+_MOST_KEPT = 1 << 17
+"""Snapshots, of all files together: 5 MiB."""
+_DIGEST = 16
+
+
+def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
+    """Return the internal snapshots of `file`. Raises FormatError with the file's name in front."""
+    try:
+        return parse_snapshots(header, file.read_at)
+    except FormatError as error:
+        raise FormatError(f"{file.name}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPlaces:
+    """The L1 places of all snapshots of a file, by label. digests: of the labels, sorted. places: uint64, (n, 3)."""
+
+    digests: NDArray[np.bytes_]
+    places: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, snapshots: tuple[Snapshot, ...], virtual_size: int) -> "SnapshotPlaces":
+        """Return the places of `snapshots`; virtual_size: of those that do not record theirs."""
+        digests = np.array([_digest(label) for label in snapshot_labels(snapshots)], f"S{_DIGEST}")
+        sizes = [virtual_size if s.disk_size is None else s.disk_size for s in snapshots]
+        places = [(s.l1_table_offset, s.l1_size, size) for s, size in zip(snapshots, sizes, strict=True)]
+        order = digests.argsort()
+        return cls(digests[order], np.array(places, np.uint64).reshape(-1, 3)[order])
+
+    def find(self, label: str) -> L1Place | None:
+        """Return the place of the snapshot with that label."""
+        wanted = np.array(_digest(label), f"S{_DIGEST}")
+        at = int(self.digests.searchsorted(wanted))
+        if at == len(self.digests) or self.digests[at] != wanted:
+            return None
+        return L1Place(*self.places[at].tolist())
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+_known: LRUCache[Fingerprint, SnapshotPlaces] = LRUCache(_MOST_KEPT, getsizeof=lambda places: len(places) + 1)
+_lock = Lock()
+
+
+def snapshot_places(file: HostFile, header: Header) -> SnapshotPlaces:
+    """Return the places for `file`, which has settled. Raises FormatError for a table that breaks a rule."""
+    if not header.nb_snapshots:
+        return SnapshotPlaces.of((), header.virtual_size)
+    with _lock:
+        known: SnapshotPlaces | None = _known.get(file.fingerprint)
+    if known is None:
+        known = SnapshotPlaces.of(read_snapshots(file, header), header.virtual_size)
+        with _lock:
+            if len(known) < _MOST_KEPT:
+                _known[file.fingerprint] = known
+    return known
+
+
+def _digest(label: str) -> bytes:
+    return hashlib.blake2b(label.encode("utf-8", "surrogateescape"), digest_size=_DIGEST).digest()
