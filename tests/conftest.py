@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -19,6 +20,11 @@ import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")  # before anybody imports them
+
+# What nohup or a shell's `&` has made the tests ignore, the programs that they start and interrupt would ignore too.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGTSTP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 ExpectWarning = Callable[[str], None]
 

@@ -15,8 +15,8 @@ from tests.conftest import cannot_be_tried
 from tests.mount.conftest import require_fuse
 from tests.mount.mounting import NOBODY, ROOT, as_user, interpreter, is_mounted
 from tests.qemu import oracle
-from vdifs.cli.remedies import with_remedy
 from vdifs.errors import FormatError, UnsupportedError, VdifsError
+from vdifs.remedies import with_remedy
 
 FAILED, USAGE = 1, 2
 

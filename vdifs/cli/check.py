@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
-from vdifs.cli.remedies import with_remedy
 from vdifs.cli.text import counted, echo_json, json_name
 from vdifs.cli.waiting import At, waiting
 from vdifs.errors import FormatError, UnsupportedError
+from vdifs.remedies import with_remedy
 from vdifs.source.audit import Problem, Severity, audit
 from vdifs.source.catalog import Catalog, Entry
 from vdifs.source.naming import ImageName

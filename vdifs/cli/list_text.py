@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vdifs.cli.image_list import ListedImage, roots_and_overlays
-from vdifs.cli.remedies import with_remedy
 from vdifs.cli.text import age_text, size_text
 from vdifs.errors import printable
+from vdifs.remedies import with_remedy
 
 __all__ = ["Row", "plain_line", "rows_of"]
 

@@ -15,8 +15,8 @@ import click
 
 import vdifs
 from vdifs.cli.group import LazyGroup, Place
-from vdifs.cli.remedies import with_remedy
 from vdifs.errors import VdifsError, printable
+from vdifs.remedies import with_remedy
 
 __all__ = ["cli", "main", "run"]
 

@@ -71,7 +71,7 @@ def _answer(handlers: Complaining, name: str, error: Exception) -> pyfuse3.FUSEE
     """Return what the kernel is answered, having logged what is worth it."""
     if isinstance(error, VdifsError):
         if error.errno not in _ORDINARY:
-            handlers.complaints.say(str(error), error.about)
+            handlers.complaints.say(error)
         return pyfuse3.FUSEError(error.errno)
     log.error("%s failed", name, exc_info=error)
     return pyfuse3.FUSEError(errno.EIO)

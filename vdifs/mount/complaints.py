@@ -5,6 +5,9 @@ import time
 
 from cachetools import TTLCache
 
+from vdifs.errors import VdifsError
+from vdifs.remedies import with_remedy
+
 __all__ = ["Complaints"]
 
 REPEAT_S = 60.0
@@ -14,14 +17,14 @@ log = logging.getLogger("vdifs.mount")
 
 
 class Complaints:
-    """Logs a message at WARNING unless the same, or one about the same, was logged within REPEAT_S seconds."""
+    """Logs an error at WARNING unless the same, or one about the same, was logged within REPEAT_S seconds."""
 
     def __init__(self) -> None:
         self._recent: TTLCache[object, None] = TTLCache(_REMEMBERED, REPEAT_S, time.monotonic)
 
-    def say(self, message: str, about: object = None) -> None:
-        """Log `message`, which must be one line, or leave it. about: what else would say the same once more."""
-        key = message if about is None else about
+    def say(self, error: VdifsError) -> None:
+        """Log the error and what to do about it, or leave it."""
+        key = str(error) if error.about is None else error.about
         if key not in self._recent:
             self._recent[key] = None
-            log.warning("%s", message)
+            log.warning("%s", with_remedy(error))

@@ -196,7 +196,7 @@ class Files:
         self._images.discard(slot)
         self._namespace.scanner.outdated()
         if any(handle.slot is slot for handle in self._handles.images()):
-            self._namespace.complaints.say(str(error))
+            self._namespace.complaints.say(error)
             self._tasks.spawn(self._pages.drop, slot.inode)
 
     def _watch(self) -> None:
@@ -241,9 +241,6 @@ class Files:
     async def _status(self) -> bytes:
         namespace = self._namespace
         self._counters.scans = namespace.scanner.scans
-        failures = {
-            next(iter(namespace.tree.paths(file)), file.path): error for file, error in namespace.failures.items()
-        }
         status = Status(
             options=self._options,
             tree=namespace.tree,
@@ -253,6 +250,6 @@ class Files:
             images_open=len(self._images),
             inodes_known=len(namespace.inodes),
             open_files=self._handles.images(),
-            failures=failures,
+            failures=namespace.failures.items(),
         )
         return await trio.to_thread.run_sync(status_json, status)

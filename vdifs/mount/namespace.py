@@ -180,7 +180,7 @@ class Namespace:
         except (MovedError, DeadlineError):
             raise
         except VdifsError as error:
-            self.complaints.say(str(error))
+            self.complaints.say(error)
             return None
         try:
             return Facts.of(slot.image, file.view)

@@ -3,16 +3,19 @@
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from operator import itemgetter
 
 import vdifs
 from vdifs.errors import VdifsError
 from vdifs.mount.confinement import Confinement
 from vdifs.mount.handles import Handle
 from vdifs.mount.logs import log_destination
+from vdifs.mount.nodes import ImageFile
 from vdifs.mount.options import MountOptions
 from vdifs.mount.tree import Tree
+from vdifs.remedies import with_remedy
 
 __all__ = ["Counters", "Status", "errno_name", "name_fields", "status_json"]
 
@@ -35,7 +38,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a report is made of. failures: by path in the mount. started: seconds since 1970."""
+    """What a report is made of. failures: files that could not be opened. started: seconds since 1970."""
 
     options: MountOptions
     tree: Tree
@@ -45,7 +48,7 @@ class Status:
     inodes_known: int
     confinement: Confinement
     open_files: Sequence[Handle] = ()
-    failures: Mapping[str, VdifsError] = field(default_factory=dict)
+    failures: Sequence[tuple[ImageFile, VdifsError]] = ()
 
 
 def status_json(status: Status) -> bytes:
@@ -79,7 +82,7 @@ def _report(status: Status) -> dict[str, object]:
         "confinement": asdict(status.confinement),
         "log": log_destination(options),
         "permissions_overridden": options.overrides_permissions,
-        "images": _images(status.tree),
+        "images": _images(status),
         "problems": list(_problems(status)),
         "counters": asdict(status.counters),
         "images_open": status.images_open,
@@ -88,18 +91,19 @@ def _report(status: Status) -> dict[str, object]:
     }
 
 
-def _images(tree: Tree) -> list[dict[str, object]]:
-    return [_image(tree, path) for path in sorted(tree.entries)]
+def _images(status: Status) -> list[dict[str, object]]:
+    failed = {file.path for file, _ in status.failures}
+    return [_image(status.tree, path, failed) for path in sorted(status.tree.entries)]
 
 
-def _image(tree: Tree, path: str) -> dict[str, object]:
+def _image(tree: Tree, path: str, failed: Collection[str]) -> dict[str, object]:
     entry, source = tree.entries[path], tree.source(path)
     return {
         **name_fields("name", path),
         "format": entry.format,
         "virtual_size": entry.virtual_size,
         **({} if entry.backing_path is None else name_fields("backing", entry.backing_path)),
-        "served": source is not None and source.problem is None,
+        "served": source is not None and source.problem is None and path not in failed,
     }
 
 
@@ -109,14 +113,15 @@ def _problems(status: Status) -> Iterable[dict[str, object]]:
         source = tree.source(path)
         if source is not None and source.problem is not None:
             yield name_fields("name", path) | _problem(source.problem)
-    for name, error in sorted(status.failures.items()):
+    failures = {next(iter(tree.paths(file)), file.path): error for file, error in status.failures}
+    for name, error in sorted(failures.items(), key=itemgetter(0)):
         yield name_fields("file", name) | _problem(error)
     for error in tree.problems():
         yield _problem(error)
 
 
 def _problem(error: VdifsError) -> dict[str, object]:
-    return {"errno": errno_name(error.errno), "message": str(error)}
+    return {"errno": errno_name(error.errno), "message": with_remedy(error)}
 
 
 def _open_file(handle: Handle) -> dict[str, object]:
