@@ -145,4 +145,4 @@ def test_a_failure_is_logged_once_however_often_it_is_met(mounts: Mounts, source
     for _ in range(50):
         errno_of_open(mounted / "full/base.qcow2")
         (mounted / "full/base.qcow2").stat()
-    assert len([line for line in mounted.log().splitlines() if "WARNING" in line]) == 1
+    assert len([line for line in mounted.whole_log().splitlines() if "WARNING" in line]) == 1

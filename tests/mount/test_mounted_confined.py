@@ -51,7 +51,7 @@ def test_every_thread_of_the_daemon_is_confined_and_the_status_says_so(
     mounted = mounts(source, user=user, foreground=foreground)
     assert read(mounted, "raw/tuesday.qcow2.raw")
     assert is_confined(mounted.pid)
-    assert f"confined: {possible_confinement()}\n" in mounted.log()
+    eventually(lambda: f"confined: {possible_confinement()}\n" in mounted.log())
     if user is None:
         possible = possible_confinement()
         assert mounted.status()["confinement"] == {

@@ -296,4 +296,4 @@ def test_readers_that_are_killed_do_not_stop_the_mount(mounts: Mounts, source: P
             reader.wait()
         began = time.monotonic()
         assert (mounted / "full/base.qcow2").stat().st_size
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10

@@ -133,7 +133,7 @@ def test_umount_says_who_keeps_a_copy_of_the_mount(mounts: Mounts, source: Path,
             eventually(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "sleep\n")
             began = time.monotonic()
             said = mounted.umount()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
             assert said.status == 1
             assert is_running(mounted.pid)
             pid, path = other.pid, mounted.path

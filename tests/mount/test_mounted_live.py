@@ -41,7 +41,7 @@ def test_it_comes_back_within_a_second_of_its_writer_s_end(mounts: Mounts, sourc
         assert errno_of_open(path) == "EBUSY"
         writer("write -P 9 0 64k")
         assert errno_of_open(path) == "EBUSY"
-    assert eventually(lambda: errno_of_open(path) == "opened") < 1.5
+    eventually(lambda: errno_of_open(path) == "opened", within=1.5)
     assert not looks_broken(path)
     oracle.compare(path, source / "tuesday.qcow2")
 
