@@ -7,12 +7,14 @@
 A random test takes an argument `seed`. `@pytest.mark.seeds(40, long=300)` above it says how many it gets.
 """
 
+import ctypes
 import logging
 import os
 import random
 import re
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -27,6 +29,9 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, si
         signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 ExpectWarning = Callable[[str], None]
+
+_CLONE_NEWNS = 0x00020000
+_MS_REC, _MS_SLAVE = 0x4000, 0x80000
 
 
 def require_tool(name: str) -> str:
@@ -61,9 +66,21 @@ def seed_range(text: str) -> range:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        leave_the_mounts_of_other_workers()
     config.addinivalue_line("markers", "long: a long form, run only with --long")
     config.addinivalue_line("markers", "seeds(count, long=count): how many seeds a random test gets")
     load_hypothesis_profile(long=config.getoption("--long"))
+
+
+def leave_the_mounts_of_other_workers() -> None:
+    """Have a mount namespace of one's own where that may be.
+
+    A test that makes a namespace would else take copies of another worker's mounts into it, and keep them busy.
+    """
+    libc = ctypes.CDLL(None)
+    if threading.get_native_id() == os.getpid() and libc.unshare(_CLONE_NEWNS) == 0:
+        assert libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None) == 0
 
 
 def load_hypothesis_profile(*, long: bool) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from vdifs.mount.mounts import FUSE_TYPE, mounts
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
+SOON_S = 5.0  # for what takes a second, or two at most, where nobody else is at work; test_scanner adds it up
 _LONGEST_TURN_S = 0.1
 NOBODY = 65534
 
@@ -47,6 +49,15 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
+
+
+def links_of(pid: int) -> dict[int, str]:
+    """Return what the descriptors of a process lead to, by number."""
+    found = {}
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found[int(descriptor.name)] = os.readlink(descriptor)
+    return found
 
 
 def supervisor_of(pid: int) -> int:
@@ -244,6 +255,14 @@ def _pid_in(mounted: Mounted) -> int:
     command = ["cat", str(mounted / ".vdifs/status.json")]
     shown = subprocess.run(command, capture_output=True, check=True, text=True, **as_user(mounted.user))
     return int(json.loads(shown.stdout)["pid"])
+
+
+def umount_disk(folder: Path) -> None:
+    """Unmount what a test has mounted with mount(8), and wait until no loop device holds the image any more."""
+    source = subprocess.run(["findmnt", "-no", "SOURCE", folder], capture_output=True, text=True).stdout.strip()
+    eventually(lambda: subprocess.run(["umount", folder], capture_output=True).returncode == 0)
+    if source.startswith("/dev/loop"):
+        eventually(lambda: not Path(f"/sys/block/{Path(source).name}/loop").exists())
 
 
 def remove_scratch(scratch: Path) -> None:

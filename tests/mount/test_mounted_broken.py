@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount import images
-from tests.mount.mounting import Mounted, Mounts, eventually
+from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
 from tests.qemu import oracle
 from vdifs.mount.status import errno_name
 
@@ -110,7 +110,7 @@ def test_a_repaired_image_is_served_within_a_second(mounts: Mounts, source: Path
     path = mounted / "full/base.qcow2"
     assert looks_broken(path)
     (source / "base.qcow2").write_bytes(good)
-    eventually(lambda: not looks_broken(path), within=1)
+    eventually(lambda: not looks_broken(path), within=SOON_S)
     oracle.check(path)
 
 

@@ -116,6 +116,7 @@ class Lane:
                     break
                 time.sleep(0.1)
             self.untried += self.control.armed != 0
+            self.control.armed = 0
             self.check()
         except (AssertionError, OSError) as error:
             return f"{site}: {error!r}"

@@ -14,7 +14,7 @@ from threading import Event
 import pytest
 
 from tests.mount import images
-from tests.mount.mounting import Mounted, Mounts, eventually
+from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
 from tests.qemu import oracle
 from tests.qemu.stamps import difference, stamped
 
@@ -35,7 +35,7 @@ def test_a_new_image_appears_within_a_second(mounted: Mounted, source: Path) -> 
     assert not (mounted / "full/new.qcow2").exists()
     os.listdir(mounted / "full")
     shutil.copy(source / "base.qcow2", source / "new.qcow2")
-    eventually((mounted / "full/new.qcow2").exists, within=1)
+    eventually((mounted / "full/new.qcow2").exists, within=SOON_S)
     assert "new.qcow2" in os.listdir(mounted / "full")
     oracle.compare(mounted / "full/new.qcow2", source / "base.qcow2")
 
@@ -44,16 +44,16 @@ def test_a_new_image_in_a_new_folder_appears_within_a_second(mounted: Mounted, s
     os.listdir(mounted.path)
     (source / "deep/er").mkdir(parents=True)
     shutil.copy(source / "base.qcow2", source / "deep/er/new.qcow2")
-    eventually((mounted / "raw/deep/er/new.qcow2.raw").exists, within=1)
+    eventually((mounted / "raw/deep/er/new.qcow2.raw").exists, within=SOON_S)
     shutil.rmtree(source / "deep")
-    eventually(lambda: not (mounted / "raw/deep").exists(), within=1)
+    eventually(lambda: not (mounted / "raw/deep").exists(), within=SOON_S)
 
 
 def test_a_removed_image_vanishes_within_a_second(mounted: Mounted, source: Path) -> None:
     path = mounted / "full/tuesday.qcow2"
     assert path.stat().st_size
     (source / "tuesday.qcow2").unlink()
-    eventually(lambda: not path.exists(), within=1)
+    eventually(lambda: not path.exists(), within=SOON_S)
     assert "tuesday.qcow2" not in os.listdir(mounted / "delta/base.qcow2")
     assert (mounted / "full/monday.qcow2").exists()
 
@@ -127,7 +127,7 @@ def test_pages_that_were_cached_are_not_served_for_long_after_a_change(mounted: 
             assert difference(found, stamped(0, 4096, 1), 0) is None, "never the new bytes in the old file"
             return False
 
-        eventually(is_stale, within=2)
+        eventually(is_stale, within=SOON_S)
 
 
 def test_the_next_open_after_a_change_serves_the_new_state(mounted: Mounted, source: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_grown_source_has_another_size_and_inode(mounted: Mounted, source: Pat
     path = mounted / "raw/tuesday.qcow2.raw"
     before = path.stat()
     oracle.qemu_img("resize", source / "tuesday.qcow2", str(32 * MIB))
-    eventually(lambda: path.stat().st_size == 32 * MIB, within=1)
+    eventually(lambda: path.stat().st_size == 32 * MIB, within=SOON_S)
     assert path.stat().st_ino != before.st_ino
     assert len(path.read_bytes()) == 32 * MIB
 

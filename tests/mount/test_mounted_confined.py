@@ -1,17 +1,19 @@
 """A mounted daemon is confined, and serves all that it should: as anybody, from any file system, in any mode."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import require_tool
 from tests.mount import images
-from tests.mount.mounting import Mounted, Mounts, as_user, eventually
+from tests.mount.mounting import Mounted, Mounts, as_user, eventually, umount_disk
 from tests.qemu import oracle
 from vdifs.mount.confinement import possible_confinement
 
@@ -37,7 +39,11 @@ def can_read(mounted: Mounted, name: str) -> bool:
 
 def is_confined(pid: int) -> bool:
     """Whether each thread of a process is, as far as /proc tells."""
-    states = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    states = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            states.append((task / "status").read_text())
+    assert states
     wanted = ["NoNewPrivs:\t1\n", *(["Seccomp:\t2\n"] if possible_confinement().seccomp else [])]
     return all(line in state for state in states for line in wanted)
 
@@ -65,9 +71,9 @@ def test_every_thread_of_the_daemon_is_confined_and_the_status_says_so(
 def test_what_comes_later_is_served(mounts: Mounts, source: Path, user: int | None) -> None:
     mounted = mounts(source, user=user)
     images.week(source / "new/folder")
-    eventually(lambda: can_read(mounted, "full/new/folder/tuesday.qcow2"), within=2)
+    eventually(lambda: can_read(mounted, "full/new/folder/tuesday.qcow2"))
     shutil.copy(source / "base.qcow2", source / "late.qcow2")
-    eventually(lambda: can_read(mounted, "full/late.qcow2"), within=2)
+    eventually(lambda: can_read(mounted, "full/late.qcow2"))
 
 
 def test_trusted_folders_are_served(mounts: Mounts, source: Path, user: int | None) -> None:
@@ -94,7 +100,7 @@ def test_an_image_given_by_a_link_is_served_and_the_link_leads_nowhere_else(moun
         return
     (links / "link.qcow2").unlink()
     (links / "link.qcow2").symlink_to(elsewhere / "base.qcow2")
-    eventually(lambda: "link.qcow2" not in os.listdir(mounted / "full"), within=2)
+    eventually(lambda: "link.qcow2" not in os.listdir(mounted / "full"))
     assert list((mounted / "full").iterdir()) == []
 
 
@@ -126,7 +132,7 @@ def other_disk(request: pytest.FixtureRequest, mounts: Mounts, root_only: None) 
     folder.chmod(0o755)
     yield folder
     problems = mounts.end_all()
-    subprocess.run(["umount", folder], check=True, timeout=30)
+    umount_disk(folder)
     assert problems == []
 
 
@@ -136,7 +142,7 @@ def test_sources_on_any_file_system(mounts: Mounts, other_disk: Path, user: int 
     assert is_confined(mounted.pid)
     assert len(read(mounted, "raw/tuesday.qcow2.raw")) == images.SIZE
     images.week(other_disk / "src/new")
-    eventually(lambda: b"new" in subprocess.check_output(["ls", mounted / "full"], **as_user(user)), within=2)
+    eventually(lambda: b"new" in subprocess.check_output(["ls", mounted / "full"], **as_user(user)))
     assert read(mounted, "raw/new/tuesday.qcow2.raw") == read(mounted, "raw/tuesday.qcow2.raw")
 
 
@@ -147,6 +153,7 @@ def test_a_log_that_was_rotated_begins_anew(mounts: Mounts, source: Path, user: 
         os.chown(folder, user, user)
     log = folder / "log"
     mounted = mounts(source, user=user, log_file=str(log))
+    eventually(lambda: "mounted at" in log.read_text())
     log.rename(folder / "log.1")
     assert mounted.umount().status == 0
     mounted.wait_until_gone()
@@ -166,7 +173,7 @@ def test_a_pid_file_goes_with_the_daemon_however_it_ends(mounts: Mounts, source:
         assert int(pid_file.read_text()) == mounted.pid
         mounted.kill(number)
         mounted.wait_until_gone()
-        eventually(lambda: not pid_file.exists(), within=2)
+        eventually(lambda: not pid_file.exists())
 
 
 def test_the_pid_file_of_another_stays(mounts: Mounts, source: Path) -> None:
@@ -175,3 +182,16 @@ def test_the_pid_file_of_another_stays(mounts: Mounts, source: Path) -> None:
     pid_file.write_text("1\n")
     assert mounted.umount().status == 0
     assert pid_file.read_text() == "1\n"
+
+
+def test_a_pid_file_that_another_daemon_has_just_made_stays(mounts: Mounts, source: Path) -> None:
+    pid_file = mounts.scratch / "pid"
+    mounted = mounts(source, pid_file=str(pid_file))
+    with pid_file.open("w") as another:
+        fcntl.flock(another, fcntl.LOCK_SH)
+        assert mounted.umount().status == 0
+        assert pid_file.exists()
+    mounted = mounts(source, pid_file=str(pid_file))
+    pid_file.write_text("")
+    assert mounted.umount().status == 0
+    assert not pid_file.exists(), "nobody's"

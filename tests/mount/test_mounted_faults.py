@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.mount import images
-from tests.mount.mounting import ROOT, Mounted, Mounts, eventually
+from tests.mount.mounting import PATIENCE_S, ROOT, Mounted, Mounts, eventually
 from tests.qemu import oracle
 from tests.qemu.stamps import difference, stamped
 from vdifs.mount.in_flight import fusectl
 
-DEADLINE_S = 1.0
+DEADLINE_S = 3.0
 MIB = 1 << 20
 
 
@@ -54,7 +54,7 @@ def faulty(mounts: Mounts, source: Path) -> Iterator[Faulty]:
         umount = ["umount", str(slow)] if os.geteuid() == 0 else ["fusermount3", "-u", str(slow)]
         try:
             eventually(lambda: subprocess.run(umount, capture_output=True).returncode == 0)
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
         assert problems == []
@@ -83,7 +83,7 @@ def test_a_slow_source_is_served_like_any_other(mounted: Mounted, faulty: Faulty
 
 
 def test_readers_of_a_source_that_hangs_get_eio_and_nobody_else_waits(mounted: Mounted, faulty: Faulty) -> None:
-    mounted.expect_log("slow/[a-z]+.qcow2.*: the source did not answer within 1 s")
+    mounted.expect_log("slow/[a-z]+.qcow2.*: the source did not answer within 3 s")
     hung, good = mounted / "raw/slow/base.qcow2.raw", mounted / "raw/tuesday.qcow2.raw"
     assert hung.stat().st_size == images.SIZE
     with hung.open("rb", buffering=0), ThreadPoolExecutor(60) as pool:
@@ -110,7 +110,7 @@ def test_readers_of_a_source_that_hangs_get_eio_and_nobody_else_waits(mounted: M
 
 
 def test_an_image_that_nobody_has_looked_into_hangs_alone_too(mounted: Mounted, faulty: Faulty) -> None:
-    mounted.expect_log("the source did not answer within 1 s")
+    mounted.expect_log("the source did not answer within 3 s")
     faulty.begin("hang")
     assert errno_of_read(mounted / "raw/slow/monday.qcow2.raw") == "EIO"
     assert errno_of_read(mounted / "raw/monday.qcow2.raw") == "read"
@@ -120,16 +120,16 @@ def test_an_image_that_nobody_has_looked_into_hangs_alone_too(mounted: Mounted, 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_mount_whose_source_hangs_can_be_ended(mounted: Mounted, faulty: Faulty, number: signal.Signals) -> None:
-    mounted.allow_log("the source did not answer within 1 s")
+    mounted.allow_log("the source did not answer within 3 s")
     hung = mounted / "raw/slow/base.qcow2.raw"
     with hung.open("rb", buffering=0), ThreadPoolExecutor(4) as pool:
         faulty.begin("hang")
         readers = [pool.submit(errno_of_read, hung) for _ in range(4)]
         time.sleep(0.2)
         mounted.kill(number)
-        mounted.wait_until_gone(within=5 if number == signal.SIGTERM else 2)
+        mounted.wait_until_gone(within=10 if number == signal.SIGTERM else 2)
         faulty.end("hang")
-        assert {reader.result() for reader in readers} <= {"EIO", "ENOTCONN", "ECONNABORTED"}
+        assert {reader.result() for reader in readers} <= {"EIO", "ENOENT", "ENOTCONN", "ECONNABORTED"}
 
 
 def test_a_request_that_is_withdrawn_at_the_wrong_moment_stops_nobody(mounted: Mounted, faulty: Faulty) -> None:
@@ -137,7 +137,7 @@ def test_a_request_that_is_withdrawn_at_the_wrong_moment_stops_nobody(mounted: M
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
-    mounted.allow_log("the source did not answer within 1 s")
+    mounted.allow_log("the source did not answer within 3 s")
     hung = mounted / "raw/slow/base.qcow2.raw"
     slowly = [strace, "-q", "-o", "/dev/null", "-P", "/dev/fuse", "-e", "trace=read"]
     slowly += ["-e", "inject=read:delay_enter=300000", "-p", str(mounted.pid)]
@@ -151,7 +151,7 @@ def test_a_request_that_is_withdrawn_at_the_wrong_moment_stops_nobody(mounted: M
                 time.sleep(0.15)
                 withdrawn.kill()
             try:
-                assert reader.result(5) == "EIO"
+                assert reader.result(PATIENCE_S) == "EIO"
             finally:
                 tracer.terminate()
                 faulty.end("hang")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.conftest import require_tool
 from tests.mount import images
-from tests.mount.mounting import Mounts, as_user, driver, eventually, is_mounted, is_running, outcome
+from tests.mount.mounting import SOON_S, Mounts, as_user, driver, eventually, is_mounted, is_running, outcome
 from tests.qemu import oracle
 
 FEW = ("tests.mount.limited", "64")
@@ -53,7 +53,7 @@ def test_with_few_open_files_images_open_or_say_why_and_all_is_well_later(
         assert sorted(os.listdir(mounted / "raw")) == names
         assert all(len(os.pread(descriptor, 4096, 1 << 20)) == 4096 for descriptor in held)
     with ExitStack() as stack:
-        eventually(lambda: isinstance(opened(mounted / "raw" / names[-1], stack), int), within=3)
+        eventually(lambda: isinstance(opened(mounted / "raw" / names[-1], stack), int), within=SOON_S)
     for name in names:
         with ExitStack() as stack:
             assert isinstance(opened(mounted / "raw" / name, stack), int), name

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounting import Mounts, eventually
+from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.mount.test_mounted_broken import errno_of_open, looks_broken, problem_of
 from tests.qemu import oracle
 from tests.qemu.writers import qemu_io
@@ -41,7 +41,7 @@ def test_it_comes_back_within_a_second_of_its_writer_s_end(mounts: Mounts, sourc
         assert errno_of_open(path) == "EBUSY"
         writer("write -P 9 0 64k")
         assert errno_of_open(path) == "EBUSY"
-    eventually(lambda: errno_of_open(path) == "opened", within=1.5)
+    eventually(lambda: errno_of_open(path) == "opened", within=SOON_S)
     assert not looks_broken(path)
     oracle.compare(path, source / "tuesday.qcow2")
 
@@ -55,9 +55,9 @@ def test_a_writer_that_comes_later_is_met_at_the_next_open(mounts: Mounts, sourc
         first = file.read(4096)
         with qemu_io(source / "tuesday.qcow2"):
             assert errno_of_open(path) == "EBUSY", "an image that is kept open is asked again"
-            eventually(lambda: looks_broken(path), within=1.5)
+            eventually(lambda: looks_broken(path), within=SOON_S)
             assert os.pread(file.fileno(), 4096, 0) == first, "who has it open reads on until it changes"
-    eventually(lambda: not looks_broken(path), within=1.5)
+    eventually(lambda: not looks_broken(path), within=SOON_S)
 
 
 def test_live_allow_serves_it(mounts: Mounts, source: Path) -> None:

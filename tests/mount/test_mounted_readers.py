@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from tests.conftest import require_tool
-from tests.mount.mounting import Mounted, Mounts
+from tests.mount.mounting import Mounted, Mounts, umount_disk
 from tests.qemu import oracle
 
 MIB = 1 << 20
@@ -132,7 +132,7 @@ def loop_mounted(image: Path, folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True, timeout=30)
+        umount_disk(folder)
 
 
 @pytest.mark.usefixtures("root_only")

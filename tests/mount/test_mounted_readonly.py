@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import cannot_be_tried, require_tool
-from tests.mount.mounting import ROOT, Mounted, Mounts, as_user, interpreter
+from tests.mount.mounting import ROOT, Mounted, Mounts, as_user, interpreter, umount_disk
 
 HARMLESS = {"fsync", "fsync of the folder"}
 
@@ -67,7 +67,7 @@ def ext4(mounts: Mounts) -> Iterator[Path]:
     if done.returncode:
         pytest.skip(f"no loop devices here: {done.stderr}")
     yield folder
-    subprocess.run(["umount", folder], check=True, timeout=30)
+    umount_disk(folder)
 
 
 @pytest.mark.usefixtures("root_only")

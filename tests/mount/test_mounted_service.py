@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.mount.mounting import ROOT, Mounts, driver, is_mounted, outcome
+from tests.mount.mounting import PATIENCE_S, ROOT, Mounts, driver, is_mounted, outcome
 
 COMMAND = (sys.executable, "-c", "import sys; from vdifs.cli.main import main; sys.exit(main())")
 
@@ -23,7 +23,7 @@ def manager(request: pytest.FixtureRequest, mounts: Mounts) -> Iterator[tuple[so
     name = str(mounts.scratch / "notify") if request.param == "path" else f"@vdifs-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0" + name[1:] if name.startswith("@") else name)
-        listening.settimeout(20)
+        listening.settimeout(PATIENCE_S)
         yield listening, name
 
 
@@ -42,7 +42,7 @@ def test_the_service_manager_hears_when_the_mount_answers(
         assert (mounts.scratch / "pid").read_text() == f"{daemon.pid}\n"
     finally:
         daemon.send_signal(signal.SIGTERM)
-        _, said = daemon.communicate(timeout=20)
+        _, said = daemon.communicate(timeout=PATIENCE_S)
     assert daemon.returncode == 0
     assert b"WARNING" not in said
     assert not is_mounted(mountpoint)

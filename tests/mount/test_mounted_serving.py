@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.file_handles import handle_of, opened
-from tests.mount.mounting import Mounts, eventually
+from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.qemu import oracle
 
 NAMES = ("full/tuesday.qcow2", "delta/base.qcow2/monday.qcow2", "raw/base.qcow2.raw", "delta/monday.qcow2", "full", "")
@@ -58,7 +58,7 @@ def test_the_handle_of_a_state_that_has_passed_is_stale(mounts: Mounts, source: 
     old = handle_of(mounted / "full/tuesday.qcow2")
     images.write(source / "tuesday.qcow2", {0: 512}, 9)
     drop_caches()
-    eventually(lambda: handle_of(mounted / "full/tuesday.qcow2").f_handle[:8] != old.f_handle[:8], within=2)
+    eventually(lambda: handle_of(mounted / "full/tuesday.qcow2").f_handle[:8] != old.f_handle[:8], within=SOON_S)
     with pytest.raises(OSError) as caught, opened(mounted.path, old):
         pass
     assert caught.value.errno == errno.ESTALE

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.mount import images
-from tests.mount.mounting import Mounted, Mounts, eventually
+from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
 from tests.qemu import oracle
 from tests.source.tables import COPIED, Tables
 from vdifs.cli.main import main
@@ -66,7 +66,7 @@ def test_a_change_shows(mounts: Mounts, source: Path) -> None:
     path = mounted / ".vdifs/map/tuesday.qcow2.json"
     before = path.read_bytes()
     images.write(source / "tuesday.qcow2", {15 << 20: 512}, 9)
-    eventually(lambda: path.read_bytes() != before, within=2)
+    eventually(lambda: path.read_bytes() != before, within=SOON_S)
     assert json.loads(path.read_bytes())[-1]["length"] != json.loads(before)[-1]["length"]
 
 

@@ -60,6 +60,7 @@ async def test_a_file_that_failed_stays_failed_for_a_moment_then_it_is_tried_aga
     namespace: Namespace, opener: FakeOpener, expect_warning: ExpectWarning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as stat says size 0, open must fail: the kernel would believe both."""
+    monkeypatch.setattr(failures, "RETRY_S", 60)
     expect_warning("too many open files")
     inode = await inode_of(namespace)
     opener.error = StorageError("too many open files", errno=errno.EMFILE)

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.mount.fakes import FakeImage, FakeOpener
+from tests.mount.mounting import PATIENCE_S
 from vdifs.errors import FormatError, VdifsError
 from vdifs.mount import open_images
 from vdifs.mount.nodes import ImageFile
@@ -34,11 +35,19 @@ def opener() -> FakeOpener:
 async def images(opener: FakeOpener, nursery: trio.Nursery) -> OpenImages:
     tasks = Tasks()
     tasks.start(nursery)
+    return OpenImages(opener, tasks, Threads(4, deadline=PATIENCE_S))
+
+
+@pytest.fixture
+async def hasty(opener: FakeOpener, nursery: trio.Nursery) -> OpenImages:
+    """Those that wait for half a second only."""
+    tasks = Tasks()
+    tasks.start(nursery)
     return OpenImages(opener, tasks, Threads(4, deadline=0.5))
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while not condition():
             await trio.sleep(0.005)
 
@@ -100,14 +109,13 @@ async def test_a_failed_opening_is_gone_with_its_error(nursery: trio.Nursery) ->
 
     tasks = Tasks()
     tasks.start(nursery)
-    images = OpenImages(opener, tasks, Threads(4, deadline=0.5))
+    images = OpenImages(opener, tasks, Threads(4, deadline=PATIENCE_S))
     gc.collect()
     gc.disable()
     try:
         with suppress(FormatError):
             await images.acquire(1, A, SOURCE)
-        await trio.testing.wait_all_tasks_blocked()
-        assert [tables() for tables in read] == [None]
+        await until(lambda: [tables() for tables in read] == [None])  # once the thread that opened lets go as well
     finally:
         gc.enable()
 
@@ -154,26 +162,26 @@ async def test_a_discarded_image_is_opened_anew_for_the_next_one(images: OpenIma
     assert not opener.opened[1].closed
 
 
-async def test_an_opening_that_takes_too_long_is_given_up_but_goes_on(images: OpenImages, opener: FakeOpener) -> None:
+async def test_an_opening_that_takes_too_long_is_given_up_but_goes_on(hasty: OpenImages, opener: FakeOpener) -> None:
     opener.hang = Event()
     with pytest.raises(DeadlineError, match=r"within 0\.5 s"):
-        await images.acquire(1, A, SOURCE)
+        await hasty.acquire(1, A, SOURCE)
     opener.hang.set()
-    await until(lambda: len(images) == 1)
-    await images.acquire(1, A, SOURCE)
+    await until(lambda: len(hasty) == 1)
+    await hasty.acquire(1, A, SOURCE)
     assert len(opener.opened) == 1
 
 
 async def test_an_image_is_not_closed_under_a_reader_that_was_left_behind(
-    images: OpenImages, opener: FakeOpener
+    hasty: OpenImages, opener: FakeOpener
 ) -> None:
-    slot = await images.acquire(1, A, SOURCE)
+    slot = await hasty.acquire(1, A, SOURCE)
     image = opener.opened[0]
     image.hang = Event()
     with pytest.raises(DeadlineError):
-        await images.read(slot, image.read_at, 0, 4)
-    images.release(slot)
-    images.discard(slot)
+        await hasty.read(slot, image.read_at, 0, 4)
+    hasty.release(slot)
+    hasty.discard(slot)
     await trio.sleep(0.05)
     assert not image.closed
     image.hang.set()
@@ -191,13 +199,13 @@ async def test_a_read_that_comes_after_closing_is_refused() -> None:
 
 async def test_sources_on_another_file_system_do_not_wait_for_one_that_hangs(nursery: trio.Nursery) -> None:
     del nursery
-    threads, stuck = Threads(2, deadline=5), Event()
+    threads, stuck = Threads(2, deadline=PATIENCE_S), Event()
     try:
         async with trio.open_nursery() as inner:
             for _ in range(2):
                 inner.start_soon(threads.run, frozenset({1}), stuck.wait)
             await trio.testing.wait_all_tasks_blocked()
-            with trio.fail_after(1):
+            with trio.fail_after(PATIENCE_S / 2):
                 assert await threads.answer(frozenset({2}), lambda: "answer") == "answer"
             stuck.set()
     finally:

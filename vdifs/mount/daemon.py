@@ -3,11 +3,12 @@
 mount(options)   checks -> [fork: background] -> fork: supervisor -> serve ... -> supervisor detaches -> gone
 """
 
+import fcntl
 import logging
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
@@ -54,7 +55,7 @@ def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
     """Be the daemon, from here to the end of the mount."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads from before the confinement would not be confined
     supervisor = Supervisor.start(options.mountpoint, options.pid_file)
-    lock = lock_mountpoint(options.mountpoint)
+    lock_mountpoint(options.mountpoint)
     try:
         with logging_to(options) as log_thread, _finishing(supervisor), _failures_logged(options):
             _allow_many_files()
@@ -71,8 +72,6 @@ def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
                 serve(options, supervisor, answers, log_thread, sidecars)
     finally:
         supervisor.finish()
-        if lock is not None:
-            os.close(lock)
 
 
 @contextmanager
@@ -85,12 +84,18 @@ def _finishing(supervisor: Supervisor) -> Iterator[None]:
 
 
 def _pid_file(options: MountOptions) -> TextIO:
-    """Open the pid file, while the daemon still may. Written once the mount answers; the supervisor removes it."""
+    """Open the pid file, while the daemon still may. Written once the mount answers; the supervisor removes it.
+
+    It is locked, so that the supervisor of a daemon that ended before sees that the file has another owner by now.
+    """
     path = options.pid_file or os.devnull
     try:
-        return open(path, "w", encoding="ascii")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise StorageError.from_os(path, error, "choose another pid file") from error
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return os.fdopen(descriptor, "w", encoding="ascii")
 
 
 @contextmanager

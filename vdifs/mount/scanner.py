@@ -62,7 +62,7 @@ class Scanner:
                 self._begin()
             with trio.move_on_at(self._begun + _PATIENCE_S) as patience:
                 await self._done.wait()
-            if patience.cancelled_caught:
+            if patience.cancelled_caught and not self._done.is_set():  # it may end in this very moment
                 if not self._entered:  # a task that never came to its first line will never come to its last
                     self._running = False
                 return

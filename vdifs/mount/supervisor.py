@@ -13,6 +13,7 @@ open, so nobody would ever tell the readers that the daemon is gone: the supervi
 """
 
 import ctypes
+import fcntl
 import logging
 import os
 import select
@@ -193,13 +194,15 @@ def _wait_for_the_end(pipe: int, own: _OwnMount) -> None:
 
 
 def _remove_pid_file(path: str, daemon: int) -> None:
-    """Remove the pid file unless another daemon has written its own number into it."""
+    """Remove the pid file unless it is another daemon's by now, which may be about to write its number into it."""
     with suppress(OSError):
         if os.path.isfile(path):
             with open(path, encoding="ascii", errors="replace") as file:
                 said = file.read(64).strip()
-            if said in ("", str(daemon)):
-                os.unlink(path)
+                if said == "":
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if said in ("", str(daemon)):
+                    os.unlink(path)
 
 
 def _with_id(mount_id: int) -> Mount | None:

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import suppress
 
 from vdifs.errors import InUseError, VdifsError, printable
 from vdifs.mount.detach import detach
@@ -24,14 +25,11 @@ _SOON_S = 1.0
 _POLL_S = 0.02
 
 
-def lock_mountpoint(mountpoint: str) -> int | None:
-    """Return a descriptor that holds the daemon's lock on the folder it will mount over, None if it cannot be had."""
-    try:
+def lock_mountpoint(mountpoint: str) -> None:
+    """Lock the folder that this process will mount over, until it ends: that is what `umount` waits for."""
+    with suppress(OSError):  # without it `vdifs umount` returns a moment too early, no more
         folder = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return None  # without it `vdifs umount` returns a moment too early, no more
-    return folder
 
 
 def umount(mountpoint: str, patience: float = PATIENCE_S) -> None:
