@@ -6,6 +6,7 @@ Two boundaries turn these into something else: the FUSE operations (errno) and t
 
 import errno as _errno
 import os
+import re
 from typing import Self
 
 __all__ = [
@@ -41,20 +42,39 @@ def quoted(name: str | bytes) -> str:
     return f"'{printable(name)}'"
 
 
+_VERBS = (
+    "allow ask check choose close commit convert correct give have install leave load look make mend mount name open "
+    "rebase rename repair restore run see start state take try unmount use wait write"
+).split()
+_TELLS_WHAT_TO_DO = re.compile(rf"[:;,] (or )?({'|'.join(_VERBS)})\b|'qemu-img ")
+
+
 class VdifsError(Exception):
     """Any failure of vdifs. errno: what a system call on the mount gives. exit_code: what the command ends with.
 
     about: what a log need not be told twice in a short while, whatever else differs; None: this very message.
+    remedy: what to do, for kinds of errors whose raisers cannot say; it is told unless the message has one.
     """
 
     errno: int = _errno.EIO
     exit_code: int = 1
     about: object = None
+    remedy: str | None = None
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
         if errno is not None:
             self.errno = errno
+
+    @property
+    def finding(self) -> str:
+        """The message as it was given, to say more of it."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        if self.remedy is None or _TELLS_WHAT_TO_DO.search(self.finding):
+            return self.finding
+        return f"{self.finding}: {self.remedy}"
 
     def bare(self) -> Self:
         """Return the same error without the frames it came through, to be kept, or to be raised once more.
@@ -68,11 +88,14 @@ class VdifsError(Exception):
 class FormatError(VdifsError):
     """The bytes of an image break a rule of the qcow2 specification."""
 
+    remedy = "restore it from a copy, or see what 'qemu-img check' says"
+
 
 class UnsupportedError(FormatError):
     """A valid image uses a feature that vdifs does not read."""
 
     errno = _errno.EOPNOTSUPP
+    remedy = "convert it with 'qemu-img convert'"
 
 
 class ChainError(VdifsError):

@@ -11,7 +11,6 @@ from vdifs.cli.arguments import Output, PathName, live_option, output_option, tr
 from vdifs.cli.text import counted, echo_json, json_name
 from vdifs.cli.waiting import At, waiting
 from vdifs.errors import FormatError, UnsupportedError
-from vdifs.remedies import with_remedy
 from vdifs.source.audit import Problem, Severity, audit
 from vdifs.source.catalog import Catalog, Entry
 from vdifs.source.naming import ImageName
@@ -43,7 +42,7 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
         echo_json({"images": count, "problems": [_as_json(problem) for problem in found]})
     else:
         for problem in found:
-            click.echo(f"{problem.severity}: {_with_remedy(problem)}")
+            click.echo(f"{problem.severity}: {_message(problem)}")
         errors = sum(problem.severity is Severity.ERROR for problem in found)
         click.echo(f"{counted(count, 'image', 'images')}, {counted(errors, 'error', 'errors')}")
     if any(problem.severity is Severity.ERROR for problem in found):
@@ -72,12 +71,13 @@ def _audit_all(catalog: Catalog, entries: list[Entry], at: At) -> list[Problem]:
     return sorted([*found.values(), *taken], key=lambda problem: (order.index(problem.severity), problem.path))
 
 
-def _with_remedy(problem: Problem) -> str:
+def _message(problem: Problem) -> str:
+    """Return what is wrong, and what to do."""
     kinds = {"damaged": FormatError, "unsupported": UnsupportedError}
     kind = kinds.get(problem.kind) if problem.severity is Severity.ERROR else None
-    return problem.message if kind is None else with_remedy(kind(problem.message))
+    return problem.message if kind is None else str(kind(problem.message))
 
 
 def _as_json(problem: Problem) -> dict[str, Any]:
     value: dict[str, Any] = json_name("name", problem.path)
-    return value | {"severity": str(problem.severity), "kind": problem.kind, "message": problem.message}
+    return value | {"severity": str(problem.severity), "kind": problem.kind, "message": _message(problem)}

@@ -17,7 +17,7 @@ from vdifs.cli.text import echo_fields, echo_json, json_name, size_text, size_wi
 from vdifs.errors import ChainError, FormatError, PolicyError, VdifsError
 from vdifs.qcow2.bitmaps import Bitmap
 from vdifs.qcow2.geometry import SECTOR, round_down, round_up
-from vdifs.qcow2.header import Header, Incompatible
+from vdifs.qcow2.header import NOT_QCOW2, Header, Incompatible
 from vdifs.qcow2.snapshots import Snapshot
 from vdifs.source.members import RAW_SUFFIXES, find_snapshot, read_bitmaps, read_header, read_snapshots
 from vdifs.source.naming import ImageName
@@ -120,7 +120,7 @@ def describe(policy: Policy, path: str, name: str, stated: str | None, snapshot:
     try:
         header = None if stated == "raw" else read_header(file, corrupt_too=True)
         if header is None and stated != "raw" and (stated is not None or not path.endswith(RAW_SUFFIXES)):
-            raise FormatError(f"{file.name}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
+            raise FormatError(f"{file.name}: {NOT_QCOW2}")
         status = file.status
         snapshots = read_snapshots(file, header) if header else ()
         bitmaps = read_bitmaps(file, header) if header else ()

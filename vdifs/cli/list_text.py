@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from vdifs.cli.image_list import ListedImage, roots_and_overlays
 from vdifs.cli.text import age_text, size_text
 from vdifs.errors import printable
-from vdifs.remedies import with_remedy
 
 __all__ = ["Row", "plain_line", "rows_of"]
 
@@ -65,5 +64,5 @@ def _row(image: ListedImage, guides: str, below: str, now: float) -> Row:
         "" if image.modified is None else age_text(now - image.modified),
         image.live,
         image.hidden,
-        "" if image.problem is None else with_remedy(image.problem),
+        "" if image.problem is None else str(image.problem),
     )

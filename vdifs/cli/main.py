@@ -16,7 +16,6 @@ import click
 import vdifs
 from vdifs.cli.group import LazyGroup, Place
 from vdifs.errors import VdifsError, printable
-from vdifs.remedies import with_remedy
 
 __all__ = ["cli", "main", "run"]
 
@@ -92,7 +91,7 @@ def _verdict(error: BaseException) -> tuple[str, int]:
         case VdifsError(errno=errno.EPIPE):  # whoever read our output has had enough, which click knows how to end
             return "", 1
         case VdifsError():
-            return with_remedy(error), error.exit_code
+            return str(error), error.exit_code
         case OSError(filename=None):
             _drop_output()
             return f"standard output: {error.strerror or error}: make room, or write elsewhere", 1

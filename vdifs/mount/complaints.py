@@ -6,7 +6,6 @@ import time
 from cachetools import TTLCache
 
 from vdifs.errors import VdifsError
-from vdifs.remedies import with_remedy
 
 __all__ = ["Complaints"]
 
@@ -23,8 +22,8 @@ class Complaints:
         self._recent: TTLCache[object, None] = TTLCache(_REMEMBERED, REPEAT_S, time.monotonic)
 
     def say(self, error: VdifsError) -> None:
-        """Log the error and what to do about it, or leave it."""
+        """Log the error, or leave it."""
         key = str(error) if error.about is None else error.about
         if key not in self._recent:
             self._recent[key] = None
-            log.warning("%s", with_remedy(error))
+            log.warning("%s", error)

@@ -15,7 +15,6 @@ from vdifs.mount.logs import log_destination
 from vdifs.mount.nodes import ImageFile
 from vdifs.mount.options import MountOptions
 from vdifs.mount.tree import Tree
-from vdifs.remedies import with_remedy
 
 __all__ = ["Counters", "Status", "errno_name", "name_fields", "status_json"]
 
@@ -121,7 +120,7 @@ def _problems(status: Status) -> Iterable[dict[str, object]]:
 
 
 def _problem(error: VdifsError) -> dict[str, object]:
-    return {"errno": errno_name(error.errno), "message": with_remedy(error)}
+    return {"errno": errno_name(error.errno), "message": str(error)}
 
 
 def _open_file(handle: Handle) -> dict[str, object]:

@@ -31,6 +31,7 @@ from vdifs.qcow2.geometry import (
 __all__ = [
     "MAGIC",
     "MAX_BACKING_NAME",
+    "NOT_QCOW2",
     "Autoclear",
     "Compatible",
     "CompressionType",
@@ -41,6 +42,9 @@ __all__ = [
 
 MAGIC = b"QFI\xfb"
 MAX_BACKING_NAME = 1023
+NOT_QCOW2 = (
+    "not a qcow2 image: its first bytes are not 'QFI\\xfb': name a qcow2 image, or a raw one called *.raw or *.img"
+)
 MAX_SNAPSHOTS = 65536
 V2_LENGTH, V3_LENGTH = 72, 104
 V2_REFCOUNT_ORDER = 4
@@ -207,7 +211,7 @@ class Header:
 
 def _parse_fields(head: bytes) -> Header:
     if head[:4] != MAGIC:
-        raise FormatError("not a qcow2 image: it does not start with 'QFI\\xfb'")
+        raise FormatError(NOT_QCOW2)
     if len(head) < V2_LENGTH:
         raise FormatError(f"the header ends after {len(head)} bytes, expected at least {V2_LENGTH}")
     version, *v2 = _V2.unpack_from(head)[1:]

@@ -24,6 +24,7 @@ from vdifs.errors import (
     printable,
     quoted,
 )
+from vdifs.qcow2.header import NOT_QCOW2
 from vdifs.source.access import Access, Permission, folders_above, intersection, to_folder
 from vdifs.source.entry import Entry, as_raw
 from vdifs.source.live import with_writers
@@ -301,7 +302,7 @@ class Catalog:
                 continue
             if not sniffed:
                 where = printable(self.policy.display(path))
-                missing[path] = FormatError(f"{where}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
+                missing[path] = FormatError(f"{where}: {NOT_QCOW2}")
             else:
                 entries[path] = sniffed[0]
                 waiting.append(sniffed[0])

@@ -121,9 +121,12 @@ def of_bitmaps(member: Member, header: Header) -> Iterator[Problem]:
             try:
                 check_bitmap_table(table, header.cluster_size)
             except FormatError as error:
-                raise FormatError(f"{member.file.name}: the {what} at {bitmap.table_offset:#x}: {error}") from error
+                where = f"{member.file.name}: the {what} at {bitmap.table_offset:#x}"
+                raise FormatError(f"{where}: {error.finding}") from error
     except FormatError as error:
-        yield Problem(member.file_path, Severity.WARNING, "bitmaps", f"{error}: QEMU may refuse the whole image")
+        yield Problem(
+            member.file_path, Severity.WARNING, "bitmaps", f"{error.finding}: QEMU may refuse the whole image"
+        )
 
 
 def _in_hole(start: int, end: int, edges: NDArray[np.int64]) -> bool:

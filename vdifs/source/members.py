@@ -5,11 +5,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, printable, quoted
+from vdifs.errors import (
+    ChainError,
+    FormatError,
+    PolicyError,
+    UnsupportedError,
+    VdifsError,
+    printable,
+    quoted,
+)
 from vdifs.qcow2.bitmaps import Bitmap, parse_bitmaps
 from vdifs.qcow2.extensions import has_end_mark
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
-from vdifs.qcow2.header import MAGIC, Header, Incompatible
+from vdifs.qcow2.header import MAGIC, NOT_QCOW2, Header, Incompatible
 from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.source.access import Permission
 from vdifs.source.hostfile import HostFile
@@ -120,7 +128,7 @@ def read_header(file: HostFile, *, corrupt_too: bool = False) -> Header | None:
             head = file.read_at(0, min(1 << bits, file.size))
         return Header.parse(head, corrupt_too=corrupt_too)
     except FormatError as error:
-        raise type(error)(f"{file.name}: {error}") from error
+        raise type(error)(f"{file.name}: {error.finding}") from error
 
 
 def _reaches_beyond(head: bytes) -> bool:
@@ -135,7 +143,7 @@ def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
     try:
         return parse_bitmaps(header, file.read_at)
     except FormatError as error:
-        raise FormatError(f"{file.name}: {error}") from error
+        raise FormatError(f"{file.name}: {error.finding}") from error
 
 
 def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) -> tuple[str, Snapshot]:
@@ -194,7 +202,7 @@ def _header(path: str, file: HostFile, stated: str | None, *, top: bool) -> Head
     if header is not None or (top and path.endswith(RAW_SUFFIXES)):
         return header
     if top or stated == "qcow2":
-        raise FormatError(f"{file.name}: not a qcow2 image: its first bytes are not 'QFI\\xfb'")
+        raise FormatError(f"{file.name}: {NOT_QCOW2}")
     raise PolicyError(
         f"{file.name}: its overlay states no format and it is no qcow2 image: it is not taken for raw unless stated; "
         "state it with 'qemu-img rebase -u -F raw'"

@@ -132,7 +132,7 @@ class Qcow2Layer:
         try:
             return decode_l1(table, self.geometry.cluster_size)
         except FormatError as error:
-            raise FormatError(f"{self._file.name}: in the L1 table at {offset:#x}: {error}") from error
+            raise FormatError(f"{self._file.name}: in the L1 table at {offset:#x}: {error.finding}") from error
 
     def _check_shared(self, offsets: NDArray[np.int64]) -> None:
         """Refuse two entries with one L2 table: with them a small file claims exabytes of work."""
@@ -174,7 +174,7 @@ class Qcow2Layer:
         try:
             runs = self._decode_l2(table, detailed)
         except FormatError as error:
-            raise FormatError(f"{self._file.name}: at guest offset {start:#x}: {error}") from error
+            raise FormatError(f"{self._file.name}: at guest offset {start:#x}: {error.finding}") from error
         layer = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_LAYER), np.int16(0))
         starts = (first << g.cluster_bits) + runs.first * g.grain
         extents = Extents(starts, runs.kind, layer, runs.host, last << g.cluster_bits).between(start, end)

@@ -30,7 +30,7 @@ def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
     try:
         return parse_snapshots(header, file.read_at)
     except FormatError as error:
-        raise FormatError(f"{file.name}: {error}") from error
+        raise FormatError(f"{file.name}: {error.finding}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class InflatedClusters:
 
 
 def _damaged(file: HostFile, offset: int, error: FormatError) -> FormatError:
-    damaged = FormatError(f"{file.name}: compressed cluster at {offset:#x}: {error}")
+    damaged = FormatError(f"{file.name}: compressed cluster at {offset:#x}: {error.finding}")
     damaged.about = "inflating", file.path  # one line in the log, not one for each cluster
     return damaged
 
