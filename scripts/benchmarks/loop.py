@@ -1,6 +1,7 @@
 """File systems on loop devices, for rows that are about a certain one."""
 
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from benchmarks.contest import SkippedError
 from benchmarks.processes import FailedError, run
 
 __all__ = ["loop_filesystem"]
+
+_PATIENCE_S = 60.0
 
 
 def loop_filesystem(folder: Path, size: int, make: tuple[str, ...], stack: ExitStack) -> Path:
@@ -27,5 +30,17 @@ def loop_filesystem(folder: Path, size: int, make: tuple[str, ...], stack: ExitS
         run("mount", "-o", "loop,discard", disk, folder)
     except FailedError as error:
         raise SkippedError(f"no loop device could be mounted: {error}") from error
-    stack.callback(run, "umount", folder)
+    stack.callback(_unmount, folder)
     return folder
+
+
+def _unmount(folder: Path) -> None:
+    """Unmount once nobody has a file of it open any more: a process may still be ending. Raises FailedError."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return run("umount", folder)
+        except FailedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 __all__ = ["Cost", "Daemon", "FailedError", "daemon", "output_of", "run", "timed"]
 
 _PATIENCE_S = 60.0
 _POLL_S = 0.005
 _TICKS = os.sysconf("SC_CLK_TCK")
+Number = TypeVar("Number", int, float)
 
 
 class FailedError(Exception):
@@ -89,11 +90,11 @@ class Daemon:
 
     def cpu(self) -> float:
         """Return the seconds of user and system it has used."""
-        return sum(_cpu_of(pid) for pid in _family(self.pid))
+        return _sum_of(self.pid, _cpu_of)
 
     def growth(self) -> int:
         """Return by how many bytes its memory has exceeded that of its idle state, at the worst moment since."""
-        return _memory_of(self.pid, "VmHWM") - self.idle
+        return _sum_of(self.pid, _most_memory_of) - self.idle
 
 
 @contextmanager
@@ -147,6 +148,15 @@ def _family(pid: int) -> list[int]:
     return found
 
 
+def _sum_of(pid: int, cost_of: Callable[[int], Number]) -> Number:
+    """Return what a process costs with all that descend from it. One of these that has just ended counts 0."""
+    total = cost_of(pid)
+    for one in _family(pid)[1:]:
+        with suppress(OSError):
+            total += cost_of(one)
+    return total
+
+
 def _stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat behind the program's name, which may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -157,18 +167,24 @@ def _cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _memory_of(pid: int, field: str) -> int:
-    """Return VmRSS, what is in memory now, or VmHWM, the most that ever was: bytes of a process and its children."""
-    total = 0
-    for one in _family(pid):
-        found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{one}/status").read_text(), re.MULTILINE)
-        total += int(found[1]) * 1024 if found else 0
-    return total
+def _memory_of(pid: int) -> int:
+    """Return the bytes that are in memory now."""
+    return _memory_field(pid, "VmRSS")
+
+
+def _most_memory_of(pid: int) -> int:
+    """Return the most bytes that ever were in memory."""
+    return _memory_field(pid, "VmHWM")
+
+
+def _memory_field(pid: int, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _idle_memory_of(pid: int) -> int:
     """Have the most that ever was begin with now, and return what is in memory."""
     for one in _family(pid):
-        with suppress(OSError):  # of a daemon that has given up its rights
+        with suppress(OSError):  # of a daemon that has given up its rights, or a child that has ended
             Path(f"/proc/{one}/clear_refs").write_text("5")
-    return _memory_of(pid, "VmRSS")
+    return _sum_of(pid, _memory_of)

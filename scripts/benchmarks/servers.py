@@ -31,13 +31,20 @@ def storage_daemon(image: Path, mountpoint: Path) -> Iterator[Daemon]:
     """Show the guest contents of `image`, a qcow2, as the file `mountpoint`, which is made."""
     mountpoint.touch()
     device = mountpoint.stat().st_dev
+
+    def answers() -> bool:
+        try:
+            return mountpoint.stat().st_dev != device
+        except OSError:
+            return False  # it is being mounted
+
     command = [
         *("qemu-storage-daemon", "--blockdev", f"driver=file,node-name=file,filename={image},read-only=on"),
         *("--blockdev", "driver=qcow2,node-name=disk,file=file,read-only=on"),
         *("--export", f"type=fuse,id=export,node-name=disk,mountpoint={mountpoint},writable=off"),
     ]
     try:
-        with daemon(*command, answers=lambda: mountpoint.stat().st_dev != device) as server:
+        with daemon(*command, answers=answers) as server:
             yield server
     finally:
         _detach(mountpoint)

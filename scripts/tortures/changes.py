@@ -26,7 +26,7 @@ _CHUNK = 64 << 10
 _VIEWS = [("raw", "top", "raw/{}/top.qcow2.raw"), ("raw", "base", "raw/{}/base.qcow2.raw"),
           ("full", "top", "full/{}/top.qcow2")]  # fmt: skip
 _EXPECTED = frozenset({errno.ESTALE, errno.EIO, errno.EBUSY, errno.ENOENT})
-_LATE_S = 2.0
+_LATE_S = 5.0
 _NEW_WITHIN_S = 5.0
 
 

@@ -22,6 +22,9 @@ __all__ = ["eio", "files_of"]
 _READERS = 8
 _ROUND_S = 8.0
 _RECOVERED_WITHIN_S = 10.0
+_FAULTS = 20
+"""At least, in a round: a few may all be of reads ahead, which nobody is told of."""
+_FAULTS_WITHIN_S = 60.0
 _PERCENT = [10, 2, 100, 40]
 
 
@@ -78,6 +81,7 @@ def _round(
         Crowd(1, partial(_reader, task.seed + number, good, frozenset[int]())) as others,
     ):
         time.sleep(seconds)
+        _wait_for_faults(task, faults, before + _FAULTS, percent)
         results, silent = readers.results(60)
         unharmed, silent_too = others.results(60)
     faults.fail(0)
@@ -94,6 +98,13 @@ def _round(
         task.found(Kind.HANG, f"{silent + silent_too} readers gave no answer")
     if given and not seen:
         task.found(Kind.WRONG, f"{given} faults, but nobody was answered EIO")
+
+
+def _wait_for_faults(task: Task, faults: Faulty, count: int, percent: int) -> None:
+    try:
+        eventually(lambda: faults.faults >= count, _FAULTS_WITHIN_S, f"{percent} % faults: {_FAULTS} of them")
+    except BrokenError as error:
+        task.found(Kind.BROKEN, str(error))
 
 
 def _reader(seed: int, files: Sequence[File], may_fail: frozenset[int], number: int, going: Going) -> Seen:

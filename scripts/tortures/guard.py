@@ -36,17 +36,20 @@ def guarded(step: str) -> Iterator[None]:
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
         raise TooLong(f"{step}: over {seconds:g} s at {where}")
 
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
     previous = signal.signal(signal.SIGALRM, over)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         with _limited_address_space():
-            yield
+            try:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                yield
+            finally:  # no TooLong while the limit is taken away
+                signal.setitimer(signal.ITIMER_REAL, 0)
     except VdifsError:
         raise
     except Exception as error:
         raise CrashError(f"{step}: {_where(error)}") from error
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         signal.setitimer(signal.ITIMER_REAL, *timer)
 

@@ -21,6 +21,7 @@ __all__ = ["kill", "states_of"]
 
 _READERS = 8
 _FREE_WITHIN_S = 2.0
+_ENDED_WITHIN_S = 10.0
 _MIB = 1 << 20
 State = dict[str, tuple[str, int, int]]
 
@@ -64,12 +65,13 @@ def _kill_once(task: Task, source: Path, mountpoint: Path, rng: Random) -> None:
             os.kill(pid, signal.SIGKILL)
             took = eventually(lambda: mountpoint not in mounted_beneath(mountpoint), _FREE_WITHIN_S, "mountpoint free")
             task.tally.most("slowest to be free in s", round(took, 3))
-            eventually(lambda: not is_running(pid), 5, "end of the daemon")
+            eventually(lambda: not is_running(pid), _ENDED_WITHIN_S, "end of the daemon")
+            eventually(lambda: not pid_file.exists(), _ENDED_WITHIN_S, "pid file removed")
         except BrokenError as error:
             task.found(Kind.HANG, f"{when}: {error}")
         finally:
             _make_sure(pid)
-        results, silent = readers.results(10)
+        results, silent = readers.results(30)
     task.tally.add("reads", sum(results))
     if silent:
         task.found(Kind.HANG, f"{when}: {silent} readers hang")

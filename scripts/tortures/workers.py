@@ -13,8 +13,9 @@ from tortures.tally import Kind, Tally
 
 __all__ = ["Result", "try_seeds"]
 
-_PATIENCE_S = 120.0
-"""No trial takes so long unless code hangs where no signal interrupts it."""
+_PATIENCE_S = 600.0
+"""No trial takes so long unless code hangs where no signal interrupts it. It asks QEMU often, which may be slow."""
+_END_S = 5.0
 _context = multiprocessing.get_context("fork")
 Try = Callable[[int, Path], Tally]
 Connection = multiprocessing.connection.Connection
@@ -40,13 +41,11 @@ class _Worker:
         self.connection.send(seed)
 
     def end(self) -> int:
-        """Kill it, and return its exit code: negative for the signal it died from before."""
-        self.process.join(0.2)
-        code = self.process.exitcode
+        """Kill it if it has not ended, and return its exit code: negative for the signal it died from."""
         self.process.kill()
         self.process.join()
         self.connection.close()
-        return -9 if code is None else code
+        return self.process.exitcode or 0
 
 
 def try_seeds(prepare: Callable[[Path], Try], folder: Path, jobs: int, seeds: Iterator[int]) -> Iterator[Result]:
@@ -97,6 +96,7 @@ def _answer(worker: _Worker) -> Tally | None:
             tally: Tally = worker.connection.recv()
             return tally
     except (EOFError, OSError):
+        worker.process.join(_END_S)
         lost = Tally()
         lost.found(Kind.CRASH, f"the process ended with {worker.end()}")
         return lost

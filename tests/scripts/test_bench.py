@@ -147,7 +147,7 @@ def test_memory_that_a_daemon_took_for_a_moment_counts(tmp_path: Path) -> None:
         "time.sleep(60)\n"
     )
     with daemon(sys.executable, "-c", program, tmp_path, answers=(tmp_path / "ready").exists) as server:
-        assert 0 <= server.growth() < 16 << 20
+        assert -1 << 20 <= server.growth() < 16 << 20  # the kernel counts each processor's pages apart
         (tmp_path / "go").touch()
         while not (tmp_path / "done").exists():
             time.sleep(0.01)
