@@ -48,7 +48,7 @@ def run_process(*words: str | Path, **options: Any) -> "subprocess.CompletedProc
     """Run vdifs in a process of its own and return what it left; `options` are those of subprocess.run."""
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # as users have it
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    usual: dict[str, Any] = {"env": buffered, "timeout": 60, **pipes}
+    usual: dict[str, Any] = {"env": buffered, "timeout": 120, **pipes}
     done: Any = subprocess.run([*COMMAND, *map(str, words)], **(usual | options))
     ended: subprocess.CompletedProcess[bytes] = done
     return ended

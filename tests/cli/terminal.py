@@ -1,5 +1,6 @@
 """Running vdifs on a terminal: a pty of a given width, and what is seen on it."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -17,6 +18,8 @@ from tests.cli.conftest import COMMAND
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ROWS = 40
+_PATIENT = "import vdifs.cli.waiting as w; w.PATIENCE_S *= 120"
+"""On a slow machine a quick command takes a while too, and the line that says so is not what most tests are about."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Terminal:
     @property
     def text(self) -> str:
         """What has been written by now."""
-        return bytes(self._read).decode()
+        ended = not self._thread.is_alive()
+        return codecs.getincrementaldecoder("utf-8")().decode(bytes(self._read), ended)  # a character may come in parts
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +70,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         """Read the rest, once those who write have ended."""
         os.close(self.theirs)
-        self._thread.join(20)
+        self._thread.join(100)
         os.close(self._ours)
 
 
@@ -79,10 +83,10 @@ def environment(**more: str) -> dict[str, str]:
 
 def on_terminal(*words: str | Path, columns: int = 80, cwd: Path | None = None, before: str = "", **more: str) -> Shown:
     """Run vdifs with all its standard files on a terminal. before: Python to run first. more: environment."""
-    command = [COMMAND[0], COMMAND[1], f"{before}\n{COMMAND[2]}", *map(str, words)]
+    command = [COMMAND[0], COMMAND[1], f"{_PATIENT}\n{before}\n{COMMAND[2]}", *map(str, words)]
     with Terminal(columns) as terminal:
         files = terminal.theirs
         done = subprocess.run(
-            command, env=environment(**more), cwd=cwd, timeout=60, stdin=files, stdout=files, stderr=files
+            command, env=environment(**more), cwd=cwd, timeout=120, stdin=files, stdout=files, stderr=files
         )
     return Shown(done.returncode, terminal.text)

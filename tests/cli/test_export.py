@@ -192,18 +192,29 @@ def test_damage_that_shows_on_the_way_leaves_no_file(images: Path, tmp_path: Pat
     assert names_in(tmp_path / "out") == set()
 
 
+ENDLESS_EXPORT = """
+import vdifs.synthetic.transfer as transfer
+write = transfer._Copy._write
+transfer._Copy._write = lambda copy, at, *what: copy._stopped.wait(100) if at >= 8 << 20 else write(copy, at, *what)
+"""
+"""The first 8 MiB are written, and then no more until the export is to stop."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_export_leaves_no_file(number: signal.Signals, tmp_path: Path) -> None:
-    oracle.create("big.qcow2", 2 << 30, cwd=tmp_path)
-    oracle.qemu_io("big.qcow2", ["write -P 1 0 1G", "write -P 1 1G 512M"], cwd=tmp_path)
-    command = [*COMMAND, "export", "big.qcow2", "output.qcow2", "--progress", "json"]
+    oracle.create("image.qcow2", 16 << 20, cwd=tmp_path)
+    oracle.qemu_io("image.qcow2", ["write -P 1 0 16M"], cwd=tmp_path)
+    command = [COMMAND[0], "-c", ENDLESS_EXPORT + COMMAND[2]]
+    command += ["export", "image.qcow2", "output.qcow2", "--progress", "json"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert json.loads(process.stderr.readline())["done"] > 0
+        while not json.loads(process.stderr.readline())["done"]:
+            pass
+        assert len(names_in(tmp_path)) == 2, "a part of the output is there"
         process.send_signal(number)
         rest = process.stderr.read()
     assert (process.returncode, rest.strip().splitlines()[-1]) == (1, b"vdifs: interrupted")
-    assert names_in(tmp_path) == {"big.qcow2"}
+    assert names_in(tmp_path) == {"image.qcow2"}
 
 
 def test_an_export_under_nohup_survives_the_end_of_its_terminal(images: Path) -> None:

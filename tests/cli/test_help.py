@@ -70,7 +70,7 @@ def shown(page: Path) -> str:
     require_tool("man")
     environment = {**os.environ, "MANWIDTH": "500", "MAN_KEEP_FORMATTING": "", "LC_ALL": "C.UTF-8", "MANROFFOPT": "-c"}
     command = ["man", "--warnings", "--nh", "--nj", "-l", str(page)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
     assert done.stderr == ""
     return re.sub(".\b", "", done.stdout)
 
@@ -89,7 +89,7 @@ def test_the_man_page_has_every_command_option_and_word_of_the_help(page: Path) 
 
 def test_the_man_page_is_one_that_man_db_can_index(page: Path) -> None:
     lexgrog = require_tool("lexgrog")
-    done = subprocess.run([lexgrog, str(page)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([lexgrog, str(page)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
     assert '"vdifs - ' in done.stdout
 
@@ -149,7 +149,7 @@ def completed(shell: str, line: str, folder: Path) -> list[str]:
         [program, *words[shell], line],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         cwd=folder / "work",
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -183,5 +183,5 @@ def test_completing_a_command_imports_no_command(folder: Path) -> None:
     """It would take three times as long."""
     script = f"import atexit, sys\natexit.register(lambda: print('numpy' in sys.modules))\n{COMMAND[2]}"
     environment = {**os.environ, "_VDIFS_COMPLETE": "bash_complete", "COMP_WORDS": "vdifs m", "COMP_CWORD": "1"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment)
     assert done.stdout.splitlines() == ["plain,mount", "plain,map", "plain,measure", "False"]

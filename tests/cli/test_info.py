@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Vdifs, run_process
-from tests.features.proofs import prove_info
+from tests.features.proofs import prove_info, settle_blocks
 from tests.qemu import oracle, surgery
 from tests.rules.images import make
 
@@ -53,6 +53,7 @@ def test_json_holds_all_that_qemu_img_says(options: dict[str, object], vdifs: Vd
     backing = None if "data_file" in options else ("base.qcow2", "qcow2")
     oracle.create("a.qcow2", 3_000_320, options=options, backing=backing, cwd=tmp_path)
     image = tmp_path / "a.qcow2"
+    settle_blocks(tmp_path)
     assert missing_or_different(oracle.info(image), info_json(vdifs, image)) == {}
 
 
@@ -119,6 +120,7 @@ def test_the_backing_chain_is_described_as_by_qemu_img(
     oracle.create("3.qcow2", 2 << 20, backing=(str(folder / "2.qcow2"), "qcow2"), cwd=folder)
     oracle.create("4.qcow2", 2 << 20, backing=("3.qcow2", "qcow2"), cwd=folder)
     monkeypatch.chdir(tmp_path)
+    settle_blocks(folder)
     wanted = json.loads(oracle.qemu_img("info", "--backing-chain", "--output=json", "images/4.qcow2"))
     given = info_json(vdifs, "images/4.qcow2", "--backing-chain")
     assert [missing_or_different(*pair) for pair in zip(wanted, given, strict=True)] == [{}, {}, {}, {}]
@@ -184,6 +186,7 @@ def test_the_name_of_a_protocol_is_not_joined_to_the_folder(
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
     oracle.qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "raw", "images/a.qcow2", "1M")
+    settle_blocks(Path("images"))
     given = info_json(vdifs, "images/a.qcow2")
     assert missing_or_different(oracle.info(Path("images/a.qcow2")), given) == {}
     assert (given["full-backing-filename"] == name) is (name in (*PROTOCOLS, "/a:b"))
@@ -253,6 +256,7 @@ def test_a_snapshot_has_the_size_and_the_chain_it_had(vdifs: Vdifs, tmp_path: Pa
 def test_a_raw_image_has_a_size(vdifs: Vdifs, tmp_path: Path) -> None:
     image = tmp_path / "a.raw"
     image.write_bytes(b"x" * 1000)
+    settle_blocks(tmp_path)
     given = info_json(vdifs, image)
     assert missing_or_different(oracle.info(image, "raw"), given) == {}
     assert given["file-length"] == 1000

@@ -21,7 +21,7 @@ sys.exit(status)
 
 def loaded(*words: str | Path) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, words)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", SCRIPT, *map(str, words)], capture_output=True, text=True, timeout=120, check=True
     )
     return set(done.stderr.split())
 
@@ -48,27 +48,34 @@ def test_export_without_a_bar_loads_neither_rich_nor_trio(tmp_path: Path) -> Non
 @pytest.mark.parametrize("words", [["help", "mount"], ["completion", "bash"], ["status", "."], ["umount", "."]])
 def test_small_commands_load_none_of_the_big_libraries(words: list[str]) -> None:
     code = "import sys; from vdifs.cli.main import main; main(sys.argv[1:]); print('', *sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120, check=True)
     assert not {"numpy", "rich", "trio", "pyfuse3"} & set(done.stderr.split("\n")[-2].split())
 
 
+def slowness() -> float:
+    """Return how many times slower the machine is now than the one that the limits are for; 1 for a faster one."""
+    began = time.process_time()
+    sum(number * number for number in range(1_000_000))
+    return max(1.0, (time.process_time() - began) / 0.08)
+
+
 def cpu_seconds(*words: str | Path) -> float:
-    """Return the processor time that a command takes, the least of five tries."""
+    """Return the processor time that a command would take on the machine of the limits, the least of seven tries."""
     code = "import sys; from vdifs.cli.main import main; sys.exit(main())"
     taken = []
-    for _ in range(5):
+    slower = slowness()
+    for _ in range(7):
         before = os.times()
-        subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, capture_output=True, timeout=60)
+        subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, capture_output=True, timeout=120)
         after = os.times()
-        taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        seconds = after.children_user + after.children_system - before.children_user - before.children_system
+        slower_before, slower = slower, slowness()
+        taken.append(seconds / min(slower_before, slower))  # a moment's standstill excuses nothing
     return min(taken)
 
 
 def test_version_and_info_are_quick(tmp_path: Path) -> None:
-    """On the machine that the limits are for they take 0.05 s and 0.15 s; one that is slower gets as much more."""
+    """They take 0.05 s and 0.15 s on the machine of the limits. Not to be run where coverage is measured."""
     oracle.create(tmp_path / "a.qcow2", 1 << 20)
-    began = time.process_time()
-    sum(number * number for number in range(1_000_000))
-    slowness = max(1.0, (time.process_time() - began) / 0.08)
-    assert cpu_seconds("--version") <= 0.10 * slowness
-    assert cpu_seconds("info", tmp_path / "a.qcow2") <= 0.25 * slowness
+    assert cpu_seconds("--version") <= 0.10
+    assert cpu_seconds("info", tmp_path / "a.qcow2") <= 0.25

@@ -94,7 +94,7 @@ def nbd_server(image: Path) -> Iterator[str]:
 
 def wait_for(path: Path, server: "subprocess.Popen[bytes]") -> None:
     """Wait until the server answers."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while True:
         with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
             client.connect(os.fspath(path))

@@ -12,7 +12,9 @@ from typing import IO
 from tests.qemu import oracle
 
 _PROMPT = b"qemu-io> "
-_PATIENCE_S = 20.0
+_PATIENCE_S = 100.0
+_READS, _WRITES = 100, 101
+"""The bytes of QEMU's locks that tell who reads an image and who writes it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def qemu_nbd(image: Path, *options: str) -> Iterator[None]:
     command = ["qemu-nbd", "-t", "-k", str(socket), *options, str(image)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
         try:
-            _wait_for(lambda: socket.exists() and _has_locks(image))
+            _wait_for(lambda: socket.exists() and _is_locked(image, _READS if "-r" in options else _WRITES))
             yield
         finally:
             process.kill()
@@ -76,9 +78,11 @@ def qemu_nbd(image: Path, *options: str) -> Iterator[None]:
             socket.unlink(missing_ok=True)
 
 
-def _has_locks(image: Path) -> bool:
-    """Tell whether somebody holds any lock on the image: qemu-nbd makes its socket before it opens the image."""
-    return f":{image.stat().st_ino} " in Path("/proc/locks").read_text()
+def _is_locked(image: Path, byte: int) -> bool:
+    """Tell whether somebody holds that lock: qemu-nbd makes its socket before it opens the image, its locks in turn."""
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    ranges = [words[-2:] for words in lines if words[-3].endswith(f":{image.stat().st_ino}")]
+    return any(int(first) <= byte and (last == "EOF" or byte <= int(last)) for first, last in ranges)
 
 
 def _wait_for(condition: Callable[[], object]) -> None:

@@ -110,10 +110,10 @@ def test_install(tmp_path: Path) -> None:
     (root.parent / "scripts").symlink_to(README.parent / "scripts")
     (root / "bin").symlink_to(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-euc", text], cwd=root.parent, env=environment, check=True, timeout=60)
+    subprocess.run(["bash", "-euc", text], cwd=root.parent, env=environment, check=True, timeout=120)
     assert (tmp_path / "usr/local/share/man/man1/vdifs.1").read_text().startswith(".TH VDIFS 1 ")
     version = [str(bin_folder / "vdifs"), "--version"]
-    assert subprocess.run(version, capture_output=True, text=True, timeout=60).stdout.startswith("vdifs ")
+    assert subprocess.run(version, capture_output=True, text=True, timeout=120).stdout.startswith("vdifs ")
     assert os.access(tmp_path / "sbin/mount.fuse.vdifs", os.X_OK)
 
 
@@ -141,14 +141,34 @@ def test_restic(folder: Path) -> None:
     same(restored, folder / "images/tuesday.qcow2")
 
 
+def _until_detached(folder: Path) -> str:
+    """Return shell code that waits for the loop devices over the mount: others may look at one for a moment more."""
+    listed = f"{require_tool('losetup')} --list --noheadings --output BACK-FILE"
+    return f"for _ in {{1..600}}; do {listed} | grep -q '^{folder}/mnt/' || exit 0; sleep 0.1; done; exit 1"
+
+
+def _stand_in_for_umount(folder: Path) -> None:
+    """Put an umount into `folder` that waits until the loop device that it leaves has gone."""
+    wrapper = folder / "umount"
+    wrapper.write_text(f"""#!/bin/bash
+{require_tool("umount")} "$@" || exit
+{_until_detached(folder)}
+""")
+    wrapper.chmod(0o755)
+
+
 def _stand_in_for_partitions(folder: Path) -> None:
-    """Put a losetup into `folder` that makes the first partition's node, where kernel and udev do not."""
+    """Put a losetup into `folder` that makes the first partition's node, where kernel and udev do not.
+
+    It waits until what it detaches has gone.
+    """
     wrapper, losetup = folder / "losetup", require_tool("losetup")
     wrapper.write_text(f"""#!/bin/bash
 set -e
 if [ "$1" = --detach ]; then
   part=$(readlink "$2p1") && {losetup} --detach "$part" && rm "$2p1"
-  exec {losetup} "$@"
+  {losetup} "$@"
+  {_until_detached(folder)}
 fi
 loop=$({losetup} "$@")
 [ -e "${{loop}}p1" ] ||
@@ -171,6 +191,7 @@ def test_look_where_there_are_no_partitions(folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can attach loop devices")
     require_fuse()
+    _stand_in_for_umount(folder)
     run("offset", folder)
     assert (folder / "backup/notes.txt").read_text() == "written on Sunday\n"
 

@@ -32,7 +32,7 @@ def complaints(unit: str, folder: Path) -> tuple[int, str]:
     path.write_text(unit.replace("/usr/local/bin/vdifs", str(program)))
     command = [require_tool("systemd-analyze"), "verify", "--man=no", f"./{path.name}"]
     environment = {**os.environ, "LC_ALL": "C"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -62,5 +62,5 @@ def test_mount8_takes_the_line_of_fstab(tmp_path: Path) -> None:
     (line,) = re.findall(r"^    (/srv.* fuse\.vdifs .*)$", README.read_text(), re.MULTILINE)
     (tmp_path / "fstab").write_text(line + "\n")
     command = [require_tool("findmnt"), "-F", "fstab", "-n", "-o", "TARGET,FSTYPE,OPTIONS"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=True)
     assert done.stdout.split() == ["/srv/vdifs", "fuse.vdifs", "allow_other,nofail"]

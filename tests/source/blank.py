@@ -1,9 +1,11 @@
 """Images that hold nothing but their header and an empty L1 table, and name any backing file."""
 
+import time
 from pathlib import Path
 
 from vdifs.qcow2.extensions import Extension, ExtensionType, encode_name, pack_extensions
 from vdifs.qcow2.header import V3_LENGTH, Header, Incompatible
+from vdifs.source.hostfile import YOUNG_NS
 
 CLUSTER_BITS = 12
 SIZE = 1 << 20
@@ -42,3 +44,8 @@ def write_blank(
     header = Header(extensions=extensions, backing_file=backing, **{**known, **fields})
     path.unlink(missing_ok=True)
     path.write_bytes(header.pack().ljust(4 << CLUSTER_BITS, b"\0"))
+
+
+def grow_old() -> None:
+    """Wait until the next change of a file gives it other time stamps; until then some kernels give it the same."""
+    time.sleep(1.5 * YOUNG_NS / 1e9)

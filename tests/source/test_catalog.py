@@ -3,7 +3,6 @@
 import errno
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import require_tool
 from tests.qemu import oracle
 from tests.rules.images import MIB, Image, make
-from tests.source.blank import write_blank
+from tests.source.blank import grow_old, write_blank
 from tests.source.test_walk import fail
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
 from vdifs.source.catalog import Catalog
@@ -157,6 +156,7 @@ def test_a_scan_tells_whether_anything_is_different(source: Path) -> None:
         assert catalog.scan()
         assert not catalog.scan()
         assert catalog.generation("vms/tuesday.qcow2") == before
+        grow_old()
         write_blank(source / "base.qcow2", size=2 << 20)
         assert catalog.scan()
         assert catalog.generation("vms/tuesday.qcow2") != before
@@ -400,7 +400,7 @@ def test_a_new_snapshot_appears_and_a_deleted_one_vanishes(source: Path, snapsho
 def test_a_data_file_that_stays_as_it_is_is_no_change(source: Path) -> None:
     require_tool("qemu-img")
     make(source / "disk.qcow2", MIB, data_file=source / "disk.data")
-    time.sleep(0.03)
+    grow_old()
     with scanned(source) as catalog:
         assert not catalog.scan()
         (source / "disk.data").unlink()
@@ -438,11 +438,13 @@ def test_a_data_file_counts_for_permissions_and_generation(source: Path) -> None
     make(source / "disk.qcow2", MIB, data_file=data)
     with scanned(source) as catalog:
         before = catalog.generation("disk.qcow2")
+        grow_old()
         for path in (source / "disk.qcow2", data):
             path.chmod(0o600)
         catalog.scan()
         assert catalog.generation("disk.qcow2") != before
         before = catalog.generation("disk.qcow2")
+        grow_old()
         data.write_bytes(bytes(MIB))
         assert catalog.scan()
         assert catalog.generation("disk.qcow2") != before
@@ -479,7 +481,7 @@ def test_a_problem_that_becomes_another_is_a_change(source: Path) -> None:
 def test_bad_bytes_are_not_read_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_blank(source / "bad.qcow2", cluster_bits=8)
     with scanned(source) as catalog:
-        time.sleep(0.03)
+        grow_old()
         catalog.scan()  # a file that was just written is read twice
         read: list[str] = []
         monkeypatch.setattr("vdifs.source.catalog.sniff", lambda _, found, **__: read.append(found.path))

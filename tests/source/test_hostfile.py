@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.source.blank import grow_old
 from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock
 from vdifs.source.hostfile import Fingerprint, HostFile
 
@@ -111,6 +112,7 @@ def link_and_overwrite(path: Path) -> None:
 )
 def test_a_change_is_estale_for_ever(path: Path, file: HostFile, change: Callable[[Path], None]) -> None:
     file.check_unchanged()
+    grow_old()
     change(path)
     for _ in range(2):
         with pytest.raises(SourceChangedError, match="changed since it was opened") as caught:
@@ -146,6 +148,7 @@ def test_a_change_after_an_unlink_is_a_change(path: Path, file: HostFile) -> Non
     writer = path.open("r+b")
     path.unlink()
     file.check_unchanged()
+    grow_old()
     writer.write(b"else")
     writer.close()
     with pytest.raises(SourceChangedError):

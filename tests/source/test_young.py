@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.source.blank import write_blank
+from tests.source.blank import grow_old, write_blank
 from tests.source.test_catalog import scanned
 from tests.source.test_hostfile import opened
 from vdifs.errors import InUseError, SourceChangedError
 from vdifs.source import hostfile
-from vdifs.source.hostfile import YOUNG_NS, Fingerprint
+from vdifs.source.hostfile import Fingerprint
 
 MS = 1_000_000
 S = 1000 * MS
-LONG_NS = 1_000 * MS
+LONG_NS = 60 * S
 
 
 @pytest.fixture
@@ -29,10 +29,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "image.qcow2"
     write_blank(path)
     return path
-
-
-def grow_old() -> None:
-    time.sleep(1.5 * YOUNG_NS / 1e9)
 
 
 @pytest.mark.parametrize(
@@ -79,45 +75,47 @@ def young_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hostfile, "YOUNG_NS", LONG_NS)
 
 
+class Clock:
+    """The time as the code under test has it: a sleep puts it on, and nobody waits. sleeps: the seconds asked for."""
+
+    def __init__(self) -> None:
+        self._slept_ns = 0
+        self.sleeps: list[float] = []
+        self.before_sleeping: Callable[[], object] = lambda: None
+
+    def time_ns(self) -> int:
+        return time.time_ns() + self._slept_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.before_sleeping()
+        self.sleeps.append(seconds)
+        self._slept_ns += round(seconds * S)
+
+
 @pytest.fixture
-def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits of the code under test, which are really waited."""
-    waited: list[float] = []
-    sleep = time.sleep
-
-    def note(seconds: float) -> None:
-        waited.append(seconds)
-        sleep(seconds)
-
-    monkeypatch.setattr(hostfile.time, "sleep", note)  # type: ignore[attr-defined] # the module's own import
-    return waited
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(hostfile, "time", clock)
+    return clock
 
 
 @pytest.mark.usefixtures("young_for_long")
-def test_opening_a_young_file_waits_until_it_is_old(path: Path, sleeps: list[float]) -> None:
+def test_opening_a_young_file_waits_until_it_is_old(path: Path, clock: Clock) -> None:
     vdifs.open(path).close()
-    assert len(sleeps) == 1
-    assert 0 < sleeps[0] <= LONG_NS / 1e9
-    assert time.time_ns() - path.stat().st_ctime_ns >= LONG_NS
+    assert len(clock.sleeps) == 1
+    assert 0 < clock.sleeps[0] <= LONG_NS / S
+    assert clock.time_ns() - path.stat().st_ctime_ns >= LONG_NS
 
 
-def test_opening_an_old_file_waits_for_nothing(path: Path, sleeps: list[float]) -> None:
+def test_opening_an_old_file_waits_for_nothing(path: Path, clock: Clock) -> None:
     grow_old()
-    sleeps.clear()
     vdifs.open(path).close()
-    assert sleeps == []
+    assert clock.sleeps == []
 
 
 @pytest.mark.usefixtures("young_for_long")
-def test_a_write_while_waiting_is_taken_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sleep = time.sleep
-
-    def write_then_sleep(seconds: float) -> None:
-        if path.stat().st_size != 1 << 20:
-            os.truncate(path, 1 << 20)
-        sleep(seconds)
-
-    monkeypatch.setattr(hostfile.time, "sleep", write_then_sleep)  # type: ignore[attr-defined] # as above
+def test_a_write_while_waiting_is_taken_in(path: Path, clock: Clock) -> None:
+    clock.before_sleeping = lambda: os.truncate(path, 1 << 20) if path.stat().st_size != 1 << 20 else None
     file = opened(path)
     file.settle()
     assert (file.size, file.fingerprint.size, file.status.st_size) == (1 << 20,) * 3
@@ -126,8 +124,8 @@ def test_a_write_while_waiting_is_taken_in(path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("young_for_long")
-def test_a_file_that_never_grows_old_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostfile.time, "sleep", lambda _: os.utime(path))  # type: ignore[attr-defined]
+def test_a_file_that_never_grows_old_is_refused(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "sleep", lambda _: os.utime(path))
     os.utime(path)
     file = opened(path)
     with pytest.raises(SourceChangedError, match="kept changing while it was opened"):

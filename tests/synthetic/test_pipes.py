@@ -111,7 +111,7 @@ def test_what_is_in_pipes_at_the_end_is_nobody_elses(tmp_path: Path, pipe: Pipe)
         moved = 0
         while moved < MIB:
             moved += os.splice(pipe.reading, further.writing, MIB - moved)
-        done.result(30)  # the rest is in the pipe
+        done.result(100)  # the rest is in the pipe
         with source.open("r+b") as file:  # the same pages, as no truncation gives the file others
             file.write(bytes(len(contents)))
         os.close(pipe.writing)
