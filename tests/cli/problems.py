@@ -176,6 +176,7 @@ def on_table(offset: int) -> tuple[Line, ...]:
 NOT_FOUND = "No such file or directory: restore it, or correct the name"
 NO_LINKS = "Too many levels of symbolic links: symbolic links are not followed; name the file itself"
 IN_ITSELF = "it is in its own chain: rebase one of the images that name it"
+LEFT_OUT = r"left out: its first bytes are not 'QFI\xfb'"
 REFCOUNTS = told(
     "warning",
     "refcounts",
@@ -203,7 +204,8 @@ OF_CHAINS = [
     Case(
         "no image",
         over_no_image,
-        damaged(r"not a qcow2 image: its first bytes are not 'QFI\xfb'", by="text.qcow2"),
+        damaged(r"not a qcow2 image: its first bytes are not 'QFI\xfb'", by="text.qcow2")
+        + told("warning", "no-image", LEFT_OUT, name="text.qcow2"),
         REFUSED,
     ),
     Case(
@@ -297,6 +299,12 @@ OF_CHAINS = [
             "its snapshot would be called image.qcow2@s, which is taken: rename the file or the snapshot",
             name="image.qcow2@s",
         ),
+        SOUND,
+    ),
+    Case(
+        "emptied, beside it",
+        lambda i: beside(i, "other.qcow2").path.write_bytes(b""),
+        told("warning", "no-image", LEFT_OUT, name="other.qcow2"),
         SOUND,
     ),
 ]

@@ -128,6 +128,21 @@ def test_ls_and_cp_carry_on(mounts: Mounts, source: Path) -> None:
     oracle.compare(copy / "tuesday.qcow2", source / "tuesday.qcow2")
 
 
+def test_a_file_called_qcow2_that_is_none_is_a_problem_until_it_is_one(mounts: Mounts, source: Path) -> None:
+    (source / "emptied.qcow2").touch()
+    images.raw_based(source)  # a raw file, called as one likes, may be a base
+    (source / "x.raw").rename(source / "disk.qcow2")
+    oracle.qemu_img("rebase", "-u", "-b", "disk.qcow2", "-F", "raw", source / "top.qcow2")
+    mounted = mounts(source)
+    assert "emptied.qcow2" not in os.listdir(mounted / "full")
+    (problem,) = mounted.status()["problems"]
+    said = "left out: its first bytes are not 'QFI\\xfb': restore it from a copy, or give it another name"
+    assert problem["message"] == f"{source}/emptied.qcow2: {said}"
+    shutil.copy(source / "base.qcow2", source / "emptied.qcow2")
+    eventually(lambda: "emptied.qcow2" in os.listdir(mounted / "full"), within=SOON_S)
+    assert mounted.status()["problems"] == []
+
+
 def test_names_that_are_taken_are_problems(mounts: Mounts, source: Path) -> None:
     images.raw_based(source)
     shutil.copy(source / "base.qcow2", source / "x.raw.qcow2")

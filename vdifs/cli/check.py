@@ -67,8 +67,9 @@ def _audit_all(catalog: Catalog, entries: list[Entry], at: At) -> list[Problem]:
         for problem in audit(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format):
             found.setdefault((problem.path, problem.kind, problem.message), problem)
     taken = [Problem(e.path, Severity.WARNING, "name-taken", str(e.problem)) for e in catalog.not_offered]
+    others = [Problem(path, Severity.WARNING, "no-image", str(error)) for path, error in catalog.no_images.items()]
     order = list(Severity)
-    return sorted([*found.values(), *taken], key=lambda problem: (order.index(problem.severity), problem.path))
+    return sorted([*found.values(), *taken, *others], key=lambda problem: (order.index(problem.severity), problem.path))
 
 
 def _message(problem: Problem) -> str:

@@ -37,6 +37,7 @@ from vdifs.source.walk import GONE, Filter, Found, vdifs_mounts, walk
 
 __all__ = ["Catalog", "Entry"]
 
+_NO_IMAGE = "left out: its first bytes are not 'QFI\\xfb': restore it from a copy, or give it another name"
 _NOBODY = (Permission(0, 0, 0),)
 
 
@@ -117,9 +118,20 @@ class Catalog:
         return self._state.not_offered
 
     @property
+    def no_images(self) -> Mapping[str, VdifsError]:
+        """The files that are called *.qcow2 and are none, each with what is wrong, as the last scan found them."""
+        state = self._state
+        return {
+            path: FormatError(f"{printable(self.policy.display(path))}: {_NO_IMAGE}")
+            for path, (_, entries) in state.files.items()
+            if not entries and path.endswith(".qcow2") and path not in state.entries
+        }
+
+    @property
     def problems(self) -> tuple[VdifsError, ...]:
-        """Why snapshots are not offered, as the last scan found it."""
-        return tuple(entry.problem for entry in self._state.not_offered if entry.problem)
+        """Why snapshots and files are not offered that one may miss, as the last scan found it."""
+        snapshots = (entry.problem for entry in self._state.not_offered if entry.problem)
+        return (*snapshots, *self.no_images.values())
 
     def scan(self) -> bool:
         """Search the source; return whether anything is different from before. Unchanged files are not read again.
