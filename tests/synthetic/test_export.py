@@ -134,6 +134,33 @@ def test_an_existing_file_is_overwritten_only_when_asked_for(chain: Chain, tmp_p
     assert output.read_text() == "after"
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_meanwhile_stays_unless_it_may_be_overwritten(
+    chain: Chain, tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two exports to one name: where there are hard links, the second does not replace what the first has written."""
+    output = tmp_path / "output"
+
+    class Slow(StatedImage):
+        def check_unchanged(self) -> None:
+            output.write_bytes(b"another's")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    image = cast("Image", Slow(b"after", chain))
+    if links:
+        with pytest.raises(UsageError, match="exists already"):
+            export(image, os.fspath(output))
+        assert output.read_bytes() == b"another's"
+    export(image, os.fspath(output), overwrite=links)
+    assert output.read_bytes() == b"after"
+    assert list(tmp_path.iterdir()) == [output]
+    assert output.stat().st_nlink == 1
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["top.qcow2", "base.qcow2", "link"])
 def test_a_file_of_the_chain_is_never_written(chain: Chain, tmp_path: Path, name: str, overwrite: bool) -> None:

@@ -34,7 +34,7 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
     if existing is not None and not stat.S_ISREG(existing.st_mode):
         _export_in_place(image, output, progress)
         return
-    with _renamed_when_complete(output) as fd:
+    with _renamed_when_complete(output, overwrite=overwrite) as fd:
         to_file(image, fd, progress)
 
 
@@ -68,12 +68,16 @@ def _check_output(image: Image, output: str, overwrite: bool) -> os.stat_result 
     if stat.S_ISDIR(st.st_mode):
         raise UsageError(f"{printable(output)}: is a directory: name a file in it")
     if not overwrite and not stat.S_ISFIFO(st.st_mode) and not stat.S_ISCHR(st.st_mode):
-        raise UsageError(f"{printable(output)}: exists already: choose another name, or give --force")
+        raise _exists(output)
     return st
 
 
+def _exists(output: str) -> UsageError:
+    return UsageError(f"{printable(output)}: exists already: choose another name, or give --force")
+
+
 @contextmanager
-def _renamed_when_complete(output: str) -> Iterator[int]:
+def _renamed_when_complete(output: str, *, overwrite: bool) -> Iterator[int]:
     folder, name = os.path.split(os.path.abspath(output))
     try:
         fd, temporary = tempfile.mkstemp(prefix=f".{name[:200]}.", suffix=".part", dir=folder)
@@ -85,13 +89,28 @@ def _renamed_when_complete(output: str) -> Iterator[int]:
             os.fchmod(fd, 0o666 & ~_umask())
         finally:
             os.close(fd)
-        os.rename(temporary, output)
+        _rename(temporary, output, overwrite=overwrite)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
             raise StorageError.from_os(output, error, _REMEDIES.get(error.errno or 0, "it was not written")) from error
         raise
+
+
+def _rename(temporary: str, output: str, *, overwrite: bool) -> None:
+    """Give the file its name; without `overwrite`, one that somebody else has made meanwhile stays."""
+    if not overwrite:
+        try:
+            os.link(temporary, output)
+        except FileExistsError as error:
+            raise _exists(output) from error
+        except OSError:
+            pass  # no hard links here: then a moment remains in which a file that appears is replaced
+        else:
+            os.unlink(temporary)
+            return
+    os.rename(temporary, output)
 
 
 def _umask() -> int:
