@@ -49,7 +49,7 @@ def test_a_bare_error_holds_on_to_nothing() -> None:
     assert error.bare() is error
     gc.collect()
     assert heavy() is None
-    assert (str(error), error.errno, error.__cause__, error.__context__) == ("above", 5, None, None)
+    assert (error.finding, error.errno, error.__cause__, error.__context__) == ("above", 5, None, None)
 
 
 def test_asking_for_a_broken_chain_again_and_again_takes_no_memory(tmp_path: Path) -> None:
