@@ -71,8 +71,25 @@ def test_an_extension_may_end_with_the_area_without_its_padding() -> None:
     assert parse_extensions(pack_extensions((EXTENSION,))[: 8 + len(EXTENSION.data)], 104) == (EXTENSION,)
 
 
-def test_a_tail_too_short_for_an_extension_ends_the_list() -> None:
-    assert parse_extensions(pack_extensions((EXTENSION,))[:-8] + b"\xff" * 7, 104) == (EXTENSION,)
+@pytest.mark.parametrize("left", range(1, 8))
+def test_a_tail_too_short_for_an_extension_is_refused(left: int) -> None:
+    area = pack_extensions((EXTENSION,))[:-8] + bytes(left)
+    with pytest.raises(FormatError, match=f"ends at {104 + len(area) - left:#x} after {left} bytes of an extension"):
+        parse_extensions(area, 104)
+
+
+def test_zeros_follow_where_the_file_ends_within_the_area() -> None:
+    packed = pack_extensions((EXTENSION,))
+    for length in range(len(packed)):
+        found = parse_extensions(packed[:length].rstrip(b"\0"), 104, len(packed))
+        assert found == parse_extensions(packed[:length].ljust(len(packed), b"\0"), 104)
+    assert parse_extensions(b"", 104, 0) == parse_extensions(b"", 104, 8) == ()
+
+
+def test_an_end_mark_longer_than_its_area_is_refused() -> None:
+    parse_extensions(struct.pack(">II", 0, 4) + bytes(4), 104)
+    with pytest.raises(FormatError, match=r"extension 0x00000000 at 0x68 is 5 bytes long.*ends after 4"):
+        parse_extensions(struct.pack(">II", 0, 5) + bytes(4), 104)
 
 
 def test_the_feature_name_table_gives_kind_bit_and_name() -> None:

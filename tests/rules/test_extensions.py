@@ -89,15 +89,15 @@ def test_type_0_ends_the_extensions(overlay: Image) -> None:
     assert both_read(overlay.write(end, head(0, 8) + head(BACKING_FORMAT, 0xFFFFFFFF))) == WRITTEN
 
 
-def test_type_0_ends_the_extensions_though_qemu_looks_at_its_length(overlay: Image) -> None:
-    overlay.write(overlay.get("header_length"), head(0, 0xFFFFFFFF))
-    assert contents(overlay, trusted=[overlay.path.parent]) == WRITTEN
-    assert qemu_contents(overlay) is None
+def test_the_end_mark_is_no_longer_than_its_area_either(overlay: Image) -> None:
+    overlay.write(overlay.get("header_length"), head(0, area(overlay) - 7))
+    both_refuse(overlay, "header extension 0x00000000 at 0x70 is")
 
 
-def test_an_area_too_short_for_an_extension_has_none(overlay: Image) -> None:
-    overlay.set(header_length=overlay.get("backing_file_offset") - 7)
-    assert contents(overlay) == WRITTEN
+@pytest.mark.parametrize("left", range(1, 8))
+def test_an_area_ends_between_extensions_and_not_within_the_first_bytes_of_one(overlay: Image, left: int) -> None:
+    overlay.set(header_length=overlay.get("backing_file_offset") - left)
+    both_refuse(overlay, f"after {left} bytes of an extension, which has at least 8")
 
 
 @pytest.mark.parametrize("length", [16, 100])
@@ -135,13 +135,15 @@ def test_bitmaps_are_left_alone(tmp_path: Path) -> None:
     assert both_read(image) == WRITTEN
 
 
-@pytest.mark.parametrize(
-    ("kind", "length"), [(BITMAPS, 23), (LUKS, 16), (LUKS, 15)], ids=["bitmaps too short", "luks", "luks too short"]
-)
-def test_bitmaps_and_luks_headers_are_not_looked_into_though_qemu_does(image: Image, kind: int, length: int) -> None:
-    """Neither says anything about the bytes of an image that is not encrypted."""
-    assert contents(image.extensions((kind, bytes(length)))) == WRITTEN
+def test_bitmaps_are_not_looked_into_though_qemu_does(image: Image) -> None:
+    """They say nothing about the bytes of the disk; `vdifs check` looks at them."""
+    assert contents(image.extensions((BITMAPS, bytes(23)))) == WRITTEN
     assert qemu_contents(image) is None
+
+
+@pytest.mark.parametrize("length", [0, 15, 16])
+def test_a_luks_header_belongs_to_an_encrypted_image(image: Image, length: int) -> None:
+    both_refuse(image.extensions((LUKS, bytes(length))), "the image has a LUKS header, but its crypt_method says")
 
 
 def test_bitmaps_of_24_bytes_are_read_by_both_whatever_they_say(image: Image) -> None:
@@ -167,9 +169,80 @@ def test_an_extension_may_lie_far_into_a_large_first_cluster(tmp_path: Path) -> 
     both_refuse(image, "the backing format is 16 bytes long")
 
 
+# What may stand in an area: extensions of lengths around a multiple of 8, end marks with and without a length, none.
+CONTENTS = {
+    "zeros": b"",
+    "one without data": head(UNKNOWN, 0),
+    "one byte": head(UNKNOWN, 1) + b"x",
+    "three bytes and another": head(UNKNOWN, 3) + b"abcdefgh" + head(UNKNOWN, 0),
+    "eight bytes": head(UNKNOWN, 8) + b"y" * 8,
+    "nine bytes, no zeros behind": head(UNKNOWN, 9) + b"z" * 9 + b"\xff" * 7 + head(0, 0),
+    "as long as can be said": head(UNKNOWN, 0xFFFFFFFF),
+    "no end mark": head(UNKNOWN, 0) * 60,
+    "an end mark with a length": head(0, 1),
+    "an end mark as long as can be said": head(0, 0xFFFFFFFF),
+    "0xff": b"\xff" * 300,
+    "luks": head(LUKS, 16),
+    "a backing format": head(BACKING_FORMAT, 5) + b"qcow2",
+    "a backing format too long": head(BACKING_FORMAT, 16) + b"q" * 16,
+    "a data file": head(DATA_FILE, 4) + b"/etc",
+}
+
+
+def area_ends(start: int, *, every: bool) -> list[int]:
+    """Return where an area that starts at `start` may end: its cluster's end as 0, before it, within and behind it."""
+    near = range(1, 26) if every else (1, 4, 7, 8, 9, 12, 16, 17)
+    far = (1, 72, 103, 504, 505, 511, 512, 513) if every else (1, 103, 511, 512, 513)
+    return sorted({0, start - 1, start, *(start + room for room in near), *far})
+
+
+def sweep(image: Image, starts: tuple[int, ...], *, every: bool) -> int:
+    """Compare acceptance for starts x ends x contents of the area for extensions, and return how many there were."""
+    tried = 0
+    for start in starts:
+        for end in area_ends(start, every=every):
+            for number, (name, packed) in enumerate(CONTENTS.items()):
+                if not every and number % 3 != (start + end) % 3:
+                    continue  # each content meets many starts and ends all the same
+                image.write(104, bytes(512 - 104)).write(start, packed[: 512 - start])
+                image.set(header_length=start, backing_file_offset=end, backing_file_size=0)
+                assert accepted(image) == qemu_accepts(image), (start, end, name)
+                tried += 1
+    return tried
+
+
+def accepted(image: Image) -> bool:
+    try:
+        vdifs.open(image.path).close()
+    except vdifs.FormatError:
+        return False
+    return True
+
+
+def qemu_accepts(image: Image) -> bool:
+    try:
+        oracle.qemu_img("info", image.path)
+    except oracle.OracleError:
+        return False
+    return True
+
+
+def test_areas_of_any_place_length_and_contents_are_taken_or_refused_as_by_qemu(tmp_path: Path) -> None:
+    image = make(tmp_path / "small.qcow2", 512, cluster_size=512)
+    assert sweep(image, (104, 112, 505, 511), every=False) > 200
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_many_more_areas_are_taken_or_refused_as_by_qemu(tmp_path: Path) -> None:
+    image = make(tmp_path / "small.qcow2", 512, cluster_size=512)
+    starts = (104, 105, 108, 111, 112, 113, 120, 256, 496, 503, 504, 505, 508, 511, 512)
+    assert sweep(image, starts, every=True) > 6000
+
+
 def test_a_file_that_ends_within_the_extensions_is_refused(image: Image) -> None:
     image.write(image.get("header_length"), head(UNKNOWN, 1000))
     with image.path.open("r+b") as file:
         file.truncate(200)
-    with format_error("but the area for extensions ends after"):
+    with format_error("the L1 table at 0x30000 lies beyond the end of the file"):
         vdifs.open(image.path)

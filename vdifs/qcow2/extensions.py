@@ -51,25 +51,33 @@ class FeatureName:
     name: str
 
 
-def parse_extensions(area: bytes, where: int) -> tuple[Extension, ...]:
-    """Return the extensions in `area`, which starts at byte `where` of the file and ends where they must end.
+def parse_extensions(area: bytes, where: int, length: int | None = None) -> tuple[Extension, ...]:
+    """Return the extensions in the area of `length` bytes from byte `where` of the file on, which begins with `area`.
 
-    Follows qcow2_read_extensions. Raises FormatError for one that is longer than the area.
+    Follows qcow2_read_extensions: an area that ends within the first 8 bytes of an extension, or before its data do, is
+    refused, the end mark's length included; where the file ends within its area, zeros follow. Raises FormatError.
     """
+    end = len(area) if length is None else length
     found: list[Extension] = []
     at = 0
-    while at + _HEAD.size <= len(area):
-        kind, length = _HEAD.unpack_from(area, at)
+    while at < end:
+        kind, size = _HEAD.unpack(area[at : at + _HEAD.size].ljust(_HEAD.size, b"\0"))
+        place = f"at {where + at:#x}"
         at += _HEAD.size
+        if at > end:
+            raise FormatError(
+                f"the area for header extensions ends {place} after {end + _HEAD.size - at} bytes of an extension, "
+                f"which has at least {_HEAD.size}"
+            )
+        if size > end - at:
+            raise FormatError(
+                f"header extension {kind:#010x} {place} is {size} bytes long, "
+                f"but the area for extensions ends after {end - at}"
+            )
         if kind == 0:
             break
-        if length > len(area) - at:
-            raise FormatError(
-                f"header extension {kind:#010x} at {where + at - _HEAD.size:#x} is {length} bytes long, "
-                f"but the area for extensions ends after {len(area) - at}"
-            )
-        found.append(Extension(kind, area[at : at + length]))
-        at += (length + 7) & ~7
+        found.append(Extension(kind, area[at : at + size].ljust(size, b"\0")))
+        at += (size + 7) & ~7
     return tuple(found)
 
 

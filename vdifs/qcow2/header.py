@@ -122,7 +122,8 @@ class Header:
         _check_tables(h)
         _check_backing_area(h)
         end = h.backing_file_offset or h.cluster_size
-        extensions = parse_extensions(head[h.header_length : end], h.header_length)
+        room = max(end - h.header_length, 0)
+        extensions = parse_extensions(head[h.header_length : end], h.header_length, room)
         _check_features(h, extensions)
         if h.corrupt and not corrupt_too:
             raise FormatError("the image is marked corrupt: repair it with 'qemu-img check -r all' first")
@@ -305,6 +306,8 @@ def _check_features(h: Header, extensions: tuple[Extension, ...]) -> None:
     for extension in extensions:
         if extension.type == ExtensionType.BACKING_FORMAT and len(extension.data) >= 16:
             raise FormatError(f"the backing format is {len(extension.data)} bytes long, at most 15 are allowed")
+        if extension.type == ExtensionType.LUKS_HEADER:
+            raise FormatError("the image has a LUKS header, but its crypt_method says that it is not encrypted")
 
 
 def _with_names(h: Header, extensions: tuple[Extension, ...], head: bytes) -> Header:
