@@ -102,18 +102,15 @@ def _signals_like_ctrl_c() -> Iterator[None]:
 
 
 def _refuse_own_backing(output: str, image: vdifs.Image) -> None:
-    """Refuse an OUTPUT that would be its own backing file: the name in it resolves against OUTPUT's folder."""
+    """Refuse an OUTPUT that would be its own backing file: the name in it resolves against OUTPUT's folder.
+
+    Where OUTPUT is a link, that is the folder of the link or the folder of the file, as it will be opened.
+    """
     backing_name = Header.parse(image.read_at(0, _HEAD)).backing_file or ""
-    written = _without_links_above(output)
-    backing = os.path.join(os.path.dirname(written), backing_name)
-    if written in (_without_links_above(backing), os.path.realpath(backing)):
-        raise UsageError(
-            f"{printable(output)}: the name of its backing file, {quoted(backing_name)}, would lead back to it: "
-            "choose another output, or give --backing-name"
-        )
-
-
-def _without_links_above(path: str) -> str:
-    """Return the absolute path with the links in its folder resolved: a rename to `path` replaces a link itself."""
-    folder, name = os.path.split(os.path.abspath(path))
-    return os.path.join(os.path.realpath(folder), name)
+    written = os.path.realpath(output)
+    for folder in {os.path.realpath(os.path.dirname(os.path.abspath(output))), os.path.dirname(written)}:
+        if os.path.realpath(os.path.join(folder, backing_name)) == written:
+            raise UsageError(
+                f"{printable(output)}: the name of its backing file, {quoted(backing_name)}, would lead back to it: "
+                "choose another output, or give --backing-name"
+            )

@@ -4,7 +4,8 @@ Whoever holds permission i on an image has a read lock on its byte 100 + i:
 
     byte   100 read   101 WRITE   102 write unchanged   103 RESIZE        101 or 103 held: a live writer
 
-The base of a running machine has only 100 held. Locks are a hint, as other writers take none.
+and one on its byte 200 + i if no other program may have that permission. The base of a running machine has 100, 201 and
+203 held. Locks are a hint, as other writers take none.
 """
 
 import errno
@@ -13,9 +14,10 @@ import os
 import struct
 from typing import Final, Self
 
-__all__ = ["LockTable", "has_writer"]
+__all__ = ["LockTable", "has_user", "has_writer"]
 
 _WRITE, _RESIZE = 101, 103
+_NOT_SHARED = 100
 _FLOCK: Final = struct.Struct("hhqqi0q")
 _CHUNK = 1 << 16
 
@@ -23,6 +25,11 @@ _CHUNK = 1 << 16
 def has_writer(fd: int) -> bool:
     """Tell whether the lock of a live writer is held on an open file. False where the file system has no locks."""
     return _is_held(fd, _WRITE) or _is_held(fd, _RESIZE)
+
+
+def has_user(fd: int) -> bool:
+    """Tell whether a program that uses an open file lets no other write it, as `qemu-img convert` onto it would."""
+    return has_writer(fd) or any(_is_held(fd, byte + _NOT_SHARED) for byte in (_WRITE, _RESIZE))
 
 
 def _is_held(fd: int, byte: int) -> bool:

@@ -1,7 +1,7 @@
 """An image to a file or to standard output, without a mount.
 
 A new file is written under a temporary name beside its target and renamed when complete: whoever sees the target sees
-all of it. Runs of zeros become holes.
+all of it. Runs of zeros become holes. A file that a machine has in use is not replaced, and a link is followed.
 """
 
 import errno
@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from vdifs.errors import StorageError, UsageError, printable
+from vdifs.errors import InUseError, StorageError, UsageError, printable
+from vdifs.source.locks import LockTable, has_user
 from vdifs.synthetic.image import Image
 from vdifs.synthetic.transfer import Progress, to_file, to_stream
 
@@ -22,8 +23,8 @@ __all__ = ["export"]
 def export(image: Image, output: str, *, overwrite: bool = False, progress: Progress | None = None) -> None:
     """Write `image` to the file `output`, or to standard output for "-".
 
-    Raises UsageError if `output` exists and `overwrite` is not set, or is a file of the chain; StorageError if it
-    cannot be written: then no file is left.
+    Raises UsageError if `output` exists and `overwrite` is not set, or is a file of the chain; InUseError if another
+    program has it in use, as far as QEMU's locks tell; StorageError if it cannot be written: then no file is left.
     """
     if output == "-":
         if sys.__stdout__ is None:
@@ -40,11 +41,16 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
 
 def _export_in_place(image: Image, output: str, progress: Progress | None) -> None:
     """Write to a named pipe or a device, which a rename would replace by a file."""
+    is_disk = stat.S_ISBLK(os.stat(output).st_mode)
     try:
-        fd = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | (os.O_EXCL if is_disk else 0))
     except OSError as error:
+        if is_disk and error.errno == errno.EBUSY:
+            raise _in_use(output) from error
         raise StorageError.from_os(output, error, "name a file that can be written") from error
     try:
+        if is_disk and has_user(fd):
+            raise _in_use(output)
         to_stream(image, fd, progress)
     except OSError as error:
         raise StorageError.from_os(
@@ -69,7 +75,43 @@ def _check_output(image: Image, output: str, overwrite: bool) -> os.stat_result 
         raise UsageError(f"{printable(output)}: is a directory: name a file in it")
     if not overwrite and not stat.S_ISFIFO(st.st_mode) and not stat.S_ISCHR(st.st_mode):
         raise _exists(output)
+    if stat.S_ISREG(st.st_mode):
+        _check_unused(output)
     return st
+
+
+def _check_unused(output: str) -> None:
+    """Raise InUseError if a machine has the file in use: replaced, it would be lost when the machine ends."""
+    try:
+        used = _is_used(output)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError.from_os(output, error, "its locks cannot be asked for: choose another name") from error
+    if used:
+        raise _in_use(output)
+
+
+def _is_used(output: str) -> bool:
+    try:
+        fd = os.open(output, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except PermissionError:  # of a file that this user may not read, the table of all locks tells
+        table = LockTable.open()
+        try:
+            return os.stat(output).st_ino in table.written_inodes()
+        finally:
+            table.close()
+    try:
+        return has_user(fd)
+    finally:
+        os.close(fd)
+
+
+def _in_use(output: str) -> InUseError:
+    return InUseError(
+        f"{printable(output)}: a virtual machine or another program has it open: wait for its end, "
+        "or choose another name"
+    )
 
 
 def _exists(output: str) -> UsageError:
@@ -78,7 +120,8 @@ def _exists(output: str) -> UsageError:
 
 @contextmanager
 def _renamed_when_complete(output: str, *, overwrite: bool) -> Iterator[int]:
-    folder, name = os.path.split(os.path.abspath(output))
+    target = os.path.realpath(output)  # a rename to a link would replace it: cp and qemu-img write where it leads
+    folder, name = os.path.split(target)
     try:
         fd, temporary = tempfile.mkstemp(prefix=f".{name[:200]}.", suffix=".part", dir=folder)
     except OSError as error:
@@ -89,7 +132,7 @@ def _renamed_when_complete(output: str, *, overwrite: bool) -> Iterator[int]:
             os.fchmod(fd, 0o666 & ~_umask())
         finally:
             os.close(fd)
-        _rename(temporary, output, overwrite=overwrite)
+        _rename(temporary, target, output, overwrite=overwrite)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
@@ -98,11 +141,11 @@ def _renamed_when_complete(output: str, *, overwrite: bool) -> Iterator[int]:
         raise
 
 
-def _rename(temporary: str, output: str, *, overwrite: bool) -> None:
-    """Give the file its name; without `overwrite`, one that somebody else has made meanwhile stays."""
+def _rename(temporary: str, target: str, output: str, *, overwrite: bool) -> None:
+    """Give the file its name; without `overwrite`, one that another program has made meanwhile stays."""
     if not overwrite:
         try:
-            os.link(temporary, output)
+            os.link(temporary, target)
         except FileExistsError as error:
             raise _exists(output) from error
         except OSError:
@@ -110,7 +153,8 @@ def _rename(temporary: str, output: str, *, overwrite: bool) -> None:
         else:
             os.unlink(temporary)
             return
-    os.rename(temporary, output)
+    _check_unused(target)
+    os.rename(temporary, target)
 
 
 def _umask() -> int:
