@@ -6,10 +6,12 @@ gets its rights back. The last words switch that part off, as on a kernel that l
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +23,11 @@ from vdifs.mount.confinement import confine
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _other, _end = socket.socketpair()
+_owner = ctypes.c_int(os.getpid())
+_inotify = _libc.inotify_init1(os.O_CLOEXEC)
+_LOCK = struct.pack("hhqqi0q", fcntl.F_RDLCK, os.SEEK_SET, 200, 1, 0)
+_F_SETOWN_EX, _F_SETSIG = 15, 10
+_FIOASYNC, _FIOSETOWN = 0x5452, 0x8901
 
 
 def by_libc(name: str, *args: object) -> Callable[[], None]:
@@ -68,8 +75,64 @@ def thread() -> None:
     new.join()
 
 
+def of_pipe(command: int, argument: int | bytes = 0) -> Callable[[], object]:
+    """Return what calls fcntl(2) about a pipe of its own."""
+
+    def call() -> None:
+        reading, writing = os.pipe()
+        try:
+            fcntl.fcntl(reading, command, argument)
+        finally:
+            os.close(writing)
+            os.close(reading)
+
+    return call
+
+
+def of_file(path: Path, command: int, argument: int | bytes) -> Callable[[], object]:
+    """Return what calls fcntl(2) about a file that it opens for that."""
+
+    def call() -> None:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.fcntl(file, command, argument)
+        finally:
+            os.close(file)
+
+    return call
+
+
+def ways_of_fcntl(image: Path) -> dict[str, Callable[[], object]]:
+    """What fcntl(2) and its like can do, also to others: send signals by way of a file, take locks that they need."""
+    return {
+        "copy a descriptor": lambda: os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)),
+        "look at a descriptor": of_pipe(fcntl.F_GETFD),
+        "keep a pipe from blocking": of_pipe(fcntl.F_SETFL, os.O_NONBLOCK),
+        "make a pipe larger": of_pipe(fcntl.F_SETPIPE_SZ, 1 << 16),
+        "ask about a lock": of_file(image, fcntl.F_OFD_GETLK, _LOCK),
+        "probe with a lease": of_file(image, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        "be told of a lease by SIGURG": of_pipe(_F_SETSIG, signal.SIGURG),
+        "watch a source": by_libc("inotify_add_watch", _inotify, os.fsencode(image), 2),
+        "make another inotify": by_libc("inotify_init1", 0),
+        "keep others from opening": of_file(image, fcntl.F_SETLEASE, fcntl.F_WRLCK),
+        "lock a source": of_file(image, fcntl.F_OFD_SETLK, _LOCK),
+        "lock a source in the old way": of_file(image, fcntl.F_SETLK, _LOCK),
+        "have a pipe signal a process": of_pipe(fcntl.F_SETOWN, os.getpid()),
+        "have a pipe signal a thread": of_pipe(_F_SETOWN_EX, struct.pack("ii", 0, os.getpid())),
+        "have a pipe send SIGKILL": of_pipe(_F_SETSIG, signal.SIGKILL),
+        "have a pipe send signals": of_pipe(fcntl.F_SETFL, os.O_ASYNC),
+        "have a socket send signals": by_libc("ioctl", _end.fileno(), _FIOASYNC, ctypes.byref(ctypes.c_int(1))),
+        "have a socket signal a process": by_libc("ioctl", _end.fileno(), _FIOSETOWN, ctypes.byref(_owner)),
+        "be told of changes by a signal": of_file(image.parent, fcntl.F_NOTIFY, fcntl.DN_MODIFY),
+        "queue a signal": by_libc("sigqueue", os.getppid(), 0, None),
+        "make a timer": by_libc("timer_create", 0, None, ctypes.create_string_buffer(8)),
+        "have its parent's end signalled": by_libc("prctl", 1, signal.SIGURG, 0, 0, 0),
+    }
+
+
 def attempts(source: Path, log: Path, secret: Path) -> dict[str, Callable[[], object]]:
     return {
+        **ways_of_fcntl(source / "image"),
         "read a source": (source / "image").read_bytes,
         "read a new source": (source / "new/image").read_bytes,
         "list the sources": lambda: os.listdir(source / "new"),
@@ -117,6 +180,7 @@ def main() -> None:
         vars(confinement)["why_no_landlock"] = lambda: "planted"
     if "seccomp" in sys.argv[4:]:
         vars(confinement)["why_no_filter"] = lambda: "planted"
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # what it may ask for without a filter
     wanted = attempts(source, log, secret)
     wanted["start a process from an earlier thread"] = in_thread(fork)
     in_force = confine([str(source)], str(log))

@@ -20,7 +20,8 @@ from vdifs.mount.syscalls import this_machine
 HARMLESS = {
     "read a source", "read a new source", "list the sources", "read a file of the interpreter", "import a module",
     "read the table of mounts", "write the log", "write to an open socket", "signal itself", "look at a limit",
-    "start a thread",
+    "start a thread", "copy a descriptor", "look at a descriptor", "keep a pipe from blocking", "make a pipe larger",
+    "ask about a lock", "probe with a lease", "be told of a lease by SIGURG", "watch a source",
 }  # fmt: skip
 WITHOUT_LANDLOCK = HARMLESS | {
     "read something else", "list something else", "read what this process was given", "write a source",
@@ -30,8 +31,12 @@ WITHOUT_SECCOMP = HARMLESS | {
     "change a mode", "change a time", "set an attribute", "open a socket", "open a socket of the machine's own",
     "start a process", "start a process from an earlier thread", "signal another process", "change the root",
     "change the namespace", "become another", "change a limit", "begin the log anew",
+    "make another inotify", "keep others from opening", "lock a source", "lock a source in the old way",
+    "have a pipe signal a process", "have a pipe signal a thread", "have a pipe send SIGKILL",
+    "have a pipe send signals", "have a socket send signals", "have a socket signal a process",
+    "be told of changes by a signal", "queue a signal", "make a timer", "have its parent's end signalled",
 }  # fmt: skip
-PRIVILEGED = {"change the root", "change the namespace", "signal another process"}
+PRIVILEGED = {"queue a signal", "change the root", "change the namespace", "signal another process"}
 
 
 @pytest.fixture

@@ -36,6 +36,15 @@ _TSYNC, _SPEC_ALLOW = 1, 4
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW_NAMESPACES = 0x7E020080
 _IOCTLS = (0xC020660B, 0x5401, 0x5450, 0x5451)  # FS_IOC_FIEMAP; TCGETS: is this a terminal?; FIONCLEX, FIOCLEX
+_FCNTLS = (0, 1, 2, 3, 5, 36, 1025, 1030, 1031, 1032)
+"""F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_GETLK, F_OFD_GETLK, F_GETLEASE, F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ.
+
+Neither F_SETOWN, by which a pipe sends signals to any process, nor locks, which keep a virtual machine from starting.
+"""
+_F_SETFL, _F_SETSIG, _F_SETLEASE = 4, 10, 1024
+_O_ASYNC = 0x2000
+_SIGURG = 23
+_F_RDLCK, _F_UNLCK = 0, 2
 _PRCTLS = (15, 0x53564D41)  # PR_SET_NAME, PR_SET_VMA: names for threads and for memory
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -111,6 +120,13 @@ def _judgement(name: str, pid: int) -> Iterator[_Instruction]:
             yield from _if_argument(0, [_CLONE_THREAD], mask=_CLONE_THREAD | _CLONE_NEW_NAMESPACES)
         case "clone3":  # its arguments are out of sight; the C library then makes threads by clone
             yield _Instruction(_RETURN, 0, 0, _UNKNOWN)
+        case "fcntl":
+            yield from _if_argument(1, _FCNTLS)
+            yield from _when(_F_SETFL, list(_if_argument(2, [0], mask=_O_ASYNC)))
+            yield _argument(1)
+            yield from _when(_F_SETSIG, list(_if_argument(2, [_SIGURG])))  # what ends no process
+            yield _argument(1)
+            yield from _when(_F_SETLEASE, list(_if_argument(2, [_F_RDLCK, _F_UNLCK])))
         case "tgkill":
             yield from _if_argument(0, [pid])
         case "prctl":
