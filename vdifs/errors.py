@@ -67,6 +67,11 @@ class VdifsError(Exception):
             self.errno = errno
 
     @property
+    def subject(self) -> object:
+        """What this error is told once for, however many images meet it: `about`, or else its very message."""
+        return str(self) if self.about is None else self.about
+
+    @property
     def finding(self) -> str:
         """The message as it was given, to say more of it."""
         return super().__str__()

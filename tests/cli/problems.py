@@ -150,6 +150,11 @@ def error(kind: str, message: str, *, name: str = "image.qcow2", by: str = "") -
     return told("error", kind, message, name=name, by=by)
 
 
+def skipped(target: str, remedy: str, severity: str = "note", name: str = "link.qcow2") -> tuple[Line, ...]:
+    what = f"left out: a symbolic link to '{target}', which is not followed: {remedy}"
+    return told(severity, "skipped-link", what, name=name)
+
+
 def unopenable(file: str, why: str, role: str = "backing file") -> tuple[Line, ...]:
     return error("broken-chain", f"its {role} cannot be opened: {FOLDER}{file}: {why}")
 
@@ -186,8 +191,19 @@ ZEROS_FROM = "it ends at {}, before its overlay: from there on zeros are read"
 
 OF_CHAINS = [
     Case("missing backing file", lambda i: rebase(i, "gone.qcow2"), unopenable("gone.qcow2", NOT_FOUND), REFUSED),
-    Case("broken link", lambda i: over_a_link(i, "gone.qcow2"), unopenable("link.qcow2", NO_LINKS), REFUSED),
-    Case("link", lambda i: over_a_link(i, "base.qcow2"), unopenable("link.qcow2", NO_LINKS), SOUND),
+    Case(
+        "broken link",
+        lambda i: over_a_link(i, "gone.qcow2"),
+        unopenable("link.qcow2", NO_LINKS)
+        + skipped("gone.qcow2", "have the image itself there, or mount the folder it lies in", "warning"),
+        REFUSED,
+    ),
+    Case(
+        "link",
+        lambda i: over_a_link(i, "base.qcow2"),
+        unopenable("link.qcow2", NO_LINKS) + skipped("base.qcow2", f"use {FOLDER}base.qcow2"),
+        SOUND,
+    ),
     Case(
         "folder",
         over_a_folder,
@@ -198,7 +214,7 @@ OF_CHAINS = [
     Case(
         "its overlay",
         over_its_overlay,
-        error("broken-chain", IN_ITSELF) + error("broken-chain", IN_ITSELF, name="other.qcow2"),
+        error("broken-chain", IN_ITSELF),
         ENDLESS,
     ),
     Case(
@@ -259,7 +275,8 @@ OF_CHAINS = [
             "not-trusted",
             "it names 'sub/../base.qcow2': its '..' follows what is no folder beneath the source: "
             "rebase it on a plain name",
-        ),
+        )
+        + skipped(".", f"use {FOLDER[:-1]}", name="sub"),
         REFUSED,
     ),
     Case(

@@ -35,6 +35,7 @@ from tests.cli.problems import (
 from tests.qemu import oracle
 from tests.rules.images import CLUSTER, MIB, Image, make, make_raw
 from tests.rules.test_backing_files import rebase
+from vdifs.cli.text import kept_text
 from vdifs.errors import FormatError
 from vdifs.source.file_tables import FileTables
 
@@ -54,9 +55,14 @@ def verdict(vdifs: Vdifs, source: str | Path, folder: Path) -> tuple[int, list[L
     answer: dict[str, Any] = json.loads(ended.out)
     problems = answer["problems"]
     assert (ended.err, list(answer)) == ("", ["images", "problems"])
-    assert all(list(problem) == ["name", "severity", "kind", "message"] for problem in problems)
+    assert all(list(problem) == ["name", "severity", "kind", "message", "keeps"] for problem in problems)
+    kept = [[each["name"] for each in problem["keeps"]] for problem in problems]
+    assert all(bool(names) == (p["severity"] == "error") for names, p in zip(kept, problems, strict=True))
+    assert all(names == sorted(set(names)) for names in kept)
     errors = sum(problem["severity"] == "error" for problem in problems)
-    lines = [f"{problem['severity']}: {problem['message']}" for problem in problems]
+    lines = [
+        f"{p['severity']}: {p['message']}{kept_text(p['name'], names)}" for p, names in zip(problems, kept, strict=True)
+    ]
     images = "1 image" if answer["images"] == 1 else f"{answer['images']} images"
     counted = f"{images}, {'1 error' if errors == 1 else f'{errors} errors'}"
     status, out, err = vdifs("check", source)
@@ -67,8 +73,17 @@ def verdict(vdifs: Vdifs, source: str | Path, folder: Path) -> tuple[int, list[L
     refused = [p["message"] for p in problems if p["severity"] == "error" and p["kind"] in ("damaged", "unsupported")]
     assert [str(FormatError(message)) for message in refused] == refused, "each says what to do"
     remedy = ": (restore it from a copy, or|name a qcow2 image,|convert it with) .*"
-    said = [re.sub(remedy, "", p["message"].replace(f"{folder}/", FOLDER)) for p in problems]
+    said = [
+        re.sub(remedy, "", f"{p['message']} ".replace(f"{folder}/", FOLDER).replace(f"{folder} ", FOLDER[:-1]).rstrip())
+        for p in problems
+    ]
     return ended.status, [(p["name"], p["severity"], p["kind"], text) for p, text in zip(problems, said, strict=True)]
+
+
+def keeps(vdifs: Vdifs, folder: Path) -> dict[str, list[str]]:
+    """Return which images each problem keeps from being served, by the one that has it."""
+    problems = json.loads(vdifs("check", folder, "--output", "json").out)["problems"]
+    return {problem["name"]: [each["name"] for each in problem["keeps"]] for problem in problems}
 
 
 def by_qemu(image: Path) -> int:
@@ -95,11 +110,11 @@ def test_each_problem_is_told_and_nothing_of_the_images_beside_it(case: Case, im
 
 
 def test_every_kind_of_problem_has_a_case() -> None:
-    """But for two that a still image on a sound disk cannot have; they are further down."""
+    """But for those that a still image which one may read on a sound disk cannot have; they are further down."""
     kinds = {kind for case in CASES for _, _, kind, _ in case.said}
     assert kinds == {
         "bitmaps", "broken-chain", "damaged", "dirty", "hidden", "name-taken", "no-image", "not-trusted", "overlap",
-        "refcounts", "reserved-bits", "shorter", "shrunk", "unstated-format", "unsupported",
+        "refcounts", "reserved-bits", "shorter", "shrunk", "skipped-link", "unstated-format", "unsupported",
     }  # fmt: skip
 
 
@@ -148,17 +163,15 @@ def test_a_shrunk_image_with_nothing_longer_below_hides_nothing(image: Image, vd
 
 
 def test_a_damaged_header_is_an_error_of_every_image_above_it(image: Image, vdifs: Vdifs) -> None:
-    """None of them can be served; a warning about a file that many stand on is told once."""
+    """None of them can be served; it is told once, as is a warning about a file that many stand on."""
     folder = image.path.parent
     beside(image, "base.qcow2").set(incompatible_features=1)
     _, said = verdict(vdifs, folder, folder)
     assert [line[:3] for line in said] == [("base.qcow2", "warning", "dirty")]
     beside(image, "base.qcow2").set(incompatible_features=2)
     status, said = verdict(vdifs, folder, folder)
-    assert (status, [line[:3] for line in said]) == (
-        1,
-        [(name, "error", "damaged") for name in ("base.qcow2", "good.qcow2", "image.qcow2")],
-    )
+    assert (status, [line[:3] for line in said]) == (1, [("base.qcow2", "error", "damaged")])
+    assert keeps(vdifs, folder) == {"base.qcow2": ["base.qcow2", "good.qcow2", "image.qcow2"]}
 
 
 def test_what_is_wrong_with_a_file_is_told_once_and_not_of_each_snapshot(image: Image, vdifs: Vdifs) -> None:
@@ -310,3 +323,39 @@ def test_people_are_told_what_to_do_about_damage(command: str, image: Image, vdi
         "the header ends after 80 bytes, expected at least 104: restore it from a copy"
         in vdifs(command, image.path.parent).out
     )
+
+
+def test_a_missing_base_is_one_problem_and_names_all_that_stand_on_it(tmp_path: Path, vdifs: Vdifs) -> None:
+    base = make(tmp_path / "base.qcow2", MIB).path
+    for number in range(30):
+        make(tmp_path / f"o{number:02}.qcow2", MIB, backing=("base.qcow2", "qcow2"))
+    make(tmp_path / "above.qcow2", MIB, backing=("o07.qcow2", "qcow2"))
+    base.unlink()
+    assert keeps(vdifs, tmp_path) == {"o00.qcow2": ["above.qcow2", *(f"o{number:02}.qcow2" for number in range(30))]}
+    status, out, _ = vdifs("check", tmp_path)
+    problem, counted = out.splitlines()
+    assert (status, counted) == (1, "31 images, 1 error")
+    assert f"{base}: No such file or directory" in problem
+    named = "above.qcow2, o00.qcow2, o01.qcow2, o02.qcow2, o03.qcow2 and 26 more"
+    assert problem.endswith(f" (keeps 31 images from being served: {named})")
+
+
+@pytest.mark.parametrize("how", ["untrusted", "loop", "damaged table"])
+def test_each_problem_is_told_once(how: str, image: Image, vdifs: Vdifs) -> None:
+    """Wherever it is met first, and whatever the images name it from."""
+    folder = image.path.parent
+    beside(image, "good.qcow2").path.unlink()
+    for number in range(3):
+        make(folder / f"o{number}.qcow2", MIB, backing=("image.qcow2", "qcow2"))
+    match how:
+        case "untrusted":
+            (outside := folder.parent / "outside").mkdir()
+            (folder / "base.qcow2").rename(outside / "base.qcow2")
+            for name in ("image", "o2"):
+                rebase(beside(image, f"{name}.qcow2"), str(outside / "base.qcow2"))
+        case "loop":
+            rebase(beside(image, "base.qcow2"), "image.qcow2")
+        case "damaged table":
+            image.set_l2(3, 0x12345600)
+    (kept,) = keeps(vdifs, folder).values()
+    assert {"image.qcow2", "o0.qcow2", "o1.qcow2", "o2.qcow2"} == set(kept) - {"base.qcow2"}

@@ -97,6 +97,34 @@ def test_no_images_is_said_on_standard_error(vdifs: Vdifs, tmp_path: Path) -> No
     assert vdifs("list", tmp_path, "--output", "json") == (0, "[]\n", "")
 
 
+def test_what_is_left_out_is_said_on_standard_error(vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("a.qcow2", 1 << 20, cwd=tmp_path)
+    (tmp_path / "emptied.qcow2").touch()
+    for name, target in (("link.qcow2", "/elsewhere/x"), ("pool", "/elsewhere/pool"), ("same.qcow2", "a.qcow2")):
+        (tmp_path / name).symlink_to(target)
+    for options in ((), ("--output", "json")):
+        status, out, err = vdifs("list", tmp_path, *options)
+        assert (status, out.count("a.qcow2")) == (0, 1)
+        assert [line.split(": left out: ")[0] for line in err.splitlines()] == [
+            f"vdifs: {tmp_path}/{name}" for name in ("emptied.qcow2", "link.qcow2", "pool", "same.qcow2")
+        ]
+    for number in range(100):
+        (tmp_path / f"{number}.qcow2").touch()
+    last = vdifs("list", tmp_path).err.splitlines()[20:]
+    assert last == [f"vdifs: {tmp_path}: 84 more left out: see 'vdifs check {tmp_path}'"]
+
+
+def test_a_problem_of_many_images_is_told_once(vdifs: Vdifs, tmp_path: Path) -> None:
+    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    for name in ("a", "b"):
+        oracle.create(f"{name}.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    os.truncate(tmp_path / "base.qcow2", 80)
+    out = vdifs("list", tmp_path).out
+    assert out.count("the header ends after 80 bytes") == 1
+    assert out.count("not served: see base.qcow2") == 2
+    assert all("the header ends" in image["problem"] for image in listed(vdifs, tmp_path).values())
+
+
 def test_a_source_that_is_not_there_is_a_failure(vdifs: Vdifs, tmp_path: Path) -> None:
     status, out, err = vdifs("list", tmp_path / "none")
     assert (status, out) == (1, "")

@@ -34,11 +34,16 @@ def test_what_reads_an_image_is_refused(vdifs: Vdifs, disk: Path, words: list[st
     assert vdifs(command, disk.with_name("base.qcow2"), *rest, *["--force"] * bool(rest)).status == 0
 
 
-def test_check_calls_it_an_error_of_its_own_kind(vdifs: Vdifs, disk: Path) -> None:
+def test_check_notes_it_and_finds_nothing_wrong(vdifs: Vdifs, disk: Path) -> None:
+    """A nightly check of a host with running machines ends with 0."""
     ended = vdifs("check", disk.parent, "--output", "json")
-    assert ended.status == 1
+    assert ended.status == 0
     (problem,) = json.loads(ended.out)["problems"]
-    assert (problem["name"], problem["severity"], problem["kind"]) == ("disk.qcow2", "error", "in-use")
+    assert (problem["name"], problem["severity"], problem["kind"]) == ("disk.qcow2", "note", "in-use")
+    assert problem["keeps"] == [{"name": "disk.qcow2"}]
+    status, out, err = vdifs("check", disk.parent)
+    assert (status, out.splitlines()[-1], err) == (0, "2 images, 0 errors", "")
+    assert out.startswith(f"note: {disk.parent}/{REFUSAL}")
     allowed = vdifs("check", disk.parent, "--output", "json", "--live", "allow")
     assert (allowed.status, json.loads(allowed.out)["problems"]) == (0, [])
 

@@ -11,6 +11,7 @@ from vdifs.mount.sources import Source
 from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
 from vdifs.source.hostfile import Fingerprint
+from vdifs.source.left_out import LeftOut
 from vdifs.synthetic.image import Image
 
 
@@ -37,7 +38,7 @@ class FakeCatalog:
     def __init__(self, *entries: Entry) -> None:
         self.next = {each.path: each for each in entries}
         self.entries: Mapping[str, Entry] = dict(self.next)
-        self.problems: tuple[VdifsError, ...] = ()
+        self.left_out: tuple[LeftOut, ...] = ()
         self.scans = 0
 
     def scan(self) -> bool:

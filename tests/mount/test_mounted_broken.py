@@ -28,7 +28,8 @@ def looks_broken(path: Path) -> bool:
 
 
 def problem_of(mounted: Mounted, name: str) -> dict[str, str]:
-    (problem,) = [each for each in mounted.status()["problems"] if name in (each.get("name"), each.get("file"))]
+    """Return the one problem that keeps an image from being served."""
+    (problem,) = [each for each in mounted.status()["problems"] if {"name": name} in each["keeps"]]
     found: dict[str, str] = problem
     return found
 
@@ -67,16 +68,17 @@ def test_a_chain_with_a_broken_member_is_broken_above_it(mounts: Mounts, source:
         assert looks_broken(mounted / path), path
         assert errno_of_open(mounted / path) == "EIO"
     oracle.compare(mounted / "full/base.qcow2", source / "base.qcow2")
-    assert "monday.qcow2" in problem_of(mounted, "full/tuesday.qcow2")["message"]
+    assert "monday.qcow2" in problem_of(mounted, "tuesday.qcow2")["message"]
 
 
 def test_the_reason_is_in_the_status_file(mounts: Mounts, source: Path) -> None:
     images.encrypted(source / "base.qcow2")
     mounted = mounts(source)
-    for name in ("base.qcow2", "monday.qcow2", "tuesday.qcow2"):
-        problem = problem_of(mounted, name)
-        assert problem["errno"] == "EOPNOTSUPP"
-        assert "base.qcow2" in problem["message"]
+    (problem,) = mounted.status()["problems"]
+    kept = [{"name": f"{name}.qcow2"} for name in ("base", "monday", "tuesday")]
+    assert (problem["name"], problem["errno"], problem["kind"]) == ("base.qcow2", "EOPNOTSUPP", "unsupported")
+    assert (problem["severity"], problem["keeps"]) == ("error", kept)
+    assert "base.qcow2" in problem["message"]
     assert not any(image["served"] for image in mounted.status()["images"])
 
 
@@ -161,3 +163,26 @@ def test_a_failure_is_logged_once_however_often_it_is_met(mounts: Mounts, source
         errno_of_open(mounted / "full/base.qcow2")
         (mounted / "full/base.qcow2").stat()
     assert len([line for line in mounted.whole_log().splitlines() if "WARNING" in line]) == 1
+
+
+def test_what_is_left_out_is_told_while_it_is(mounts: Mounts, source: Path) -> None:
+    """Links are not followed, confined or not; an image that is not served is never without a word."""
+    (source / "disk.qcow2").symlink_to("/elsewhere/disk.qcow2")
+    (source / "pool").symlink_to("/elsewhere/pool")
+    mounted = mounts(source, include=["*.qcow2", "pool", "*.qcow"])
+    told = [(each.get("name"), each["kind"], each["keeps"]) for each in mounted.status()["problems"]]
+    assert told == [
+        ("disk.qcow2", "skipped-link", []),
+        ("pool", "skipped-link", []),
+        (None, "include", []),
+        (None, "include", []),
+    ]
+    (source / "disk.qcow2").unlink()
+    (source / "pool").unlink()
+    shutil.copy(source / "base.qcow2", source / "old.qcow")
+
+    def kinds() -> list[str]:
+        os.listdir(mounted / "full")
+        return [each["kind"] for each in mounted.status()["problems"]]
+
+    eventually(lambda: kinds() == ["include"], within=SOON_S)

@@ -385,8 +385,9 @@ def test_the_name_of_a_snapshot_gives_way_to_a_file(source: Path, snapshots: Ima
     with scanned(source) as catalog:
         assert catalog.entries["disk.qcow2@one"].snapshot is None
         assert paths(catalog, "disk.qcow2@one") == ["disk.qcow2@one"]
-        (problem,) = catalog.problems
-        assert "disk.qcow2: its snapshot would be called disk.qcow2@one, which is taken" in str(problem)
+        (left_out,) = catalog.left_out
+        assert (left_out.path, left_out.kind) == ("disk.qcow2@one", "name-taken")
+        assert "disk.qcow2: its snapshot would be called disk.qcow2@one, which is taken" in str(left_out.error)
 
 
 def test_a_new_snapshot_appears_and_a_deleted_one_vanishes(source: Path, snapshots: Image) -> None:

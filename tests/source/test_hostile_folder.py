@@ -86,9 +86,13 @@ def test_what_is_opened_are_regular_files_or_folders(folder: hostile.Hostile, tr
 
 
 def test_names_that_lead_out_are_in_no_system_call(trace: Trace) -> None:
-    """Not even a stat, but for openat2, which the kernel keeps beneath the source: there may be a server that hangs."""
+    """Not even a stat, but for openat2, which the kernel keeps beneath the source: there may be a server that hangs.
+
+    That a link says so itself, when it is asked for its words alone, is no such call.
+    """
     never = ["/etc/", "/dev/", "outside", "/proc/self/", "json:", "nbd:", "nbd+unix:", "http:", "fat:", "file:", "../x"]
-    marked = [line for line in trace.marked if "/proc/self/mountinfo" not in line and not line.startswith("openat2(")]
+    harmless = ("openat2(", "readlink(")
+    marked = [line for line in trace.marked if "/proc/self/mountinfo" not in line and not line.startswith(harmless)]
     assert [line for line in marked if any(name in line for name in never)] == []
 
 

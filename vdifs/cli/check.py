@@ -1,6 +1,7 @@
 """`vdifs check`: every problem in the chains of a source."""
 
 import os
+from collections import defaultdict
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import click
 
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
-from vdifs.cli.text import counted, echo_json, json_name
+from vdifs.cli.text import counted, echo_json, json_name, kept_text
 from vdifs.cli.waiting import At, waiting
 from vdifs.errors import FormatError, UnsupportedError
 from vdifs.source.audit import Problem, Severity, audit
 from vdifs.source.catalog import Catalog, Entry
+from vdifs.source.grouping import place_of
 from vdifs.source.naming import ImageName
 from vdifs.source.policy import Live
 
@@ -29,7 +31,8 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
     """List every problem of the images in SOURCE, a directory or one image, with a severity.
 
     Of an image, its snapshots and its backing files are looked at as well; of IMAGE@SNAPSHOT, that one and its
-    backing files. An error keeps an image from being served; then the exit status is 1. No guest data are read.
+    backing files. An error keeps images from being served; then the exit status is 1. That a machine is writing an
+    image is a note. What is left out is told too: links, folders that may not be read. No guest data are read.
     """
     named = ImageName.parse(source)
     with waiting(f"searching {source}") as at, closing(Catalog(named.path, trusted=trusted, live=live)) as catalog:
@@ -42,7 +45,7 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
         echo_json({"images": count, "problems": [_as_json(problem) for problem in found]})
     else:
         for problem in found:
-            click.echo(f"{problem.severity}: {_message(problem)}")
+            click.echo(f"{problem.severity}: {_message(problem)}{kept_text(problem.path, problem.keeps)}")
         errors = sum(problem.severity is Severity.ERROR for problem in found)
         click.echo(f"{counted(count, 'image', 'images')}, {counted(errors, 'error', 'errors')}")
     if any(problem.severity is Severity.ERROR for problem in found):
@@ -61,15 +64,22 @@ def _asked_for(catalog: Catalog, named: ImageName) -> list[Entry]:
 
 def _audit_all(catalog: Catalog, entries: list[Entry], at: At) -> list[Problem]:
     """Return the problems of every image, those that several chains share once, worst first."""
-    found: dict[tuple[str, str, str], Problem] = {}
+    found: dict[object, Problem] = {}
+    kept: dict[object, dict[str, Problem]] = defaultdict(dict)
     for number, entry in enumerate(entries):
         at(f"checking image {number + 1} of {len(entries)}: {entry.path}")
         for problem in audit(catalog.policy, entry.file_path, entry.snapshot, stated=entry.format):
-            found.setdefault((problem.path, problem.kind, problem.message), problem)
-    taken = [Problem(e.path, Severity.WARNING, "name-taken", str(e.problem)) for e in catalog.not_offered]
-    others = [Problem(path, Severity.WARNING, "no-image", str(error)) for path, error in catalog.no_images.items()]
+            if problem.about is None:
+                found.setdefault((problem.path, problem.kind, problem.message), problem)
+            else:
+                kept[problem.kind, problem.about].setdefault(entry.path, problem)
+    backing = {entry.path: entry.backing_path for entry in entries}
+    refused = [replace(each[place_of(each, backing.get)], keeps=tuple(sorted(each))) for each in kept.values()]
     order = list(Severity)
-    return sorted([*found.values(), *taken, *others], key=lambda problem: (order.index(problem.severity), problem.path))
+    left_out = [Problem(each.path, each.severity, each.kind, str(each.error)) for each in catalog.left_out]
+    return sorted(
+        [*refused, *found.values(), *left_out], key=lambda problem: (order.index(problem.severity), problem.path)
+    )
 
 
 def _message(problem: Problem) -> str:
@@ -81,4 +91,5 @@ def _message(problem: Problem) -> str:
 
 def _as_json(problem: Problem) -> dict[str, Any]:
     value: dict[str, Any] = json_name("name", problem.path)
-    return value | {"severity": str(problem.severity), "kind": problem.kind, "message": _message(problem)}
+    value |= {"severity": str(problem.severity), "kind": problem.kind, "message": _message(problem)}
+    return value | {"keeps": [json_name("name", path) for path in problem.keeps]}

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -14,9 +15,13 @@ from vdifs.cli.text import echo_json, json_name
 from vdifs.cli.waiting import waiting
 from vdifs.errors import printable
 from vdifs.source.catalog import Catalog
+from vdifs.source.findings import Severity
+from vdifs.source.left_out import LeftOut
 from vdifs.source.policy import Live
 
 __all__ = ["list_images"]
+
+_TOLD = 20
 
 
 @click.command("list", short_help="Show the chains of a directory as a tree.")
@@ -28,12 +33,14 @@ def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Outpu
     """Show the images in SOURCE, each beneath its backing file.
 
     For each: its virtual size, the data that it holds itself, its age, whether a virtual machine is writing it, whether
-    it is hidden, and what is wrong with it. On a terminal a table; in a pipe a line for each image.
+    it is hidden, and what is wrong with it. On a terminal a table; in a pipe a line for each image. What is left out,
+    such as links and folders that may not be read, is told on standard error.
     """
     with waiting(f"searching {source}") as at, closing(Catalog(source, trusted=trusted, live=live)) as catalog:
         catalog.scan()
         catalog.check_images()
         images = survey(catalog, at)
+        left_out = catalog.left_out
         if live == "allow":
             images = with_marks(images, _in_use(source, trusted))
     if output == "json":
@@ -47,6 +54,17 @@ def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Outpu
     else:
         for row in rows_of(images, time.time()):
             click.echo(plain_line(row))
+    _tell(source, left_out)
+
+
+def _tell(source: str, left_out: Sequence[LeftOut]) -> None:
+    """Say what is left out, the worst first."""
+    order = list(Severity)
+    for each in sorted(left_out, key=lambda each: order.index(each.severity))[:_TOLD]:
+        click.echo(f"vdifs: {each.error}", err=True)
+    if len(left_out) > _TOLD:
+        name = printable(source)
+        click.echo(f"vdifs: {name}: {len(left_out) - _TOLD} more left out: see 'vdifs check {name}'", err=True)
 
 
 def _in_use(source: str, trusted: tuple[str, ...]) -> set[str]:

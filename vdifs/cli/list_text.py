@@ -31,13 +31,18 @@ class Row:
 
 
 def rows_of(images: Mapping[str, ListedImage], now: float) -> Iterator[Row]:
-    """Yield the rows of the tree from top to bottom. now: seconds since 1970."""
+    """Yield the rows of the tree from top to bottom. now: seconds since 1970.
+
+    What keeps several images from being served is told of the first of them; the others say which that is.
+    """
     roots, overlays = roots_and_overlays(images)
+    told: dict[object, str] = {}
     waiting = [(path, "", "") for path in reversed(roots)]
     while waiting:
         path, guides, before = waiting.pop()
         above = overlays[path]
-        yield _row(images[path], guides, before + ("│   " if above else "    "), now)
+        problem = _problem_text(images[path], told)
+        yield _row(images[path], guides, before + ("│   " if above else "    "), problem, now)
         for number, overlay in reversed(list(enumerate(above))):
             last = number == len(above) - 1
             waiting.append((overlay, before + ("└── " if last else "├── "), before + ("    " if last else "│   ")))
@@ -54,7 +59,15 @@ def plain_line(row: Row) -> str:
     return "  ".join([row.guides + row.name, ", ".join(facts), *marks, *([row.problem] if row.problem else [])])
 
 
-def _row(image: ListedImage, guides: str, below: str, now: float) -> Row:
+def _problem_text(image: ListedImage, told: dict[object, str]) -> str:
+    """Return what is wrong with an image. told: which image has been told to have a problem."""
+    if image.problem is None:
+        return ""
+    first = told.setdefault(image.problem.subject, image.path)
+    return str(image.problem) if first == image.path else f"not served: see {printable(first)}"
+
+
+def _row(image: ListedImage, guides: str, below: str, problem: str, now: float) -> Row:
     return Row(
         guides,
         below,
@@ -64,5 +77,5 @@ def _row(image: ListedImage, guides: str, below: str, now: float) -> Row:
         "" if image.modified is None else age_text(now - image.modified),
         image.live,
         image.hidden,
-        "" if image.problem is None else str(image.problem),
+        problem,
     )

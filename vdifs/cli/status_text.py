@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from vdifs.cli.text import age_text, counted, size_text
+from vdifs.cli.text import age_text, counted, kept_text, size_text
 
 __all__ = ["OpenFile", "Rates", "duration_text", "file_line", "report_fields"]
 
 _WINDOW_S = 5.0
+_TOLD = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,21 @@ def report_fields(report: Mapping[str, Any], now: float) -> Iterator[tuple[str, 
     yield "mountpoint", report["mountpoint"]
     yield "mounted", f"{age_text(now - report['started'])} ago, process {report['pid']}, vdifs {report['version']}"
     refused = f", {len(images) - served} refused" if served < len(images) else ""
-    yield "images", f"{served} served{refused}"
+    unknown = f", {report['images_to_open']} not opened yet" if report.get("images_to_open") else ""
+    yield "images", f"{served} served{refused}{unknown}"
     if report["permissions_overridden"]:
         yield "permissions", "replaced by --uid, --gid or --umask"
     failed = f", {counters['failed_reads']} failed" if counters["failed_reads"] else ""
     asked = counted(counters["reads"], "request", "requests")
     opened = counted(counters["opens"], "file", "files")
     yield "read", f"{size_text(counters['bytes_read'])} in {asked}{failed}; {opened} opened"
-    for problem in report["problems"]:
-        yield "problem", problem["message"]
+    problems = report["problems"]
+    for problem in problems[:_TOLD]:
+        kept = [each["name"] for each in problem.get("keeps", ())]
+        word = "note" if problem.get("severity") == "note" else "problem"
+        yield word, problem["message"] + kept_text(problem.get("name", ""), kept)
+    if len(problems) > _TOLD:
+        yield "problem", f"{len(problems) - _TOLD} more: see them all with --output json"
     for file in OpenFile.all_in(report):
         yield "open file", file_line(file)
 

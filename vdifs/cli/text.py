@@ -1,7 +1,7 @@
 """How values are written: sizes for people, names for JSON."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,10 +15,12 @@ __all__ = [
     "echo_fields",
     "echo_json",
     "json_name",
+    "kept_text",
     "size_text",
     "size_with_bytes",
 ]
 
+_NAMED = 5
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DAY = 86400
 _AGES = (
@@ -52,6 +54,15 @@ def age_text(seconds: float) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """Return a count with its noun."""
     return f"{count} {one if count == 1 else many}"
+
+
+def kept_text(path: str, keeps: Sequence[str]) -> str:
+    """Return what follows a problem of the image `path` to name the images that it keeps from being served, if more."""
+    if not keeps or list(keeps) == [path]:
+        return ""
+    named = ", ".join(printable(each) for each in keeps[:_NAMED])
+    more = f" and {len(keeps) - _NAMED} more" if len(keeps) > _NAMED else ""
+    return f" (keeps {counted(len(keeps), 'image', 'images')} from being served: {named}{more})"
 
 
 def json_name(key: str, name: str) -> dict[str, str]:

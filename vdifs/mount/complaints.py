@@ -23,7 +23,6 @@ class Complaints:
 
     def say(self, error: VdifsError) -> None:
         """Log the error, or leave it."""
-        key = str(error) if error.about is None else error.about
-        if key not in self._recent:
-            self._recent[key] = None
+        if error.subject not in self._recent:
+            self._recent[error.subject] = None
             log.warning("%s", error)

@@ -1,6 +1,6 @@
 """What a mount asks of the catalog, and what it keeps of the answers: one value per image."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -8,6 +8,7 @@ from typing import Protocol
 from vdifs.errors import VdifsError
 from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
+from vdifs.source.left_out import LeftOut
 
 __all__ = ["Catalog", "Source", "source_of"]
 
@@ -20,8 +21,8 @@ class Catalog(Protocol):
         """The images by PATH."""
 
     @property
-    def problems(self) -> Iterable[VdifsError]:
-        """Why snapshots are not offered."""
+    def left_out(self) -> Sequence[LeftOut]:
+        """What is not served though one may miss it, apart from refused images."""
 
     def chain(self, path: str) -> tuple[Entry, ...]:
         """Return an image and its ancestors, top first; raises VdifsError."""

@@ -3,9 +3,8 @@
 import errno
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from operator import itemgetter
 
 import vdifs
 from vdifs.errors import VdifsError
@@ -15,6 +14,9 @@ from vdifs.mount.logs import log_destination
 from vdifs.mount.nodes import ImageFile
 from vdifs.mount.options import MountOptions
 from vdifs.mount.tree import Tree
+from vdifs.source.entry import Entry
+from vdifs.source.findings import Severity, failed
+from vdifs.source.grouping import refusals
 
 __all__ = ["Counters", "Status", "errno_name", "name_fields", "status_json"]
 
@@ -37,7 +39,10 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a report is made of. failures: files that could not be opened. started: seconds since 1970."""
+    """What a report is made of. failures: files that could not be opened. started: seconds since 1970.
+
+    images_to_open: those of which it is not known yet whether they can be opened.
+    """
 
     options: MountOptions
     tree: Tree
@@ -48,6 +53,7 @@ class Status:
     confinement: Confinement
     open_files: Sequence[Handle] = ()
     failures: Sequence[tuple[ImageFile, VdifsError]] = ()
+    images_to_open: int = 0
 
 
 def status_json(status: Status) -> bytes:
@@ -82,6 +88,7 @@ def _report(status: Status) -> dict[str, object]:
         "log": log_destination(options),
         "permissions_overridden": options.overrides_permissions,
         "images": _images(status),
+        "images_to_open": status.images_to_open,
         "problems": list(_problems(status)),
         "counters": asdict(status.counters),
         "images_open": status.images_open,
@@ -91,32 +98,46 @@ def _report(status: Status) -> dict[str, object]:
 
 
 def _images(status: Status) -> list[dict[str, object]]:
-    failed = {file.path for file, _ in status.failures}
-    return [_image(status.tree, path, failed) for path in sorted(status.tree.entries)]
+    refused = {path for path, _ in _refused(status)}
+    return [_image(status.tree.entries[path], refused) for path in sorted(status.tree.entries)]
 
 
-def _image(tree: Tree, path: str, failed: Collection[str]) -> dict[str, object]:
-    entry, source = tree.entries[path], tree.source(path)
+def _image(entry: Entry, refused: Collection[str]) -> dict[str, object]:
     return {
-        **name_fields("name", path),
+        **name_fields("name", entry.path),
         "format": entry.format,
         "virtual_size": entry.virtual_size,
         **({} if entry.backing_path is None else name_fields("backing", entry.backing_path)),
-        "served": source is not None and source.problem is None and path not in failed,
+        "served": entry.path not in refused,
     }
 
 
-def _problems(status: Status) -> Iterable[dict[str, object]]:
-    tree = status.tree
-    for path in sorted(tree.entries):
-        source = tree.source(path)
+def _refused(status: Status) -> Iterator[tuple[str, VdifsError]]:
+    """Yield the images that are not served, each with why: what headers tell, and then what opening has shown."""
+    for path in status.tree.entries:
+        source = status.tree.source(path)
         if source is not None and source.problem is not None:
-            yield name_fields("name", path) | _problem(source.problem)
-    failures = {next(iter(tree.paths(file)), file.path): error for file, error in status.failures}
-    for name, error in sorted(failures.items(), key=itemgetter(0)):
-        yield name_fields("file", name) | _problem(error)
+            yield path, source.problem
+    for file, error in status.failures:
+        if file.path in status.tree.entries:
+            yield file.path, error
+
+
+def _problems(status: Status) -> Iterator[dict[str, object]]:
+    """Yield each problem once, with the images that it keeps from being served."""
+    tree = status.tree
+    files = {file.path: next(iter(tree.paths(file)), file.path) for file, _ in status.failures}
+    for path, error, keeps in refusals(_refused(status), lambda each: tree.entries[each].backing_path):
+        named = name_fields("name", path) | (name_fields("file", files[path]) if path in files else {})
+        kept = [name_fields("name", each) for each in keeps]
+        found = failed(path, error)
+        yield named | _problem(error) | {"severity": str(found.severity), "kind": found.kind, "keeps": kept}
+    for left_out in tree.left_out:
+        named = name_fields("name", left_out.path) if left_out.path else {}
+        told = {"severity": str(left_out.severity), "kind": left_out.kind, "keeps": list[object]()}
+        yield named | _problem(left_out.error) | told
     for error in tree.problems():
-        yield _problem(error)
+        yield _problem(error) | {"severity": str(Severity.WARNING), "kind": "name-taken", "keeps": list[object]()}
 
 
 def _problem(error: VdifsError) -> dict[str, object]:

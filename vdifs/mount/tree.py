@@ -7,7 +7,7 @@ somebody looks into them, and those beneath `delta/BASE/` are dropped again when
 """
 
 import posixpath
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from cachetools import LRUCache
 
@@ -19,6 +19,7 @@ from vdifs.mount.shelf import Shelf
 from vdifs.mount.sources import Catalog, Source, source_of
 from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
+from vdifs.source.left_out import LeftOut
 
 __all__ = ["Tree"]
 
@@ -129,9 +130,13 @@ class Tree:
         """Return every path of the mount that leads to `file`: its hard links."""
         return [path for path in _candidates(file, self._entries) if self.at(path) == file]
 
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """What the source holds, or seems to hold, that is not served, apart from refused images."""
+        return self._catalog.left_out
+
     def problems(self) -> Iterator[VdifsError]:
         """Yield why names are not offered."""
-        yield from self._catalog.problems
         for section in (names.FULL, names.RAW, names.DELTA, *self._sidecars):
             yield from self._section(section).problems
         for base in self._entries:

@@ -10,11 +10,11 @@ What the states of a file share, which is all but an L1 table and what it leads 
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from vdifs.errors import VdifsError
+from vdifs.errors import InUseError, SourceChangedError, VdifsError
 from vdifs.qcow2.geometry import SECTOR, round_down
 from vdifs.source.chain import Chain
 from vdifs.source.file_tables import FileTables
@@ -89,8 +89,22 @@ def audit(policy: Policy, path: str, snapshot: str | None = None, *, stated: str
                 if same and open_image_file(policy, path, opened).fingerprint == known.fingerprints[0]:
                     return _in_state(known, name, same)
             return _look(policy, (path, stated), snapshot, known, opened)
+    except SourceChangedError as error:
+        return [failed(name, _writer_of(policy, path) or error)]
     except VdifsError as error:
         return [failed(name, error)]
+
+
+def _writer_of(policy: Policy, path: str) -> InUseError | None:
+    """Return what is said of a file that a machine is writing, None if none does."""
+    try:
+        with closing(policy.open(path)) as file:
+            file.check_no_writer()
+    except InUseError as error:
+        return error
+    except VdifsError:
+        pass  # which says less than that it has changed
+    return None
 
 
 def _look(
@@ -108,10 +122,7 @@ def _look(
         if not known.broken:
             known.states[place] = tuple(_of_state(top, known.whole))
     found = _in_state(known, top.path, place)
-    try:
-        chain.check_unchanged()
-    except VdifsError as error:
-        return [*found, failed(top.path, error)]
+    chain.check_unchanged()  # or what was found belongs to no state of it
     if len(known.snapshots):
         _last[policy] = known
     return found

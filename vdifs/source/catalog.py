@@ -27,17 +27,19 @@ from vdifs.errors import (
 from vdifs.qcow2.header import NOT_QCOW2
 from vdifs.source.access import Access, Permission, folders_above, intersection, to_folder
 from vdifs.source.entry import Entry, as_raw
+from vdifs.source.findings import Severity
+from vdifs.source.left_out import LeftOut, of_includes, of_no_images, of_skipped
 from vdifs.source.live import with_writers
 from vdifs.source.locks import LockTable
-from vdifs.source.members import MAX_DEPTH, cannot_be_opened
+from vdifs.source.members import MAX_DEPTH, cannot_be_opened, loop_error
 from vdifs.source.ownership import check_owner
 from vdifs.source.policy import TRUST_PREFIX, Live, Policy
+from vdifs.source.skipped import Passed
 from vdifs.source.sniff import find, has_same_links, sniff
 from vdifs.source.walk import GONE, Filter, Found, vdifs_mounts, walk
 
 __all__ = ["Catalog", "Entry"]
 
-_NO_IMAGE = "left out: its first bytes are not 'QFI\\xfb': restore it from a copy, or give it another name"
 _NOBODY = (Permission(0, 0, 0),)
 
 
@@ -54,6 +56,8 @@ class _State:
     above: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
     not_offered: tuple[Entry, ...] = ()
+    unread: Mapping[str, VdifsError] = field(default_factory=dict)
+    passed: Passed = field(default_factory=lambda: Passed(""))
 
     def differs_from(self, other: "_State") -> bool:
         """Tell whether anything that somebody may ask for is another."""
@@ -118,20 +122,17 @@ class Catalog:
         return self._state.not_offered
 
     @property
-    def no_images(self) -> Mapping[str, VdifsError]:
-        """The files that are called *.qcow2 and are none, each with what is wrong, as the last scan found them."""
-        state = self._state
-        return {
-            path: FormatError(f"{printable(self.policy.display(path))}: {_NO_IMAGE}")
-            for path, (_, entries) in state.files.items()
-            if not entries and path.endswith(".qcow2") and path not in state.entries
-        }
-
-    @property
-    def problems(self) -> tuple[VdifsError, ...]:
-        """Why snapshots and files are not offered that one may miss, as the last scan found it."""
-        snapshots = (entry.problem for entry in self._state.not_offered if entry.problem)
-        return (*snapshots, *self.no_images.values())
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What is not served though one may miss it, apart from refused images, as the last scan found it."""
+        state, policy = self._state, self.policy
+        named = [LeftOut(e.path, Severity.WARNING, "name-taken", e.problem) for e in state.not_offered if e.problem]
+        empty = (path for path, (_, entries) in state.files.items() if not entries and path not in state.entries)
+        others = of_no_images(empty, policy.display)
+        unread = [LeftOut(path, Severity.WARNING, "unreadable", error) for path, error in state.unread.items()]
+        skipped = of_skipped(state.passed, policy.root_names, state.files, state.entries, policy.display)
+        images = [path for path, (_, entries) in state.files.items() if entries]
+        includes = of_includes(self._filter, images, policy.root) if self._only is None else ()
+        return (*named, *others, *unread, *skipped, *includes)
 
     def scan(self) -> bool:
         """Search the source; return whether anything is different from before. Unchanged files are not read again.
@@ -142,26 +143,30 @@ class Catalog:
         old = self._state
         lost: dict[str, OSError] = {}
         begun = time.time_ns()
-        everything = {found.path: found for found in self._find(old, lost)}
+        passed = Passed(self.policy.root)
+        everything = {found.path: found for found in self._find(old, lost, passed)}
         files = self._as_before(old, lost)
+        unread = {path: error for path, error in old.unread.items() if path in files}
         young = set(old.young & files.keys())
         for found in everything.values():
             known = old.files.get(found.path)
             if known is None or known[0] != found or found.path in old.young or not self._has_same_links(known[1]):
                 if found.fingerprint.was_young(begun, time.time_ns()):
                     young.add(found.path)
-                known = found, sniff(self.policy, found, known=everything)
+                known = found, sniff(self.policy, found, known=everything, unread=unread)
+            elif found.path in old.unread:
+                unread[found.path] = old.unread[found.path]
             files[known[0].path] = known  # the same string in every scan: there may be very many
         active = {path: entries[0] for path, (_, entries) in files.items() if entries}
         missing = self._add_ancestors(active)
         entries, not_offered = self._with_snapshots(active, files)
         entries = with_writers(self.policy, self._locks, entries, old.entries)
         above = {folder: _above(folder) for folder in {self.policy.root, *self._folders_of(entries)}}
-        new = _State(files, entries, frozenset(young), above, missing, not_offered)
+        new = _State(files, entries, frozenset(young), above, missing, not_offered, unread, passed)
         if new.differs_from(old):
             self._state = new
             return True
-        self._state = replace(old, files=files, young=new.young)
+        self._state = replace(old, files=files, young=new.young, unread=unread, passed=passed)
         return False
 
     def check_images(self) -> None:
@@ -181,15 +186,18 @@ class Catalog:
         if entry is None:
             raise StorageError(f"{printable(path)}: no such image", errno=errno.ENOENT)
         members: list[Entry] = []
-        seen: set[tuple[int, int]] = set()
+        seen: dict[tuple[int, int], None] = {}  # in order
         while True:
             if entry.problem:
                 raise entry.problem.bare()
             if entry.fingerprint[:2] in seen or len(members) == MAX_DEPTH:
                 where = printable(self.policy.display(entry.path))
-                what = "the chain above it is too long" if len(members) == MAX_DEPTH else "it is in its own chain"
-                raise ChainError(f"{where}: {what}: rebase one of the images above it", errno=errno.ELOOP)
-            seen.add(entry.fingerprint[:2])
+                if len(members) == MAX_DEPTH:
+                    what = "the chain above it is too long: rebase one of the images above it"
+                    raise ChainError(f"{where}: {what}", errno=errno.ELOOP)
+                what = "it is in its own chain: rebase one of the images above it"
+                raise loop_error(f"{where}: {what}", tuple(seen), entry.fingerprint[:2])
+            seen[entry.fingerprint[:2]] = None
             members.append(entry)
             if entry.backing_path is None:
                 return tuple(members)
@@ -257,13 +265,13 @@ class Catalog:
         # `@trust` stands for `/`; behind a symbolic link there are other folders, all of which count then.
         return above[:depth] if len(above) == entry.file_path.count("/") else above
 
-    def _find(self, old: _State, lost: dict[str, OSError]) -> Iterator[Found]:
+    def _find(self, old: _State, lost: dict[str, OSError], passed: Passed) -> Iterator[Found]:
         def known(path: str) -> Found | None:
             before = old.files.get(path)
             return before[0] if before and path not in old.young else None
 
         if self._only is None:
-            return walk(self.policy.root, self._filter, self._skip | vdifs_mounts(), lost, known)
+            return walk(self.policy.root, self._filter, self._skip | vdifs_mounts(), lost, known, passed)
         try:
             return iter([find(self.policy, self._only)])
         except VdifsError as error:

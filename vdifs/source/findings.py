@@ -40,20 +40,29 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem. path: PATH of the image that has it. kind: one of a few words, for programs."""
+    """One problem. path: PATH of the image that has it. kind: one of a few words, for programs.
+
+    about: what it is told once for, however many images it keeps from being served; None: it keeps none. keeps: those.
+    """
 
     path: str
     severity: Severity
     kind: str
     message: str
+    about: object = None
+    keeps: tuple[str, ...] = ()
 
 
 Teller = Callable[[Severity, str, str], Problem]
 
 
 def failed(path: str, error: VdifsError) -> Problem:
-    """Return the ERROR of an image that cannot be opened, or not be looked at to the end."""
-    return Problem(path, Severity.ERROR, _kind_of(error), str(error))
+    """Return the ERROR of an image that cannot be opened, or not be looked at to the end.
+
+    That a machine is writing it is a NOTE: nothing is wrong with it.
+    """
+    severity = Severity.NOTE if isinstance(error, InUseError) else Severity.ERROR
+    return Problem(path, severity, _kind_of(error), str(error), error.subject)
 
 
 def _kind_of(error: VdifsError) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "cannot_be_opened",
     "each_member",
     "find_snapshot",
+    "loop_error",
     "open_image_file",
     "open_members",
     "read_bitmaps",
@@ -88,14 +89,13 @@ def each_member(
     the policy allows it, and ChainError for a chain with a missing member, one that contains a file twice, or one of
     more than 256 files.
     """
-    seen: set[tuple[int, int]] = set()
+    seen: dict[tuple[int, int], None] = {}  # in order
     file: HostFile | None = None
     while True:
         file = _open(policy, path, file, "backing file", opened)
         if file.fingerprint[:2] in seen:
-            raise ChainError(
-                f"{file.name}: it is in its own chain: rebase one of the images that name it", errno=errno.ELOOP
-            )
+            what = "it is in its own chain: rebase one of the images that name it"
+            raise loop_error(f"{file.name}: {what}", tuple(seen), file.fingerprint[:2])
         if len(seen) == MAX_DEPTH:
             raise ChainError(
                 f"{file.name}: the chain above it has {MAX_DEPTH} images already: commit some", errno=errno.ELOOP
@@ -109,7 +109,7 @@ def each_member(
         yield _member(policy, path, file, header, snapshot, opened)
         if header.backing_file is None:
             return
-        seen.add(file.fingerprint[:2])
+        seen[file.fingerprint[:2]] = None
         snapshot = None
         path, stated = policy.resolve(path, header.backing_file), header.backing_format
 
@@ -164,7 +164,16 @@ def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | 
     """Return what is wrong with the image `namer` if the file that it names as its `role` fails with `error`."""
     kind = PolicyError if isinstance(error, PolicyError) else ChainError
     code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
-    return kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
+    failed = kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
+    failed.about = "opening", error.subject  # whichever images name that file
+    return failed
+
+
+def loop_error(message: str, seen: tuple[tuple[int, int], ...], again: tuple[int, int]) -> ChainError:
+    """Return the error for a chain that comes to `again`, one of the files that it has `seen`, in that order."""
+    error = ChainError(message, errno=errno.ELOOP)
+    error.about = "loop", min(seen[seen.index(again) :])  # the same from wherever it is entered
+    return error
 
 
 def open_image_file(policy: Policy, path: str, opened: ExitStack) -> HostFile:

@@ -25,10 +25,12 @@ def check_owner(namer: str, owner: int, role: str, named: str, permissions: Sequ
     lender = permissions[0].uid
     if owner in (0, lender) or all(each.mode & _GROUP_AND_OTHERS == _GROUP_AND_OTHERS for each in permissions):
         return
-    raise PolicyError(
+    refused = PolicyError(
         f"{printable(namer)}: it belongs to user {owner}, and its {role} {printable(named)} to user {lender}, who does "
         "not let everybody read it: give both to one owner, or make the latter and its folders readable for everybody"
     )
+    refused.about = "owner", owner, named
+    raise refused
 
 
 def folders_below_root(policy: Policy, path: str) -> list[Permission]:

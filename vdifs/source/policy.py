@@ -86,6 +86,11 @@ class Policy:
         links = [name] if os.path.islink(path) else []
         return cls(folder or ".", trusted, typed_links=links, live=live), name
 
+    @property
+    def root_names(self) -> tuple[str, str]:
+        """The absolute path of the source root, as typed and with links resolved."""
+        return self._root.typed, self._root.resolved
+
     @staticmethod
     def _opened(directory: str, stack: ExitStack) -> _Root:
         root = _Root.open(directory)
@@ -136,10 +141,12 @@ class Policy:
         for root in self._trusted:
             if (below := root.below(absolute)) is not None:
                 return TRUST_PREFIX + posixpath.join(root.typed, below).lstrip("/")
-        raise PolicyError(
+        refused = PolicyError(
             f"{printable(self.display(overlay))}: it names {quoted(absolute)}, which is not beneath a trusted "
             f"directory: allow it with --trust {printable(posixpath.dirname(absolute))}"
         )
+        refused.about = "untrusted", absolute
+        raise refused
 
     def _checked(self, overlay: str, path: str) -> str:
         """Return `path`, which leads to a file in the source root, unless it looks like one that does not."""

@@ -1,6 +1,6 @@
 """From a file to the images in it: itself, if it is one, and its internal snapshots."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 
 from vdifs.errors import FormatError, VdifsError, printable
@@ -12,6 +12,7 @@ from vdifs.source.entry import Entry, as_raw
 from vdifs.source.members import RAW_SUFFIXES, cannot_be_opened, read_header, read_snapshots
 from vdifs.source.ownership import check_owner, folders_below_root
 from vdifs.source.policy import Policy
+from vdifs.source.skipped import may_be_image
 from vdifs.source.walk import Found
 
 _USUAL_FORMATS: dict[str | None, str] = {name: name for name in ("qcow2", "raw")}  # one string for all images
@@ -40,17 +41,27 @@ def has_same_links(policy: Policy, entry: Entry) -> bool:
 
 
 def sniff(
-    policy: Policy, found: Found, *, stated: str | None = None, known: Mapping[str, Found] | None = None
+    policy: Policy,
+    found: Found,
+    *,
+    stated: str | None = None,
+    known: Mapping[str, Found] | None = None,
+    unread: MutableMapping[str, VdifsError] | None = None,
 ) -> tuple[Entry, ...]:
     """Return the entries of a file, the active state first, none if it is no image.
 
-    stated: the format that an overlay states for it. known: files whose PATH need not be kept once more.
+    stated: the format that an overlay states for it. known: files whose PATH need not be kept once more. unread: gets
+    a file that cannot be read and whose name does not tell whether it is an image.
     """
     entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
     try:
         file = policy.open(found.path)
     except VdifsError as error:
-        return (replace(entry, problem=error.bare()),) if _is_candidate(found.path) else ()
+        if _is_candidate(found.path):
+            return (replace(entry, problem=error.bare()),)
+        if unread is not None and may_be_image(found.path):
+            unread[found.path] = error.bare()
+        return ()
     try:
         header = read_header(file)
         if header is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from vdifs.source.access import Permission
 from vdifs.source.beneath import open_beneath
 from vdifs.source.hostfile import Fingerprint
+from vdifs.source.skipped import Passed
 
 __all__ = ["GONE", "Filter", "Found", "vdifs_mounts", "walk"]
 
@@ -68,6 +69,7 @@ def walk(
     skip: Collection[str],
     lost: MutableMapping[str, OSError],
     known: Callable[[str], Found | None] = lambda _: None,
+    passed: Passed | None = None,
 ) -> Iterator[Found]:
     """Yield the wanted regular files below `root`; `skip` are absolute directories not to enter.
 
@@ -75,6 +77,7 @@ def walk(
     a disk failed or too many files are open, "" for `root` itself, and the like files.
     known: what was found at a path before, if no change since can have left its time stamps as they were. Where it
     stands it is yielded again: that it had no access control list, which costs a system call, has not changed either.
+    passed: gets the links and special files that are passed by, and the folder in the root that has a reserved name.
     """
     prefix = os.path.join(root, "")
     folders: list[tuple[str, tuple[Permission, ...]]] = [("", ())]
@@ -84,7 +87,10 @@ def walk(
         with closing(_entries(root, folder, lost)) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name.startswith(".") or path == _RESERVED:
+                if entry.name.startswith("."):
+                    continue
+                if path == _RESERVED:
+                    _pass_by(passed, entry, path, wanted)
                     continue
                 place = prefix + path
                 try:
@@ -100,8 +106,16 @@ def walk(
                         permissions = (Permission.of(place, st), *above)
                         permissions = shared.setdefault(permissions, permissions)
                         yield Found(path, fingerprint, permissions[0].uid, permissions[0].gid, permissions)
+                    else:
+                        _pass_by(passed, entry, path, wanted)
                 except OSError as error:
                     _note(lost, path, error)
+
+
+def _pass_by(passed: Passed | None, entry: "os.DirEntry[str]", path: str, wanted: Filter) -> None:
+    """Take note of what is no regular file and no folder to search, unless it is not wanted."""
+    if passed is not None and not entry.is_file(follow_symlinks=False) and not wanted.excludes(path):
+        passed.note(path, is_link=entry.is_symlink(), is_folder=entry.is_dir(follow_symlinks=False))
 
 
 def _stands(before: Found, fingerprint: Fingerprint, st: os.stat_result, above: tuple[Permission, ...]) -> bool:
