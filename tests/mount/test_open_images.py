@@ -142,6 +142,76 @@ async def test_only_so_many_idle_files_stay_open(images: OpenImages, opener: Fak
     assert len(images) == 2
 
 
+async def test_an_idle_image_is_closed_after_a_moment(
+    images: OpenImages, opener: FakeOpener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nothing keeps its disk space and its file system busy."""
+    monkeypatch.setattr(open_images, "IDLE_S", 0.3)
+    held = await images.acquire(1, A, SOURCE)
+    begun = trio.current_time()
+    images.release(await images.acquire(2, A, SOURCE))
+    await until(lambda: opener.opened[1].closed)
+    assert trio.current_time() - begun >= 0.3
+    await trio.sleep(0.4)
+    assert not opener.opened[0].closed
+    images.release(held)
+    await until(lambda: opener.opened[0].closed)
+    assert len(images) == 0
+
+
+async def test_an_image_that_is_used_again_and_again_stays_open(
+    images: OpenImages, opener: FakeOpener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_images, "IDLE_S", 0.3)
+    begun = trio.current_time()
+    while trio.current_time() < begun + 1:
+        images.release(await images.acquire(1, A, SOURCE))
+        await trio.sleep(0.01)
+    opened = len(opener.opened)
+    assert opened < 5, "a machine that stands still may cost it a turn"
+    await until(lambda: opener.opened[-1].closed)
+
+
+async def test_nothing_goes_on_where_nothing_is_idle(images: OpenImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle mount costs nothing: no task wakes up from time to time."""
+
+    def tasks() -> int:
+        return trio.lowlevel.current_statistics().tasks_living
+
+    monkeypatch.setattr(open_images, "IDLE_S", 0.1)
+    before = tasks()
+    held = await images.acquire(1, A, SOURCE)
+    images.release(await images.acquire(2, A, SOURCE))
+    await until(lambda: len(images) == 1)
+    await until(lambda: tasks() == before)
+    images.release(held)
+    assert tasks() == before + 1
+    await until(lambda: tasks() == before)
+
+
+async def test_an_image_that_all_who_waited_gave_up_is_closed_too(
+    hasty: OpenImages, opener: FakeOpener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_images, "IDLE_S", 0.1)
+    opener.hang = Event()
+    with pytest.raises(DeadlineError):
+        await hasty.acquire(1, A, SOURCE)
+    opener.hang.set()
+    await until(lambda: opener.opened)
+    await until(lambda: opener.opened[0].closed)
+
+
+async def test_idle_images_of_no_use_are_closed_at_once(images: OpenImages, opener: FakeOpener) -> None:
+    held = await images.acquire(1, A, SOURCE)
+    for inode in (2, 3):
+        images.release(await images.acquire(inode, A, SOURCE))
+    images.close_useless(lambda slot: slot.inode == 3)
+    await until(lambda: opener.opened[1].closed)
+    assert not opener.opened[0].closed, "somebody reads it"
+    assert not opener.opened[2].closed
+    images.release(held)
+
+
 async def test_an_image_in_use_is_not_closed(images: OpenImages, opener: FakeOpener) -> None:
     held = await images.acquire(1, A, SOURCE)
     for inode in range(2, 40):

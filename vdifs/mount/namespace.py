@@ -247,3 +247,9 @@ class Namespace:
         self.tree = Tree(self._catalog, self._salt, self._sidecars)
         self._changed = time.time_ns()
         self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)
+        self._images.close_useless(self._is_of_use)
+
+    def _is_of_use(self, slot: Slot) -> bool:
+        """Tell whether an image that is kept open is one that may be asked for again."""
+        known = self.inodes.get(slot.inode)
+        return known is not None and self.tree.inode(known.node) == slot.inode

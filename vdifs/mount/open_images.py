@@ -1,8 +1,11 @@
-"""The images that are open: each opened once however many ask, kept while used, and some for a while after.
+"""The images that are open: each opened once however many ask, kept while used, and some for a moment after.
 
 acquire --- not open ---> one task opens it in a thread; all who ask meanwhile wait for that
    |
    `------- open -------> Slot, with one user more      release: one user less; idle slots are closed, oldest first
+
+An image that is open keeps the space of its files, deleted ones too, and their file system busy. So one that is idle
+is closed after IDLE_S, by a task that runs only while there are such, and at once when it is of no use any more.
 """
 
 import resource
@@ -24,6 +27,8 @@ __all__ = ["OpenImages", "Opener"]
 
 MAX_IDLE_IMAGES = 16
 MAX_IDLE_FILES = 256
+IDLE_S = 1.5
+"""For so long an image stays open after its last use: who has asked for a file's size opens it, as a rule."""
 
 T = TypeVar("T")
 Opener = Callable[[ImageFile, Source], Image]
@@ -50,6 +55,7 @@ class OpenImages:
         self._idle_files = min(MAX_IDLE_FILES, limit // 4)  # the others are for images that somebody uses
         self._slots: dict[int, Slot] = {}  # the idle ones in the order in which they became idle
         self._opening: dict[int, _Opening] = {}
+        self._closing = False
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -65,18 +71,23 @@ class OpenImages:
     async def acquire(self, inode: int, file: ImageFile, source: Source) -> Slot:
         """Return the open image with one user more. Raises what the opener does, and DeadlineError."""
         while True:
-            slot = self._slots.get(inode) or await self._wait(
-                self._opening.get(inode) or self._begin(inode, file, source), source
-            )
-            if not slot.retired:  # by others opened meanwhile
-                slot.take()
-                return slot
+            if (slot := self._slots.get(inode)) is None:
+                opening = self._opening.get(inode) or self._begin(inode, file, source)
+                slot = await self._wait(opening, source)
+                if slot.retired:  # by others opened meanwhile
+                    self._forget(opening)
+                    continue
+            slot.take()
+            slot.holders += 1
+            return slot
 
     def release(self, slot: Slot) -> None:
-        """Let go of an image. It stays open for a while."""
+        """Let go of an image. It stays open for a moment."""
         slot.drop()
+        slot.holders -= 1
         if self._slots.get(slot.inode) is slot:
             self._slots[slot.inode] = self._slots.pop(slot.inode)
+            self._close_later(slot)
         if slot.retired:
             self._close(slot)
         self._close_idle()
@@ -87,6 +98,11 @@ class OpenImages:
             del self._slots[slot.inode]
         slot.retire()
         self._close(slot)
+
+    def close_useless(self, of_use: Callable[[Slot], bool]) -> None:
+        """Close the idle images of which `of_use` is false."""
+        for slot in [slot for slot in self._slots.values() if not slot.users and not of_use(slot)]:
+            self.discard(slot)
 
     async def read(self, slot: Slot, function: Callable[..., T], *args: object) -> T:
         """Return function(*args), which uses the slot's image, run in a thread. Raises DeadlineError."""
@@ -100,10 +116,13 @@ class OpenImages:
                 return slot
             case None:
                 if not opening.begun:  # and never will: the next who asks begins anew
-                    self._opening = {inode: each for inode, each in self._opening.items() if each is not opening}
+                    self._forget(opening)
                 raise self._threads.late(source.devices)
             case error:
                 raise error
+
+    def _forget(self, opening: _Opening) -> None:
+        self._opening = {inode: each for inode, each in self._opening.items() if each is not opening}
 
     def _begin(self, inode: int, file: ImageFile, source: Source) -> _Opening:
         opening = self._opening[inode] = _Opening()
@@ -117,7 +136,8 @@ class OpenImages:
             return Slot(inode, self._opener(file, source), source.devices)
 
         try:
-            opening.result = self._slots[inode] = await self._threads.run(source.devices, in_thread)
+            opening.result = slot = self._slots[inode] = await self._threads.run(source.devices, in_thread)
+            self._close_later(slot)  # all who waited may have given up
         except VdifsError as error:
             opening.result = error.bare()  # its frames would hold it, in a circle, and all that the opening had read
         except Exception as error:  # noqa: BLE001 - raised again in everybody who waits
@@ -126,6 +146,28 @@ class OpenImages:
             self._opening.pop(inode, None)
             opening.done.set()
             self._close_idle()
+
+    def _close_later(self, slot: Slot) -> None:
+        """See to it that the image is closed if it stays idle."""
+        slot.used_at = trio.current_time()
+        if not self._closing:
+            self._tasks.spawn(self._close_in_time)
+
+    async def _close_in_time(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            while idle := [slot for slot in self._slots.values() if not slot.holders]:
+                await trio.sleep_until(min(slot.used_at for slot in idle) + IDLE_S)
+                now = trio.current_time()
+                for slot in idle:
+                    if slot.users:  # by who has it again, or a thread that was left behind
+                        slot.used_at = now
+                    elif slot.used_at + IDLE_S <= now and not slot.retired:
+                        self.discard(slot)
+        finally:
+            self._closing = False
 
     def _close_idle(self) -> None:
         idle = [slot for slot in self._slots.values() if not slot.users]

@@ -13,7 +13,8 @@ class Slot:
     """An open image and the number of its users. Closed by whoever lets go last, once it is retired.
 
     devices: the file systems it is read from. prompt: the event loop may make system calls on its files. stale: what
-    to answer to readers once its sources are known to have changed.
+    to answer to readers once its sources are known to have changed. holders, used_at: for `OpenImages`, who else but
+    threads uses it, and when it was let go of.
     """
 
     def __init__(self, inode: int, image: Image, devices: frozenset[int]) -> None:
@@ -23,6 +24,8 @@ class Slot:
         self.devices = devices
         self.prompt = all_on_local_disk(member.file.fd for member in image.chain.members)
         self.stale: SourceChangedError | None = None
+        self.holders = 0
+        self.used_at = 0.0
         self._users = 0
         self._retired = False
         self._closed = False
