@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -125,6 +126,19 @@ async def test_an_idle_image_is_kept_and_found_again(images: OpenImages, opener:
     images.release(slot)
     assert await images.acquire(1, A, SOURCE) is slot
     assert len(opener.opened) == 1
+
+
+async def test_an_idle_image_whose_disk_was_mounted_again_is_opened_anew(
+    images: OpenImages, opener: FakeOpener
+) -> None:
+    """It has the same number, but what is open may lead to a disk that has gone."""
+    slot = await images.acquire(1, A, SOURCE)
+    images.release(slot)
+    again = await images.acquire(1, A, replace(SOURCE, devices=frozenset({2})))
+    assert again is not slot
+    assert again.devices == {2}
+    await until(lambda: [image.closed for image in opener.opened] == [True, False])
+    assert await images.acquire(1, A, replace(SOURCE, devices=frozenset({2}))) is again
 
 
 async def test_only_so_many_idle_images_stay_open(images: OpenImages, opener: FakeOpener) -> None:

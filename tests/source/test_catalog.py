@@ -19,7 +19,7 @@ from tests.source.test_walk import fail
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
 from vdifs.source.catalog import Catalog
 from vdifs.source.chain import Chain
-from vdifs.source.hostfile import HostFile
+from vdifs.source.hostfile import Fingerprint, HostFile
 from vdifs.source.policy import Policy
 
 NAMES = ["a.qcow2", "b.qcow2", "vms/c.qcow2", "vms/d.qcow2", ".hidden/e.qcow2"]
@@ -540,3 +540,21 @@ def test_a_single_image_in_trouble_stays(source: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(Policy, "open", failing)
         assert not catalog.scan()
         assert "base.qcow2" in catalog.entries
+
+
+def test_a_generation_is_the_same_under_another_number_of_the_device(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_blank(source / "orphan.qcow2", "gone.qcow2", "qcow2")
+    with scanned(source) as catalog:
+        before = {path: catalog.generation(path) for path in catalog.entries}
+        numbers = {path: catalog.entries[path].fingerprint.dev for path in catalog.entries}
+    original = Fingerprint.of
+
+    def elsewhere(status: os.stat_result) -> Fingerprint:
+        return original(status)._replace(dev=status.st_dev + 1)
+
+    monkeypatch.setattr(Fingerprint, "of", elsewhere)
+    with scanned(source) as catalog:
+        assert {path: catalog.generation(path) for path in catalog.entries} == before
+        assert all(catalog.entries[path].fingerprint.dev == number + 1 for path, number in numbers.items())

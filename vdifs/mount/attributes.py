@@ -45,6 +45,7 @@ class Attributes:
     size: int = 0
     blocks: int = 0
     mtime_ns: int = 0
+    ctime_ns: int = 0
     lasting: bool = True
 
 

@@ -201,7 +201,7 @@ class Namespace:
         if self.tree.children(folder) is None:
             raise MovedError(f"{printable(folder.path)}: no such folder any more")
         mode, uid, gid = self._ownership.of_folder(self.tree.access(folder))
-        return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self._changed)
+        return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self._changed, ctime_ns=self._changed)
 
     def _of_file(self, inode: int, file: ImageFile, facts: Facts | None) -> Attributes:
         """Return attributes: of `facts`, or for want of them a placeholder of size 0; without rights if broken."""
@@ -215,14 +215,16 @@ class Namespace:
         size, blocks = (facts.size, facts.blocks) if facts else (0, 0)
         # What failed may be well again under the same number; its size must not be taken for 0 then.
         lasting = source.problem is not None or (facts is not None and not failed)
-        return Attributes(inode, S_IFREG | mode, uid, gid, links, size, blocks, source.mtime_ns, lasting=lasting)
+        times = source.mtime_ns, source.ctime_ns
+        return Attributes(inode, S_IFREG | mode, uid, gid, links, size, blocks, *times, lasting=lasting)
 
     def _of_sidecar(self, inode: int, sidecar: Sidecar) -> Attributes:
         """Return its attributes but for the size; who may read the image may read what is said about it."""
         source = self.tree.source(sidecar.path)
         assert source is not None, "peek has seen to it"
         mode, uid, gid = self._ownership.of_file(source.access)
-        return Attributes(inode, S_IFREG | mode, uid, gid, mtime_ns=source.mtime_ns, lasting=False)
+        times = source.mtime_ns, source.ctime_ns
+        return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
 
     def _relative(self, parent: int, name: str) -> Node | None:
         match name:

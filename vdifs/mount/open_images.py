@@ -71,7 +71,11 @@ class OpenImages:
     async def acquire(self, inode: int, file: ImageFile, source: Source) -> Slot:
         """Return the open image with one user more. Raises what the opener does, and DeadlineError."""
         while True:
-            if (slot := self._slots.get(inode)) is None:
+            slot = self._slots.get(inode)
+            if slot is not None and slot.devices != source.devices:
+                self.discard(slot)  # the same file, mounted again: what is open may be cut off from its disk
+                slot = None
+            if slot is None:
                 opening = self._opening.get(inode) or self._begin(inode, file, source)
                 slot = await self._wait(opening, source)
                 if slot.retired:  # by others opened meanwhile

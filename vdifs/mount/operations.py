@@ -114,7 +114,8 @@ def entry_attributes(attributes: Attributes) -> EntryAttributes:
     entry.st_size = attributes.size
     entry.st_blksize = BLOCK_SIZE
     entry.st_blocks = attributes.blocks
-    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+    entry.st_atime_ns = entry.st_mtime_ns = attributes.mtime_ns
+    entry.st_ctime_ns = attributes.ctime_ns
     entry.entry_timeout = TIMEOUT_S
     entry.attr_timeout = TIMEOUT_S if attributes.lasting else 0
     return entry

@@ -47,7 +47,8 @@ class Catalog(Protocol):
 class Source:
     """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
 
-    problem: why it cannot be opened; then nobody has access, and mtime_ns and devices are the image's own.
+    mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds.
+    problem: why it cannot be opened; then nobody has access, and times and devices are the image's own.
     """
 
     generation: bytes
@@ -55,6 +56,7 @@ class Source:
     devices: frozenset[int]
     access: Access
     problem: VdifsError | None
+    ctime_ns: int = 0
 
 
 def source_of(catalog: Catalog, entry: Entry) -> Source:
@@ -66,9 +68,9 @@ def source_of(catalog: Catalog, entry: Entry) -> Source:
     except VdifsError as error:
         problem = error
     prints = [each for member in chain for each in member.fingerprints]
-    newest = max(each.mtime_ns for each in prints)
+    mtime, ctime = max(each.mtime_ns for each in prints), max(each.ctime_ns for each in prints)
     devices = _shared_devices(frozenset(each.dev for each in prints))
-    return Source(catalog.generation(entry.path), newest, devices, _shared_access(access), problem)
+    return Source(catalog.generation(entry.path), mtime, devices, _shared_access(access), problem, ctime)
 
 
 @lru_cache

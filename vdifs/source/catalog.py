@@ -243,12 +243,19 @@ class Catalog:
         return intersection([*items, *below, *(each.to_list for each in below)], root[-1].uid, root[-1].gid)
 
     def generation(self, path: str) -> bytes:
-        """Return a digest of what determines the contents of PATH: the fingerprints of its chain, or its problem."""
+        """Return a digest of what determines the contents of PATH: itself, and what the files of its chain are.
+
+        It is the same wherever their file systems are mounted, and in a snapshot of them: numbers of devices are not in
+        it, nor are the PATHs of ancestors, of which those in trusted directories say where these are mounted. Of an
+        image that cannot be opened it tells its own file and the kind of its problem.
+        """
+        known: list[tuple[object, ...]]
         try:
-            known = repr([(entry.path, entry.format, *entry.fingerprints) for entry in self.chain(path)])
+            known = [(entry.format, *_anywhere(entry)) for entry in self.chain(path)]
         except VdifsError as error:
-            known = str(error)
-        return hashlib.sha256(known.encode("utf-8", "surrogateescape")).digest()
+            entry = self._state.entries.get(path)
+            known = [(type(error).__name__, error.errno, *(_anywhere(entry) if entry else ()))]
+        return hashlib.sha256(repr((path, known)).encode("utf-8", "surrogateescape")).digest()
 
     def _root(self, state: _State) -> tuple[Permission, ...]:
         return state.above.get(self.policy.root, _NOBODY)
@@ -390,6 +397,10 @@ def _with_folders(path: str) -> Iterator[str]:
     while path:
         yield path
         path = os.path.dirname(path)
+
+
+def _anywhere(entry: Entry) -> Iterator[tuple[int, ...]]:
+    return (each.anywhere for each in entry.fingerprints)
 
 
 def _above(folder: str) -> tuple[Permission, ...]:

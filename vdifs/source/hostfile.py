@@ -49,6 +49,11 @@ class Fingerprint(NamedTuple):
         device = _devices.setdefault(st.st_dev, st.st_dev)  # catalogs keep very many of these: equal numbers are shared
         return cls(device, st.st_ino, st.st_size, mtime_ns, mtime_ns if ctime_ns == mtime_ns else ctime_ns)
 
+    @property
+    def anywhere(self) -> tuple[int, int, int, int]:
+        """The same without the device: its number is another after a reboot or a remount, and in every snapshot."""
+        return self.ino, self.size, self.mtime_ns, self.ctime_ns
+
     def youth_ns(self, now_ns: int) -> int:
         """Return for how long another write may still leave the time stamps as they are: 0 for most files."""
         span = self._tells_after_ns

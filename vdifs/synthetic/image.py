@@ -27,7 +27,7 @@ Base = str | Callable[[Chain], int]
 """A PATH, or what finds the index of the base in the chain."""
 DEFAULT_CLUSTER_BITS = 16
 _LOAD_TRIES = 3
-_ETAG_VERSION = 1
+_ETAG_VERSION = 2
 MIN_EXTENDED_BITS = 14
 
 
@@ -49,7 +49,7 @@ class Image:
         self.depth = len(chain.members)
         """Images in the chain."""
         self.etag = etag
-        """64 hexadecimal digits: a hash of what determines the bytes."""
+        """64 hexadecimal digits: a hash of what determines the bytes, the same wherever the sources are mounted."""
         self.mtime_ns = max(file.fingerprint.mtime_ns for file in chain.files)
         """The newest modification time in the chain, in nanoseconds."""
 
@@ -247,6 +247,6 @@ def _etag(chain: Chain, view: View, base: int | None, clusters: tuple[int, bool]
         base,
         clusters,
         backing and (backing.name, backing.format),
-        *chain.fingerprints,
+        *(each.anywhere for each in chain.fingerprints),
     )
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
