@@ -3,7 +3,7 @@
 The model beside them is the disk byte by byte: the kind, the layer, and the byte itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -56,6 +56,10 @@ class StatedLayer:
     def extents(self, start: int, end: int) -> Extents:
         assert 0 <= start < end <= self.virtual_size
         return self.whole().between(start, end)
+
+    @property
+    def identity(self) -> Hashable:
+        return self.number, *self.runs
 
     def details(self, start: int, end: int) -> Extents:
         return self.extents(start, end)

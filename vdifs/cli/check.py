@@ -54,7 +54,8 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
 
 def _asked_for(catalog: Catalog, named: ImageName) -> list[Entry]:
     """Return the images to look at: all, those that are not offered too, or one snapshot and the backing files."""
-    entries = [*catalog.entries.values(), *catalog.not_offered]
+    named_alike = (entry for entry in catalog.not_offered if entry.snapshot is not None)
+    entries = [*catalog.entries.values(), *named_alike]
     if named.snapshot is None:
         return entries
     path = os.path.basename(named.path)

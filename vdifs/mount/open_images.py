@@ -21,6 +21,7 @@ from vdifs.mount.slot import Slot
 from vdifs.mount.sources import Source
 from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import Threads
+from vdifs.mount.turns import Work
 from vdifs.synthetic.image import Image
 
 __all__ = ["OpenImages", "Opener"]
@@ -39,6 +40,7 @@ Opener = Callable[[ImageFile, Source], Image]
 class _Opening:
     """An image that is being opened. begun: by the task that does it. result: once `done` is set."""
 
+    work: Work
     begun: bool = False
     done: trio.Event = field(default_factory=trio.Event)
     result: Slot | Exception | None = None
@@ -113,8 +115,7 @@ class OpenImages:
         return await self._threads.answer(slot.devices, _holding, slot, function, *args)
 
     async def _wait(self, opening: _Opening, source: Source) -> Slot:
-        with trio.move_on_after(self._threads.deadline):
-            await opening.done.wait()
+        await self._threads.wait_for(opening.work, opening.done)
         match opening.result:
             case Slot() as slot:
                 return slot
@@ -129,7 +130,7 @@ class OpenImages:
         self._opening = {inode: each for inode, each in self._opening.items() if each is not opening}
 
     def _begin(self, inode: int, file: ImageFile, source: Source) -> _Opening:
-        opening = self._opening[inode] = _Opening()
+        opening = self._opening[inode] = _Opening(self._threads.work(source.devices, source.owner))
         self._tasks.spawn(self._open, inode, file, source, opening)  # goes on when the request is given up
         return opening
 
@@ -140,7 +141,7 @@ class OpenImages:
             return Slot(inode, self._opener(file, source), source.devices)
 
         try:
-            opening.result = slot = self._slots[inode] = await self._threads.run(source.devices, in_thread)
+            opening.result = slot = self._slots[inode] = await self._threads.run_work(opening.work, in_thread)
             self._close_later(slot)  # all who waited may have given up
         except VdifsError as error:
             opening.result = error.bare()  # its frames would hold it, in a circle, and all that the opening had read

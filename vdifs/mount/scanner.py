@@ -85,7 +85,8 @@ class Scanner:
         try:
             begun = time.monotonic()
             self._outdated = False
-            self._changed = await self._threads.run(_SCANS, self._catalog.scan) or self._changed
+            work = self._threads.work(_SCANS)
+            self._changed = await self._threads.run_work(work, self._catalog.scan) or self._changed
             if self._changed:
                 self._on_change()
                 self._changed = False  # if that failed, the next scan, which may find nothing new, calls it again

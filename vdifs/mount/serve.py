@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 
 import pyfuse3
 import trio
@@ -30,6 +31,7 @@ from vdifs.mount.state import opener_for
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import Threads
+from vdifs.mount.turns import Turns
 from vdifs.source.catalog import Catalog
 
 __all__ = ["serve"]
@@ -37,6 +39,8 @@ __all__ = ["serve"]
 MAX_TASKS = 4096
 """Requests in flight: far more than threads that may hang, as else those that hang would keep everybody waiting."""
 MIN_TASKS = 8
+_SWITCH_S = 0.001
+"""After which a thread hands over the interpreter; a read needs it several times, whatever else is at work."""
 GRACE_S = 1.0
 PATIENCE_S = 10.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -80,9 +84,12 @@ async def _serve(
     log_thread: LogThread,
     sidecars: Sidecars,
 ) -> None:
-    tasks, poke = Tasks(), Poke()
-    threads = Threads(options.threads, options.deadline, poke.needed)
-    one_by_one = Threads(1, options.deadline, poke.needed)  # what tells about an image takes memory while it is made
+    sys.setswitchinterval(_SWITCH_S)
+    tasks, poke, turns = Tasks(), Poke(), Turns()
+    threads = Threads(options.threads, options.deadline, poke.needed, turns)
+    one_by_one = Threads(
+        1, options.deadline, poke.needed, turns
+    )  # what tells about an image takes memory while it is made
     images = OpenImages(opener_for(catalog, options), tasks, threads)
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
     namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes, sidecars)

@@ -40,7 +40,8 @@ class SidecarContents:
         """Return the contents of `sidecar`, whose image is in the state of `source`. Raises VdifsError, EFBIG."""
         contents = self._kept.get(inode)
         if contents is None:
-            contents = await self._threads.answer(source.devices, self._make, sidecar)
+            work = self._threads.work(source.devices, source.owner)
+            contents = await self._threads.answer_work(work, source.devices, self._make, sidecar)
             self._kept.put(inode, contents)
         return contents
 

@@ -47,8 +47,9 @@ class Catalog(Protocol):
 class Source:
     """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
 
-    mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds.
-    problem: why it cannot be opened; then nobody has access, and times and devices are the image's own.
+    mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds. owner: of the
+    image's own file. problem: why it cannot be opened; then nobody has access, and times and devices are the image's
+    own.
     """
 
     generation: bytes
@@ -57,6 +58,7 @@ class Source:
     access: Access
     problem: VdifsError | None
     ctime_ns: int = 0
+    owner: int = 0
 
 
 def source_of(catalog: Catalog, entry: Entry) -> Source:
@@ -70,7 +72,8 @@ def source_of(catalog: Catalog, entry: Entry) -> Source:
     prints = [each for member in chain for each in member.fingerprints]
     mtime, ctime = max(each.mtime_ns for each in prints), max(each.ctime_ns for each in prints)
     devices = _shared_devices(frozenset(each.dev for each in prints))
-    return Source(catalog.generation(entry.path), mtime, devices, _shared_access(access), problem, ctime)
+    access = _shared_access(access)
+    return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid)
 
 
 @lru_cache

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -32,7 +32,9 @@ from vdifs.source.left_out import LeftOut, of_includes, of_no_images, of_skipped
 from vdifs.source.live import with_writers
 from vdifs.source.locks import LockTable
 from vdifs.source.members import MAX_DEPTH, cannot_be_opened, loop_error
+from vdifs.source.offered import OfferedSnapshots
 from vdifs.source.ownership import check_owner
+from vdifs.source.pace import give_way
 from vdifs.source.policy import TRUST_PREFIX, Live, Policy
 from vdifs.source.skipped import Passed
 from vdifs.source.sniff import find, has_same_links, sniff
@@ -103,6 +105,7 @@ class Catalog:
         self._locks = LockTable.open() if live == "refuse" else LockTable(None)
         self._filter = Filter(include, exclude)
         self._skip = frozenset(skip)
+        self._snapshots = OfferedSnapshots(self.policy)
         self._state = _State()
         self._overlays: tuple[_State, Mapping[str, tuple[str, ...]]] | None = None
 
@@ -118,14 +121,17 @@ class Catalog:
 
     @property
     def not_offered(self) -> tuple[Entry, ...]:
-        """The snapshots that are not among the entries, each with why as its problem, as the last scan found them."""
+        """The snapshots that are not among the entries, each with why as its problem, as the last scan found them.
+
+        Of a file of which none is offered, as they are too many: the file itself.
+        """
         return self._state.not_offered
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         """What is not served though one may miss it, apart from refused images, as the last scan found it."""
         state, policy = self._state, self.policy
-        named = [LeftOut(e.path, Severity.WARNING, "name-taken", e.problem) for e in state.not_offered if e.problem]
+        named = [LeftOut(e.path, Severity.WARNING, _kind(e), e.problem) for e in state.not_offered if e.problem]
         empty = (path for path, (_, entries) in state.files.items() if not entries and path not in state.entries)
         others = of_no_images(empty, policy.display)
         unread = [LeftOut(path, Severity.WARNING, "unreadable", error) for path, error in state.unread.items()]
@@ -154,6 +160,7 @@ class Catalog:
                 if found.fingerprint.was_young(begun, time.time_ns()):
                     young.add(found.path)
                 known = found, sniff(self.policy, found, known=everything, unread=unread)
+                give_way()
             elif found.path in old.unread:
                 unread[found.path] = old.unread[found.path]
             files[known[0].path] = known  # the same string in every scan: there may be very many
@@ -299,17 +306,17 @@ class Catalog:
         }
 
     def _with_snapshots(
-        self, active: dict[str, Entry], files: Mapping[str, tuple[Found, tuple[Entry, ...]]]
+        self, active: dict[str, Entry], files: Container[str]
     ) -> tuple[dict[str, Entry], tuple[Entry, ...]]:
         """Return the images and their snapshots, whose names give way to files, and the snapshots not offered."""
-        entries, not_offered = dict(active), list[Entry]()
-        for _, in_file in files.values():
-            for snapshot in in_file[1:]:
-                if entries.setdefault(snapshot.path, snapshot) is not snapshot:
-                    where = printable(self.policy.display(snapshot.file_path))
-                    what = f"its snapshot would be called {printable(snapshot.path)}, which is taken"
-                    problem = ChainError(f"{where}: {what}: rename the file or the snapshot")
-                    not_offered.append(replace(snapshot, problem=problem))
+        snapshots, not_offered = self._snapshots.expand(active, files)
+        entries = dict(active)
+        for snapshot in snapshots:
+            if entries.setdefault(snapshot.path, snapshot) is not snapshot:
+                where = printable(self.policy.display(snapshot.file_path))
+                what = f"its snapshot would be called {printable(snapshot.path)}, which is taken"
+                problem = ChainError(f"{where}: {what}: rename the file or the snapshot")
+                not_offered.append(replace(snapshot, problem=problem))
         return entries, tuple(not_offered)
 
     def _add_ancestors(self, entries: dict[str, Entry]) -> dict[str, VdifsError]:
@@ -390,6 +397,10 @@ class Catalog:
     def _folder_of(self, path: str) -> str:
         """Return the source root for a file in it, for one beneath a trusted directory its folder."""
         return os.path.dirname(self.policy.display(path)) if path.startswith(TRUST_PREFIX) else self.policy.root
+
+
+def _kind(not_offered: Entry) -> str:
+    return "too-many-snapshots" if not_offered.snapshot is None else "name-taken"
 
 
 def _with_folders(path: str) -> Iterator[str]:

@@ -16,7 +16,8 @@ __all__ = ["Entry", "as_raw"]
 class Entry:
     """One image. path: its PATH. problem: what is wrong with this file alone, whatever its chain.
 
-    snapshot: for an internal snapshot its label, with which `path` ends. data: the external data file, if it has one.
+    snapshot: for an internal snapshot its label, with which `path` ends. snapshots: how many the header of the file
+    claims, of the active state alone. data: the external data file, if it has one.
     backing_format: what the image states for its backing file. hidden: XCP-ng's mark. live: somebody is writing it,
     which is then its problem.
     """
@@ -32,6 +33,7 @@ class Entry:
     backing_format: str | None = None
     data: Found | None = None
     snapshot: str | None = None
+    snapshots: int = 0
     hidden: bool = False
     live: bool = False
     problem: VdifsError | None = field(default=None, compare=False)
@@ -52,4 +54,4 @@ def as_raw(entry: Entry) -> Entry:
     size = round_up(entry.fingerprint.size, SECTOR)
     problem = entry.problem if entry.live else None
     raw = replace(entry, format="raw", virtual_size=size, backing_path=None, backing_format=None, data=None)
-    return replace(raw, hidden=False, problem=problem)
+    return replace(raw, snapshots=0, hidden=False, problem=problem)

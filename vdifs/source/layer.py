@@ -3,6 +3,8 @@
 A layer answers for its own virtual size only; what lies beyond, or below it, is the chain's business.
 """
 
+import hashlib
+from collections.abc import Hashable
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +14,7 @@ from vdifs.extents import Extents, Kind
 from vdifs.qcow2.geometry import SECTOR, round_up
 from vdifs.source.hostfile import HostFile
 
-__all__ = ["UNLIMITED", "Layer", "RawLayer", "without_holes"]
+__all__ = ["UNLIMITED", "Layer", "RawLayer", "edges_digest", "without_holes"]
 
 UNLIMITED = 1 << 62
 
@@ -35,6 +37,10 @@ class Layer(Protocol):
     @property
     def most_runs(self) -> int:
         """So many runs there can be in all, holes of the file apart."""
+
+    @property
+    def identity(self) -> Hashable:
+        """What determines all that the layer tells: layers that have the same tell the same."""
 
     def extents(self, start: int, end: int) -> Extents:
         """Return what this layer alone holds of [start, end), not empty and within the virtual size.
@@ -62,6 +68,7 @@ class RawLayer:
         """Look up the holes of `file`."""
         self.virtual_size = round_up(file.size, SECTOR)
         self._edges = file.data_edges()
+        self.identity: Hashable = (file.fingerprint, edges_digest(self._edges))
 
     def extents(self, start: int, end: int) -> Extents:
         """Return DATA and ZERO runs; see Layer."""
@@ -75,6 +82,11 @@ class RawLayer:
         """Return where there are data; see Layer."""
         runs: NDArray[np.int64] = self._edges.reshape(-1, 2)
         return runs
+
+
+def edges_digest(edges: NDArray[np.int64]) -> bytes:
+    """Return what stands for `edges` in an identity: a file system may tell of other holes in the same state."""
+    return hashlib.blake2b(edges.tobytes(), digest_size=16).digest()
 
 
 def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind = Kind.ZERO) -> Extents:

@@ -12,6 +12,7 @@ import numpy as np
 from vdifs.extents import Extents, Kind
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.source.chain import Chain
+from vdifs.source.pace import give_way
 
 __all__ = ["MapRun", "map_runs"]
 
@@ -42,6 +43,7 @@ def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
     """
     pending: MapRun | None = None
     for start, end in _steps(chain):
+        give_way()
         for run in _runs(_details(chain, start, end, down_to)):
             if pending is not None and _continues(pending, run):
                 pending = pending._replace(length=pending.length + run.length)

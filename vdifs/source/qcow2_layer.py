@@ -1,6 +1,6 @@
 """One qcow2 file of a chain: its L1 table in memory, its L2 tables read when asked."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from vdifs.qcow2.entries import Runs, decode_extended_l2, decode_l1, decode_l2
 from vdifs.qcow2.geometry import L1_MAX_BYTES, SECTOR, Geometry, round_down
 from vdifs.qcow2.header import Header
 from vdifs.source.hostfile import HostFile
-from vdifs.source.layer import UNLIMITED, without_holes
+from vdifs.source.layer import UNLIMITED, edges_digest, without_holes
+from vdifs.source.pace import give_way
 
 __all__ = ["L1Place", "Qcow2Layer"]
 
@@ -50,7 +51,10 @@ class Qcow2Layer:
         self.virtual_size = round_down(place.virtual_size, SECTOR)
         self.geometry = Geometry(header.cluster_bits, self.virtual_size, header.extended_l2)
         self._edges = self._data.data_edges()
-        self._l1_index, self.l2_offsets = self._load_l1(place.offset, min(place.entries, self.geometry.l1_size))
+        edges = self._edges if data is file else file.data_edges()
+        self._l1_index, self.l2_offsets = self._load_l1(place.offset, min(place.entries, self.geometry.l1_size), edges)
+        digests = (edges_digest(edges), edges_digest(self._edges))
+        self.identity: Hashable = (file.fingerprint, data.fingerprint, place, *digests)
         self.grain = self.geometry.grain
         self.most_runs = len(self._l1_index) * self.geometry.units_per_l2
         self.max_range = self.grain * _ENTRIES_AT_ONCE if self.most_runs > _SPARSE_ENTRIES else UNLIMITED
@@ -86,7 +90,9 @@ class Qcow2Layer:
         ranges: NDArray[np.int64] = np.minimum(np.stack([first, last], 1) * coverage, self.virtual_size)
         return ranges
 
-    def _load_l1(self, offset: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _load_l1(
+        self, offset: int, count: int, edges: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the indices and host offsets of the L1 entries in use, of the first `count`; the rest is VM state."""
         length = count * 8
         if max(length, self.geometry.l1_size * 8) > L1_MAX_BYTES:
@@ -94,7 +100,6 @@ class Qcow2Layer:
         if offset % self.geometry.cluster_size:
             raise FormatError(f"{self._file.name}: the L1 table is at {offset:#x}, no multiple of the cluster size")
         indices, offsets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        edges = self._edges if self._data is self._file else self._file.data_edges()
         left = self.geometry.clusters_for(self._file.size)
         # A table that is only claimed is not even read, and thousands of snapshots may claim one.
         step = length if self._is_hole(offset, length, edges) else _L1_STEP
@@ -102,6 +107,7 @@ class Qcow2Layer:
             size = min(step, length - at)
             if self._is_hole(offset + at, size, edges):
                 continue
+            give_way(heavy=length > _L1_STEP)
             part = self._decode_l1(offset + at, size)
             used = np.flatnonzero(part)
             self._check_tables_within_file(part[used])

@@ -16,6 +16,7 @@ from vdifs.errors import FormatError
 from vdifs.qcow2.header import Header
 from vdifs.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
 from vdifs.source.hostfile import Fingerprint, HostFile
+from vdifs.source.pace import give_way
 from vdifs.source.qcow2_layer import L1Place
 
 __all__ = ["SnapshotPlaces", "read_snapshots", "snapshot_places"]
@@ -23,14 +24,32 @@ __all__ = ["SnapshotPlaces", "read_snapshots", "snapshot_places"]
 _MOST_KEPT = 1 << 17
 """Snapshots, of all files together: 5 MiB."""
 _DIGEST = 16
+_AHEAD = 1 << 14
 
 
 def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
     """Return the internal snapshots of `file`. Raises FormatError with the file's name in front."""
     try:
-        return parse_snapshots(header, file.read_at)
+        return parse_snapshots(header, _Ahead(file).read)
     except FormatError as error:
         raise FormatError(f"{file.name}: {error.finding}") from error
+
+
+class _Ahead:
+    """Reads a table from front to back in large parts, and gives way after each."""
+
+    def __init__(self, file: HostFile) -> None:
+        self._file = file
+        self._start, self._part = 0, b""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`, zeros beyond the end of the file."""
+        at = offset - self._start
+        if not 0 <= at <= len(self._part) - length:
+            give_way()
+            self._start, self._part = offset, self._file.read_at(offset, max(length, _AHEAD))
+            at = 0
+        return self._part[at : at + length]
 
 
 @dataclass(frozen=True, slots=True)

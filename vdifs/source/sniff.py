@@ -1,20 +1,29 @@
-"""From a file to the images in it: itself, if it is one, and its internal snapshots."""
+"""From a file to the image that it is, if it is one, as its header tells.
 
+Its internal snapshots are counted only: which are offered is for `vdifs.source.offered`.
+"""
+
+import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
+from threading import Lock
+
+from cachetools import LRUCache
 
 from vdifs.errors import FormatError, VdifsError, printable
-from vdifs.qcow2.geometry import SECTOR, round_down
 from vdifs.qcow2.header import Header, Incompatible
-from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.source.access import Permission
 from vdifs.source.entry import Entry, as_raw
-from vdifs.source.members import RAW_SUFFIXES, cannot_be_opened, read_header, read_snapshots
+from vdifs.source.hostfile import Fingerprint, HostFile
+from vdifs.source.members import RAW_SUFFIXES, cannot_be_opened, read_header
 from vdifs.source.ownership import check_owner, folders_below_root
 from vdifs.source.policy import Policy
 from vdifs.source.skipped import may_be_image
 from vdifs.source.walk import Found
 
+_headers: LRUCache[Fingerprint, Header] = LRUCache(16)
+"""Of files with several names, those that were looked at last."""
+_lock = Lock()
 _USUAL_FORMATS: dict[str | None, str] = {name: name for name in ("qcow2", "raw")}  # one string for all images
 
 __all__ = ["find", "has_same_links", "sniff"]
@@ -63,18 +72,30 @@ def sniff(
             unread[found.path] = error.bare()
         return ()
     try:
-        header = read_header(file)
+        header = _header(file)
         if header is None:
             return (as_raw(entry),) if stated == "raw" or found.path.endswith(RAW_SUFFIXES) else ()
-        snapshots = read_snapshots(file, header)
-        entry = replace(entry, virtual_size=header.virtual_size, hidden=header.hidden)
+        size, snapshots = header.virtual_size, header.nb_snapshots
+        entry = replace(entry, virtual_size=size, snapshots=snapshots, hidden=header.hidden)
         entry = _with_links(policy, entry, header, known or {})
     except VdifsError as error:
         return (replace(entry, problem=error.bare()),)
     finally:
         file.close()
-    labels = snapshot_labels(snapshots)
-    return entry, *(_snapshot_entry(entry, s, label) for s, label in zip(snapshots, labels, strict=True))
+    return (entry,)
+
+
+def _header(file: HostFile) -> Header | None:
+    """Return the header of `file`, which is read once for all of its names. Raises what read_header does."""
+    if file.status.st_nlink == 1 or file.fingerprint.youth_ns(time.time_ns()):
+        return read_header(file)
+    with _lock:
+        if (known := _headers.get(file.fingerprint)) is not None:
+            return known
+    if (header := read_header(file)) is not None:
+        with _lock:
+            _headers[file.fingerprint] = header
+    return header
 
 
 def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str, Found]) -> Entry:
@@ -98,8 +119,3 @@ def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str
 def _is_candidate(path: str) -> bool:
     """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
     return path.endswith((".qcow2", ".qcow", *RAW_SUFFIXES))
-
-
-def _snapshot_entry(active: Entry, snapshot: Snapshot, label: str) -> Entry:
-    size = active.virtual_size if snapshot.disk_size is None else round_down(snapshot.disk_size, SECTOR)
-    return replace(active, path=f"{active.path}@{label}", snapshot=label, virtual_size=size)

@@ -15,6 +15,7 @@ from vdifs.errors import WouldBlock
 from vdifs.extents import Extents
 from vdifs.qcow2.geometry import Geometry, ceil_div
 from vdifs.source.chain import Chain, union
+from vdifs.source.pace import give_way
 from vdifs.synthetic.cache import ByteBoundedCache
 from vdifs.synthetic.summary import Summary
 from vdifs.synthetic.window import Pieces, State, Window, data_pieces, hold_only_zeros, stored_clusters, unit_states
@@ -27,6 +28,9 @@ _UNITS_AT_ONCE = 1 << 17
 window_cache: ByteBoundedCache[Window] = ByteBoundedCache(12 << 20, lambda window: window.nbytes)
 """The windows of all images that were read last."""
 os.register_at_fork(after_in_child=window_cache.start_anew)
+summary_cache: ByteBoundedCache[Summary] = ByteBoundedCache(4 << 20, lambda summary: summary.nbytes)
+"""The summaries that were made last."""
+os.register_at_fork(after_in_child=summary_cache.start_anew)
 _serial = itertools.count()
 
 
@@ -47,14 +51,30 @@ class Allocation:
     def summarize(self) -> Summary:
         """Resolve every window that holds something once and return what the layout needs to know.
 
-        Raises FormatError for damage in the tables, StorageError.
+        What was found is kept for a while, for all names of the same files, and for their snapshots that share an L1
+        table. Raises FormatError for damage in the tables, SourceChangedError, StorageError.
         """
+        key = self._states_of_files()
+        known = summary_cache.get(key)
+        if known is None:
+            known = self._summarize()
+            self.chain.check_unchanged()
+            summary_cache.put(key, known)
+        return known
+
+    def _states_of_files(self) -> Hashable:
+        """Return what determines the summary."""
+        layers = tuple(member.layer.identity for member in self.chain.members)
+        return layers, self._held.stop, self.geometry, self.window_size
+
+    def _summarize(self) -> Summary:
         summary = Summary(self.geometry.l1_size)
         windows = self.populated_windows()
         at_once = max(1, min(self.chain.max_range, _UNITS_AT_ONCE << self._unit_bits) // self.window_size)
         for first, last in windows.tolist():
             for window in range(first, last, at_once):
                 self._summarize_windows(summary, window, min(window + at_once, last))
+                give_way()
         if self._delta:
             self._summarize_zeros(summary, windows)
         return summary

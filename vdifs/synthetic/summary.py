@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 __all__ = ["Bits", "Summary", "WindowRun"]
 
 _BLOCK = 4096
+_RUN_BYTES = 200
 
 
 class WindowRun(NamedTuple):
@@ -83,6 +84,11 @@ class Summary:
     def need_l2(self, first: int, needed: NDArray[np.bool_]) -> None:
         """Say which of the L2 tables from index `first` on are needed, one flag each; what was needed stays so."""
         self._flags[first : first + len(needed)] |= needed
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about."""
+        return 1024 + self._flags.nbytes + _RUN_BYTES * len(self._runs)
 
     @property
     def l2_tables(self) -> Bits:
