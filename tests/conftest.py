@@ -14,12 +14,15 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import hypothesis
 import pytest
+
+from vdifs.mount.mounts import topmost
 
 pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")  # before anybody imports them
 
@@ -74,13 +77,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def leave_the_mounts_of_other_workers() -> None:
-    """Have a mount namespace of one's own where that may be.
+    """Have a mount namespace of one's own where that may be: a test that makes one would else copy others' mounts.
 
-    A test that makes a namespace would else take copies of another worker's mounts into it, and keep them busy.
+    Such copies would keep the mounts of another worker busy. In a chroot whose root is no mount point, and where root
+    may not mount, nothing can be kept apart: there no test makes a namespace (`private_namespace`).
     """
     libc = ctypes.CDLL(None)
-    if threading.get_native_id() == os.getpid() and libc.unshare(_CLONE_NEWNS) == 0:
-        assert libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None) == 0
+    may = topmost("/") is not None and threading.get_native_id() == os.getpid()
+    if may and libc.unshare(_CLONE_NEWNS) == 0:
+        libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None)
+
+
+def private_namespace() -> list[str]:
+    """Return the words before a command that has it run in a mount namespace of its own, or skip the test."""
+    if topmost("/") is None:
+        cannot_be_tried("/ is no mount point, as in a plain chroot: mounts cannot be kept apart")
+    words = [require_tool("unshare"), "-m", "--propagation", "private"]
+    if subprocess.run([*words, "true"], capture_output=True).returncode:
+        cannot_be_tried("no mount namespace can be made here")
+    return words
 
 
 def load_hypothesis_profile(*, long: bool) -> None:

@@ -1,8 +1,11 @@
 """Fixtures of the mount's tests. A real mount is checked when its test ends: the log, the daemon, /proc/mounts."""
 
 import os
+import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,22 @@ def require_fuse() -> None:
     """Skip the test where FUSE cannot be used, or fail it if CI is set."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         cannot_be_tried("/dev/fuse cannot be used")
-    require_tool("fusermount3")
+    if (reason := why_no_mount(require_tool("fusermount3"))) is not None:
+        cannot_be_tried(f"nothing can be mounted here: {reason}")
+
+
+@cache
+def why_no_mount(fusermount: str) -> str | None:
+    """Return why nothing can be mounted, as in many containers; None if it can. Tries it, with no daemon behind it."""
+    ours, theirs = socket.socketpair()
+    environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
+    with ours, theirs, tempfile.TemporaryDirectory(prefix="vdifs-test-") as folder:
+        command = [fusermount, "-o", "ro,nosuid,nodev", "--", folder]
+        done = subprocess.run(command, env=environment, pass_fds=[theirs.fileno()], capture_output=True, text=True)
+        if done.returncode:
+            return " ".join(done.stderr.split()) or f"{fusermount} ended with {done.returncode}"
+        subprocess.run([fusermount, "-u", "-z", folder], check=True)
+    return None
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Each test has a mount namespace of its own, in which a folder with that helper a
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import cannot_be_tried, require_tool
+from tests.conftest import cannot_be_tried, private_namespace, require_tool
 from tests.mount.mounting import (
     ROOT,
     Mounts,
@@ -38,7 +39,6 @@ eval "$1"
 @pytest.fixture
 def folder(mounts: Mounts, source: Path, root_only: None) -> Path:
     """A folder with `src`, an empty `mnt`, and what lies over /sbin."""
-    require_tool("unshare")
     (mounts.scratch / "mnt").mkdir()
     (mounts.scratch / "sbin").mkdir()
     for name in ("mount.fuse.vdifs", "mount.vdifs"):
@@ -50,9 +50,7 @@ def folder(mounts: Mounts, source: Path, root_only: None) -> Path:
 
 def inside(folder: Path, script: str) -> "subprocess.CompletedProcess[str]":
     """Run a shell script where /sbin holds the helper; what it mounts nobody else sees."""
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
-        cannot_be_tried("no mount namespace can be made here")
-    words = ["unshare", "-m", "--propagation", "private", "bash", "-c", INSIDE, "bash", f"{folder}/sbin", f"{folder}"]
+    words = [*private_namespace(), "bash", "-c", INSIDE, "bash", f"{folder}/sbin", f"{folder}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run([*words, script], capture_output=True, text=True, timeout=60, env=environment)
 
@@ -116,6 +114,58 @@ def test_the_helper_mounts_for_an_ordinary_user_too(mounts: Mounts, source: Path
     assert (done.returncode, done.stderr) == (0, b"")
     assert is_mounted(mountpoint)
     assert outcome(driver("umount", str(mountpoint), user)).status == 0
+
+
+@pytest.fixture
+def with_mount_fuse(folder: Path) -> Path:
+    """The same with the helpers of libfuse as well, and a `vdifs` where the shell that they start looks for it."""
+    for name in ("mount.fuse", "mount.fuse3"):
+        shutil.copy(require_tool("mount.fuse3"), folder / "sbin" / name)
+    program = folder / "sbin/vdifs"
+    program.write_text(HELPER.replace("vdifs.cli.mount_helper", "vdifs.cli.main"))
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("fuse", ""), ("fuse3", "-o allow_other,nodev,nosuid"), ("fuse", "-o ro,cluster_size=4k,noatime")],
+)
+def test_mount_t_fuse_with_the_program_before_the_source(kind: str, options: str, with_mount_fuse: Path) -> None:
+    look = "ls mnt/full && findmnt -n -o FSTYPE mnt && umount mnt"
+    done = inside(with_mount_fuse, f"mount -t {kind} vdifs#{with_mount_fuse}/src mnt {options} && {look}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["base.qcow2", "monday.qcow2", "tuesday.qcow2", "fuse.vdifs"]
+    eventually(lambda: not is_mounted(with_mount_fuse / "mnt"))
+
+
+def test_mount_fuse_finds_the_program_where_there_is_no_helper(with_mount_fuse: Path) -> None:
+    (with_mount_fuse / "sbin/mount.fuse.vdifs").unlink()
+    done = inside(with_mount_fuse, "mount -t fuse.vdifs src mnt && ls mnt && umount mnt")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["delta", "full", "raw"], "")
+
+
+def test_a_line_of_fstab_with_the_program_before_the_source(with_mount_fuse: Path) -> None:
+    """The name of the source has what a shell would take for its own."""
+    folder = with_mount_fuse
+    (folder / "src").rename(folder / "it's $(false); a*")
+    line = f"vdifs#{folder}/it's\\040$(false);\\040a* {folder}/mnt fuse allow_other,umask=022,nofail,_netdev,x-a.b 0 0"
+    (folder / "fstab").write_text(f"{line}\n")
+    done = inside(folder, "mount -T fstab mnt && ls mnt/full && findmnt -n -o FSTYPE mnt && umount mnt")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["base.qcow2", "monday.qcow2", "tuesday.qcow2", "fuse.vdifs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ("vdifs#gone mnt", 1, "vdifs: {}/gone: No such file or directory: name an existing directory or image\n"),
+        ("vdifs#src mnt -o frob=1", 2, "vdifs: mount: -o frob: no such mount option: see 'vdifs mount --help'\n"),
+    ],
+)
+def test_what_mount_fuse_asks_wrongly_is_one_line(words: str, status: int, said: str, with_mount_fuse: Path) -> None:
+    done = inside(with_mount_fuse, f"mount -t fuse {words}")
+    assert (done.returncode, done.stderr) == (status, said.format(with_mount_fuse))
 
 
 def test_another_namespace_is_refused(folder: Path) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.conftest import require_tool
+from tests.conftest import private_namespace
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounts, as_user, driver, eventually, is_mounted, is_running, outcome
 from tests.qemu import oracle
@@ -127,7 +127,7 @@ def test_umount_says_that_the_daemon_is_stopped(mounts: Mounts, source: Path) ->
 
 def test_umount_says_who_keeps_a_copy_of_the_mount(mounts: Mounts, source: Path, root_only: None) -> None:
     mounted = mounts(source)
-    command = [require_tool("unshare"), "-m", "--propagation", "private", "sleep", "60"]
+    command = [*private_namespace(), "sleep", "60"]
     with subprocess.Popen(command) as other:
         try:
             eventually(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "sleep\n")

@@ -20,11 +20,16 @@ class Place(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """Commands by name, each in its place. The group and every command take --debug."""
+    """Commands by name, each in its place. The group and every command take --debug.
 
-    def __init__(self, *args: Any, places: Mapping[str, Place], **options: Any) -> None:
+    helper: what runs instead where the words are those of mount.fuse, which `mount -t fuse vdifs#SOURCE` starts:
+    `SOURCE MOUNTPOINT -o OPTIONS`.
+    """
+
+    def __init__(self, *args: Any, places: Mapping[str, Place], helper: Place, **options: Any) -> None:
         super().__init__(*args, **options)
         self.places = places
+        self.helper = helper
         self.params.append(_debug_option())
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -33,8 +38,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.places:
             return None
-        place = self.places[cmd_name]
-        command: click.Command = getattr(importlib.import_module(place.module), place.name)
+        command = _load(self.places[cmd_name])
         if not any(param.name == "debug" for param in command.params):
             command.params.append(_debug_option())
         return command
@@ -43,6 +47,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that `args` begin with; of one that is not there, say which may have been meant."""
+        if args[0] not in self.places and args[2:3] == ["-o"]:
+            return "mount", _load(self.helper), args
         if args[0] not in self.places and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -72,6 +78,11 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.summary) for name, place in self.places.items()])
+
+
+def _load(place: Place) -> click.Command:
+    command: click.Command = getattr(importlib.import_module(place.module), place.name)
+    return command
 
 
 def _debug_option() -> click.Option:

@@ -45,6 +45,7 @@ _EXIT_STATUS = (
 @click.command(
     cls=LazyGroup,
     places=COMMANDS,
+    helper=Place("vdifs.cli.mount_helper", "helper", "Mount as mount(8) asks."),
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EXIT_STATUS,
