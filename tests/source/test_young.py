@@ -125,8 +125,8 @@ def test_a_write_while_waiting_is_taken_in(path: Path, clock: Clock) -> None:
 
 @pytest.mark.usefixtures("young_for_long")
 def test_a_file_that_never_grows_old_is_refused(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "sleep", lambda _: os.utime(path))
-    os.utime(path)
+    monkeypatch.setattr(clock, "sleep", lambda _: change_in_place(path))
+    change_in_place(path)
     file = opened(path)
     with pytest.raises(SourceChangedError, match="kept changing while it was opened"):
         file.settle()

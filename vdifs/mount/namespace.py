@@ -113,7 +113,7 @@ class Namespace:
         Raises MovedError, DeadlineError, and why the image cannot be opened.
         """
         await self.scanner.fresh()
-        file, source = self._current(inode)
+        file, source = self._opened(inode) or self._current(inode)
         if source.problem is not None:
             raise source.problem.bare()
         if (failure := self.failures.standing(inode)) is not None:
@@ -136,6 +136,16 @@ class Namespace:
             self._images.release(slot)
             raise
         return file, slot
+
+    def as_opened(self, inode: int, file: ImageFile) -> Attributes:
+        """Return the attributes of an image that is open under the number by which it was opened. Raises MovedError."""
+        attributes = self.peek(file)
+        if attributes.inode == inode:
+            return attributes
+        known = self.inodes.get(inode)
+        if known is None or self._opened(inode) is None:
+            raise MovedError(f"{printable(file.path)}: changed while it was opened")
+        return self._of_file(inode, file, known.facts)
 
     def node(self, inode: int) -> Node:
         """Return the node with that number. Raises MovedError."""
@@ -186,6 +196,25 @@ class Namespace:
             return Facts.of(slot.image, file.view)
         finally:
             self._images.release(slot)
+
+    def _opened(self, inode: int) -> tuple[ImageFile, Source] | None:
+        """Return the image file with that number and its source, if it is open in a state with the same contents.
+
+        The number stands for a state that has passed when only metadata have changed since, as whoever has looked at
+        the file and opens it now need not know.
+        """
+        known, slot = self.inodes.get(inode), self._images.get(inode)
+        if known is None or slot is None or not slot.prompt or not isinstance(known.node, ImageFile):
+            return None
+        if self.tree.inode(known.node) == inode or (source := self.tree.source(known.node.path)) is None:
+            return None
+        try:
+            slot.image.check_unchanged()
+            described = tuple(each for entry in self._catalog.chain(known.node.path) for each in entry.fingerprints)
+        except VdifsError:
+            return None
+        same = slot.access == source.access and slot.image.chain.was(described, settled=False)
+        return (known.node, source) if same else None
 
     def _current(self, inode: int) -> tuple[ImageFile, Source]:
         """Return the image file with that number and its source, if the number stands for the present state of it."""
@@ -254,4 +283,6 @@ class Namespace:
     def _is_of_use(self, slot: Slot) -> bool:
         """Tell whether an image that is kept open is one that may be asked for again."""
         known = self.inodes.get(slot.inode)
-        return known is not None and self.tree.inode(known.node) == slot.inode
+        if known is None:
+            return False
+        return self.tree.inode(known.node) == slot.inode or self._opened(slot.inode) is not None

@@ -138,7 +138,7 @@ class OpenImages:
         opening.begun = True
 
         def in_thread() -> Slot:
-            return Slot(inode, self._opener(file, source), source.devices)
+            return Slot(inode, self._opener(file, source), source.devices, source.access)
 
         try:
             opening.result = slot = self._slots[inode] = await self._threads.run_work(opening.work, in_thread)

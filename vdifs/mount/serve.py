@@ -33,6 +33,7 @@ from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import Threads
 from vdifs.mount.turns import Turns
 from vdifs.source.catalog import Catalog
+from vdifs.source.watches import watches
 
 __all__ = ["serve"]
 
@@ -56,6 +57,7 @@ def serve(
     log_thread: the one thread there is besides, which is stopped while the process is confined. sidecars: what the
     files about images hold. Raises VdifsError where the mount cannot be made.
     """
+    watches.start()  # while this process may
     catalog = Catalog(
         options.source,
         trusted=options.trusted,

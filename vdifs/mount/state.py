@@ -38,6 +38,6 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
 
 
 def _is_in_state(catalog: Catalog, file: ImageFile, source: Source, image: Image) -> bool:
-    """Tell whether the open image is what the catalog described: the same files, the same time stamps."""
+    """Tell whether the open image is what the catalog described: the same files in the same state."""
     described = tuple(each for entry in catalog.chain(file.path) for each in entry.fingerprints)
-    return image.chain.fingerprints == described and catalog.generation(file.path) == source.generation
+    return image.chain.was(described, settled=True) and catalog.generation(file.path) == source.generation

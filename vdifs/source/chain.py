@@ -69,6 +69,12 @@ class Chain:
         for file in self.files:
             file.check_unchanged()
 
+    def was(self, fingerprints: tuple[Fingerprint, ...], *, settled: bool) -> bool:
+        """Tell whether these describe what the chain holds now: `HostFile.was` of each file."""
+        return len(fingerprints) == len(self.files) and all(
+            file.was(each, settled=settled) for file, each in zip(self.files, fingerprints, strict=True)
+        )
+
     def check_no_writer(self) -> None:
         """Raise InUseError if a virtual machine is writing any file now."""
         for file in self.files:

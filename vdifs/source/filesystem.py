@@ -4,10 +4,11 @@ import ctypes
 import errno
 import os
 
-__all__ = ["BTRFS", "EXT", "XFS", "filesystem_type", "reserve"]
+__all__ = ["BTRFS", "EXT", "F2FS", "FUSE", "OVERLAY", "TMPFS", "XFS", "filesystem_type", "reserve"]
 
-EXT, XFS, BTRFS = 0xEF53, 0x58465342, 0x9123683E
-"""f_type in statfs(2) of ext2/3/4, XFS, btrfs."""
+EXT, XFS, BTRFS, F2FS = 0xEF53, 0x58465342, 0x9123683E, 0xF2F52010
+"""f_type in statfs(2) of ext2/3/4, XFS, btrfs, f2fs."""
+TMPFS, OVERLAY, FUSE = 0x01021994, 0x794C7630, 0x65735546
 
 
 class _Statfs(ctypes.Structure):

@@ -1,6 +1,11 @@
 """One open source file: positional reads, its fingerprint, its size, its holes. No cursor, no mmap, no lock taken.
 
 A file is opened once and never again by path: renaming or removing it changes nothing for who has it open.
+
+    the time stamps are those that were taken             unchanged: one system call, nothing else
+    they are others, and a witness says that nothing      unchanged: they are taken anew; while they are so young that
+    was written, and they are the same behind it          a write might leave them so, the witness is asked each time
+    else                                                  changed, for ever
 """
 
 import errno
@@ -18,6 +23,7 @@ from numpy.typing import NDArray
 from vdifs.errors import FormatError, InUseError, SourceChangedError, StorageError, WouldBlock, printable
 from vdifs.source.holes import MAX_DATA_RUNS, data_edges
 from vdifs.source.locks import has_writer
+from vdifs.source.witness import Finding, Witness
 
 __all__ = ["Fingerprint", "HostFile", "clear"]
 
@@ -27,6 +33,8 @@ COARSE_YOUNG_NS = 2_500_000_000
 """The same where they are whole seconds: ext3, ext4 with inodes of 128 bytes, FAT (two seconds), some servers."""
 _SECOND_NS = 1_000_000_000
 _SETTLE_TRIES = 3
+_LOOKS = 10
+_PAUSE_S = 0.002
 _MOST_EDGES = 4 * MAX_DATA_RUNS
 """Edges of runs of data that are kept, of all files together: 2 MiB."""
 _devices: dict[int, int] = {}
@@ -77,14 +85,20 @@ _edges_lock = Lock()
 class HostFile:
     """An open regular file. `path`: as it was opened; `name`: that for messages. Safe to use from several threads."""
 
-    __slots__ = ("_links", "_nowait", "fd", "fingerprint", "name", "path", "size", "status")
+    __slots__ = (
+        "_asks_always", "_changed", "_first", "_links", "_nowait", "_unsure", "_witness",
+        "fd", "fingerprint", "name", "path", "size", "status",
+    )  # fmt: skip
 
     def __init__(self, fd: int, path: str) -> None:
         """Take over `fd`. Raises StorageError, with `fd` closed, where it is no regular file."""
         self.fd = fd
         self.path = path
         self.name = printable(path)
+        self._witness: Witness | None = None
+        self._changed = self._unsure = self._asks_always = False
         self._take(os.fstat(fd))
+        self._first = self.fingerprint
         if not stat.S_ISREG(self.status.st_mode):
             os.close(fd)
             raise StorageError(f"{self.name}: not a regular file: only regular files can be images", errno=errno.EINVAL)
@@ -108,47 +122,149 @@ class HostFile:
         """Close the file; more than once is harmless."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            if self._witness is not None:
+                self._witness.close()
             os.close(fd)
+
+    def watch(self, *, strict: bool = True) -> None:
+        """Have the kernel tell what is written from now on; to be called before any read.
+
+        strict: on a file system where a mapping writes without moving the time stamps, a program that has the file open
+        for writing is a change.
+        """
+        self._witness = Witness(self.fd)
+        self._asks_always = self._unsure = strict and self._witness.silent_writers
+        if (earlier := self._witness.go_back()) is not None and earlier[:3] == self.fingerprint[:3]:
+            self.fingerprint = self._first = earlier
+            if self._proves(os.fstat(self.fd), {Finding.NOTHING}):
+                return
+        self._begin()
 
     def settle(self) -> None:
         """Wait until the time stamps are so old that the next write must give others; to be called before any read.
 
         Where the kernel's clock for them ticks every few milliseconds, two writes within a tick look like one. Raises
-        SourceChangedError for a file that goes on changing.
+        SourceChangedError for a file that goes on changing, its metadata excepted.
         """
+        stands = False
         for _ in range(_SETTLE_TRIES):
             if not (left := self.fingerprint.youth_ns(time.time_ns())):
                 return
             time.sleep(left / 1e9)
-            self._take(os.fstat(self.fd))
-        if self.fingerprint.youth_ns(time.time_ns()):
+            stands = self._proves(os.fstat(self.fd), {Finding.NOTHING})
+            if not stands:
+                self._begin()
+        if not stands and self.fingerprint.youth_ns(time.time_ns()):
             raise SourceChangedError(f"{self.name}: it kept changing while it was opened: wait for its writer to end")
 
     def check_unchanged(self) -> None:
-        """Raise SourceChangedError if the file is another than when it was opened.
-
-        A ctime that moved together with the link count, size and mtime unmoved, is a rename, link or unlink: no change.
-        """
+        """Raise SourceChangedError if the file is another than when it was opened, now and ever after."""
         st, then = os.fstat(self.fd), self.fingerprint
-        if st.st_ctime_ns == then.ctime_ns and st.st_mtime_ns == then.mtime_ns and st.st_size == then.size:
+        if (
+            st.st_ctime_ns == then.ctime_ns
+            and st.st_mtime_ns == then.mtime_ns
+            and st.st_size == then.size
+            and not self._unsure
+        ):
             return  # device and inode cannot change
-        now = Fingerprint.of(st)
-        if st.st_nlink != self._links and now._replace(ctime_ns=0) == self.fingerprint._replace(ctime_ns=0):
-            self.fingerprint, self._links = now, st.st_nlink
-            return
-        raise SourceChangedError(f"{self.name}: changed since it was opened: open it again for its new contents")
+        if self._changed or not self._proves(st, set(Finding)):
+            self._changed = self._unsure = True
+            raise SourceChangedError(f"{self.name}: changed since it was opened: open it again for its new contents")
+
+    def was(self, fingerprint: Fingerprint, *, settled: bool) -> bool:
+        """Tell whether the file, which holds now what it held then, has had that fingerprint.
+
+        settled: not so where a write might still have left it as it is.
+        """
+        now, first = self.fingerprint, self._first
+        if fingerprint == now:
+            return not (settled and self._is_young)
+        return (
+            fingerprint[:3] == now[:3]
+            and first.ctime_ns <= fingerprint.ctime_ns <= now.ctime_ns
+            and fingerprint.mtime_ns in (first.mtime_ns, now.mtime_ns)
+        )
 
     def check_no_writer(self) -> None:
-        """Raise InUseError if a virtual machine, or another program that takes QEMU's locks, is writing the file."""
+        """Raise InUseError if a virtual machine, or any other program as far as can be told, is writing the file."""
         try:
             written = has_writer(self.fd)
         except OSError as error:
             raise StorageError.from_os(self.name, error, "its locks cannot be asked for") from error
+        by_whom = ""
+        if not written and (self._witness or Witness(self.fd, watching=False)).is_open_for_writing():
+            written, by_whom = True, f", which has it open for that ('fuser -v {self.name}' names it)"
         if written:
             raise InUseError(
-                f"{self.name}: a virtual machine or another program is writing it: wait for its end, "
+                f"{self.name}: a virtual machine or another program is writing it{by_whom}: wait for its end, "
                 "or have it served as it is with --live allow"
             )
+
+    @property
+    def _is_young(self) -> bool:
+        return self._unsure and not self._asks_always
+
+    def _begin(self) -> None:
+        """Take the file as it is now."""
+        if self._witness is not None:
+            self._witness.begin()
+        self._take(os.fstat(self.fd))
+        self._first = self.fingerprint
+        if self._witness is not None:
+            self._witness.note(self.fingerprint)
+
+    def _proves(self, st: os.stat_result, enough: set[Finding]) -> bool:
+        """Tell whether nothing was written though the file has the stat `st` now; its new time stamps are taken then.
+
+        enough: what the witness may say.
+        """
+        for _ in range(_LOOKS):
+            asked = time.time_ns()
+            if st.st_size != self.fingerprint.size or (found := self._found()) not in enough:
+                return False
+            if not self._is_explained(st, found):
+                return False
+            again = os.fstat(self.fd)
+            if _stamps(again) != _stamps(st):
+                st = again
+                continue
+            if found is Finding.NOTHING and st.st_mtime_ns != self.fingerprint.mtime_ns and not self._saw_metadata():
+                time.sleep(_PAUSE_S)  # a program is between setting the time and telling of it
+                continue
+            self._renew(st, asked, found)
+            return True
+        return False
+
+    def _found(self) -> Finding:
+        return Finding.UNKNOWN if self._witness is None else self._witness.finding()
+
+    def _saw_metadata(self) -> bool:
+        return self._witness is not None and self._witness.saw_metadata()
+
+    def _is_explained(self, st: os.stat_result, found: Finding) -> bool:
+        """Tell whether what was found lets time stamps be those of `st`.
+
+        Where nothing can be asked a ctime that moved together with the link count is a rename, link or unlink.
+        """
+        then = self.fingerprint
+        match found:
+            case Finding.NOTHING:
+                return True
+            case Finding.UNSEEN:
+                return st.st_mtime_ns == then.mtime_ns
+            case Finding.UNKNOWN:
+                linked = st.st_nlink != self._links or st.st_ctime_ns == then.ctime_ns
+                return st.st_mtime_ns == then.mtime_ns and linked
+            case _:
+                return False
+
+    def _renew(self, st: os.stat_result, asked_ns: int, found: Finding) -> None:
+        """Take new time stamps; asked_ns: when the witness was asked, which found nothing."""
+        young = found is not Finding.UNKNOWN and Fingerprint.of(st).youth_ns(asked_ns) > 0
+        self._unsure = self._asks_always or young  # before the time stamps, as other threads compare these
+        self._take(st)
+        if self._witness is not None:
+            self._witness.accept()
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset`; what lies beyond the end of the file reads as zeros."""
@@ -229,6 +345,10 @@ class HostFile:
         )
         failed.about = "reading", self.path
         return failed
+
+
+def _stamps(st: os.stat_result) -> tuple[int, int, int]:
+    return st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
 
 def clear(buffer: memoryview) -> None:

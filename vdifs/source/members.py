@@ -190,6 +190,7 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
             raise
         raise cannot_be_opened(namer.name, role, error) from error
     opened.callback(file.close)
+    file.watch(strict=policy.live == "refuse")
     file.settle()
     if namer is not None:
         own, owner = Permission.of(file.fd, file.status), namer.status.st_uid

@@ -5,6 +5,7 @@ for each, for a few files, by fingerprint: a file that is opened again in the sa
 """
 
 import hashlib
+import time
 from dataclasses import dataclass
 from threading import Lock
 
@@ -93,7 +94,7 @@ def snapshot_places(file: HostFile, header: Header) -> SnapshotPlaces:
     if known is None:
         known = SnapshotPlaces.of(read_snapshots(file, header), header.virtual_size)
         with _lock:
-            if len(known) < _MOST_KEPT:
+            if len(known) < _MOST_KEPT and not file.fingerprint.youth_ns(time.time_ns()):
                 _known[file.fingerprint] = known
     return known
 

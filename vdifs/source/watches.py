@@ -1,0 +1,123 @@
+"""What the kernel tells of changes to open files: one instance of inotify(7) for the whole process.
+
+    add     a file is watched by its descriptor; the same inode is one Watch however often it is open
+    drain   what has happened is counted in the watches: writes, and all else, which are changes of metadata
+
+A write queues its event before it ends, a program that may write queues one before its descriptor is closed. Where the
+limits of the machine are reached there is no Watch, and its users go by time stamps alone.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from vdifs.source.hostfile import Fingerprint
+
+__all__ = ["Watch", "Watches", "watches"]
+
+_MODIFY, _ATTRIB, _CLOSE_WRITE, _DELETE_SELF, _MOVE_SELF = 0x2, 0x4, 0x8, 0x400, 0x800
+_UNMOUNT, _OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
+_MASK: Final = _MODIFY | _ATTRIB | _CLOSE_WRITE | _DELETE_SELF | _MOVE_SELF
+_EVENT: Final = struct.Struct("iIII")
+_CHUNK = 1 << 16
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+
+
+class Watch:
+    """What has happened to one inode since it is watched. writes: events that may be writes. others: all others.
+
+    lost: the kernel watches it no more. Only `Watches` changes these. earlier: how the file looked at some moment, and
+    the writes until then, for whoever opens it once more.
+    """
+
+    __slots__ = ("earlier", "lost", "number", "others", "users", "writes")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.users = 0
+        self.writes = 0
+        self.others = 0
+        self.lost = False
+        self.earlier: tuple[Fingerprint, int] | None = None
+
+
+class Watches:
+    """Watched inodes. Safe to use from several threads; a process just forked begins with none."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._lock = Lock()
+        self._watched: dict[int, Watch] = {}
+
+    def start(self) -> bool:
+        """Have an instance of inotify, which a confined process cannot make any more; return whether there is one."""
+        if self._fd < 0:
+            self._fd = int(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+        return self._fd >= 0
+
+    def add(self, fd: int) -> Watch | None:
+        """Watch an open file from now on, until `remove`. None where that cannot be had."""
+        with self._lock:
+            if not self.start():
+                return None
+            number = int(_libc.inotify_add_watch(self._fd, b"/proc/self/fd/%d" % fd, _MASK))
+            if number < 0:
+                return None
+            watch = self._watched.setdefault(number, Watch(number))
+            watch.users += 1
+            return watch
+
+    def remove(self, watch: Watch) -> None:
+        """Let go of what `add` gave."""
+        with self._lock:
+            watch.users -= 1
+            if not watch.users and self._watched.pop(watch.number, None) is watch:
+                _libc.inotify_rm_watch(self._fd, watch.number)
+
+    def drain(self) -> None:
+        """Count all that has happened until now."""
+        with self._lock:
+            try:
+                while events := os.read(self._fd, _CHUNK):
+                    for at in range(0, len(events), _EVENT.size):  # they have no names, as no folder is watched
+                        number, mask, _, _ = _EVENT.unpack_from(events, at)
+                        self._count(number, mask)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EBADF:  # of a process just forked
+                    raise
+
+    def _count(self, number: int, mask: int) -> None:
+        if mask & _OVERFLOW:
+            for watch in self._watched.values():
+                watch.writes += 1
+        elif (found := self._watched.get(number)) is not None:
+            if mask & (_MODIFY | _CLOSE_WRITE):
+                found.writes += 1
+            elif mask & (_IGNORED | _UNMOUNT):
+                found.lost = True
+                del self._watched[number]
+            else:
+                found.others += 1
+
+    def start_anew(self) -> None:
+        """Watch nothing: in a process just forked, the instance is its parent's, and the lock may be held."""
+        for watch in self._watched.values():
+            watch.lost = True
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self._lock = Lock()
+        self._watched = {}
+
+
+watches = Watches()
+"""Those of this process."""
+os.register_at_fork(after_in_child=watches.start_anew)
