@@ -30,12 +30,12 @@ def test_names_in_a_private_folder_are_for_its_owner_alone(mounts: Mounts, sourc
     assert "base.qcow2" in seen
     assert "secret" not in seen
     assert "public.qcow2" in seen
-    assert stat.S_IMODE((mounted / "delta/base.qcow2/private").stat().st_mode) == 0o500
-    assert stat.S_IMODE((mounted / "delta/private/secret.qcow2").stat().st_mode) == 0o500
-    assert stat.S_IMODE((mounted / "full").stat().st_mode) == 0o555
+    assert stat.S_IMODE((mounted / "delta/base.qcow2/private").stat().st_mode) == 0o700
+    assert stat.S_IMODE((mounted / "delta/private/secret.qcow2").stat().st_mode) == 0o700
+    assert stat.S_IMODE((mounted / "full").stat().st_mode) == 0o755
     assert mounted.status()["images"]
     private.chmod(0o711)
-    eventually(lambda: stat.S_IMODE((mounted / "full/private").stat().st_mode) == 0o511)
+    eventually(lambda: stat.S_IMODE((mounted / "full/private").stat().st_mode) == 0o711)
     assert "secret" not in seen_by_nobody(mounted.path)
     private.chmod(0o755)
     eventually(lambda: "secret" in seen_by_nobody(mounted.path))

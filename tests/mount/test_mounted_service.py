@@ -107,5 +107,5 @@ def test_the_user_decides_who_owns_what(mounts: Mounts, source: Path) -> None:
     mounted = mounts(source, uid=123, gid=456, umask=0o027)
     mounted.expect_log("replace the permissions")
     found = (mounted / "full/base.qcow2").stat()
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (123, 456, 0o440)
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (123, 456, 0o640)
     assert json.loads((mounted / ".vdifs/status.json").read_text())["permissions_overridden"] is True

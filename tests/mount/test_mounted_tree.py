@@ -79,7 +79,7 @@ def test_attributes(mounts: Mounts, source: Path) -> None:
     newest = max(image.stat().st_mtime_ns for image in source.iterdir())
     status = (mounted / "full/tuesday.qcow2").stat()
     assert stat.S_ISREG(status.st_mode)
-    assert stat.S_IMODE(status.st_mode) == 0o444
+    assert stat.S_IMODE(status.st_mode) == stat.S_IMODE((source / "tuesday.qcow2").stat().st_mode)
     assert (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
     assert status.st_mtime_ns == newest
     assert status.st_size == len((mounted / "full/tuesday.qcow2").read_bytes())
@@ -248,7 +248,7 @@ def test_the_file_system_reports_itself(mounts: Mounts, source: Path) -> None:
 def test_owner_and_mode_can_be_chosen(mounts: Mounts, source: Path) -> None:
     mounted = mounts(source, uid=12, gid=34, umask=0o027)
     mounted.expect_log("replace the permissions of the sources")
-    for path, mode in (("full/base.qcow2", 0o440), ("full", 0o550), (".vdifs/status.json", 0o440)):
+    for path, mode in (("full/base.qcow2", 0o640), ("full", 0o750), (".vdifs/status.json", 0o640)):
         status = (mounted / path).stat()
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12, 34, mode)
 
@@ -256,12 +256,12 @@ def test_owner_and_mode_can_be_chosen(mounts: Mounts, source: Path) -> None:
 def test_nobody_may_read_what_he_may_not_read_in_the_sources(mounts: Mounts, source: Path) -> None:
     (source / "base.qcow2").chmod(0o640)
     mounted = mounts(source)
-    assert stat.S_IMODE((mounted / "full/tuesday.qcow2").stat().st_mode) == 0o440
+    assert stat.S_IMODE((mounted / "full/tuesday.qcow2").stat().st_mode) == 0o640
     (source / "base.qcow2").chmod(0o644)
     source.chmod(0o700)
     second = mounts(source)
-    assert stat.S_IMODE((second / "full/tuesday.qcow2").stat().st_mode) == 0o400
-    assert stat.S_IMODE(second.path.stat().st_mode) == 0o500
+    assert stat.S_IMODE((second / "full/tuesday.qcow2").stat().st_mode) == 0o600
+    assert stat.S_IMODE(second.path.stat().st_mode) == 0o700
 
 
 def test_the_cluster_size_can_be_chosen(mounts: Mounts, source: Path) -> None:

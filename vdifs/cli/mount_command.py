@@ -58,7 +58,7 @@ def mount_options(values: Mapping[str, Any]) -> MountOptions:
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the sources allow them.")
 @click.option("--uid", type=Account("user"), help="Let everything belong to USER, instead of the owner of its source.")
 @click.option("--gid", type=Account("group"), help="Let everything belong to GROUP.")
-@click.option("--umask", type=Octal(), help="Allow reading except for these bits, whatever the sources allow.")
+@click.option("--umask", type=Octal(), help="Mode 666, folders 777, less these bits, whatever the sources say.")
 @trust_option
 @live_option
 @click.option(

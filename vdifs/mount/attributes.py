@@ -1,7 +1,7 @@
 """What stat(2) says of a node: plain values, before they become FUSE's."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from vdifs.mount.options import MountOptions
@@ -48,6 +48,10 @@ class Attributes:
     ctime_ns: int = 0
     lasting: bool = True
 
+    def with_size(self, size: int) -> "Attributes":
+        """Return the same of a file of `size` bytes without holes: with no blocks, `tar -S` would not even read it."""
+        return replace(self, size=size, blocks=-(-size // _SECTOR))
+
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
@@ -61,15 +65,21 @@ class Ownership:
 
     def of_file(self, access: Access) -> Access:
         """Return mode, owner and group of a file whose sources give `access`."""
-        return self._overridden(access, 0o444)
+        return self._overridden(access, 0o666)
 
     def of_folder(self, access: Access) -> Access:
         """Return mode, owner and group of a folder whose folders in the source give `access`."""
-        return self._overridden(access if self.options.allow_other else self.folder, 0o555)
+        if not self.options.allow_other:
+            access = self.folder._replace(mode=self.folder.mode | access.mode & 0o222)
+        return self._overridden(access, 0o777)
 
     def of_broken(self, access: Access) -> Access:
         """Return the same for a file that cannot be opened: nobody may read it."""
         return self.of_file(access)._replace(mode=0)
+
+    def of_report(self, access: Access) -> Access:
+        """Return the same of a file that vdifs writes for those who have `access`: its owner's copy can be written."""
+        return self._overridden(access._replace(mode=access.mode & 0o444 | access.mode >> 1 & 0o200), 0o666)
 
     def _overridden(self, access: Access, everything: int) -> Access:
         mode = access.mode if self.options.umask is None else everything & ~self.options.umask
@@ -79,5 +89,5 @@ class Ownership:
 
 
 def folder_access(status: os.stat_result) -> Access:
-    """Return the access to all folders of a mount for one user alone, given the stat of SOURCE."""
+    """Return the access to all folders of a mount for one user alone, given the stat of SOURCE: none to write."""
     return Access(status.st_mode & 0o555, status.st_uid, status.st_gid)

@@ -7,7 +7,6 @@ changed in place         every reader gets ESTALE from then on, and the kernel f
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import trio
@@ -20,6 +19,7 @@ from vdifs.mount.namespace import MovedError, Namespace
 from vdifs.mount.nodes import ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.options import MountOptions
+from vdifs.mount.report import Report
 from vdifs.mount.sidecars import SidecarContents
 from vdifs.mount.slot import Slot
 from vdifs.mount.status import Status, status_json
@@ -62,6 +62,7 @@ class Files:
         self._watched = False
         self._checking: set[Slot] = set()
         self._started = time.time()
+        self._report = Report(self._status)
         self.confinement = Confinement()
         self._counters = namespace.counters
 
@@ -69,7 +70,7 @@ class Files:
         """Open a file; return the number to read it by, and whether it may be cached."""
         self._counters.opens += 1
         if not isinstance(node := self._namespace.node(inode), ImageFile):
-            return self._handles.add(Snapshot(await self._contents(inode, node))), False
+            return await self._open_contents(inode, node), False
         file, slot = await self._namespace.acquire(inode)
         try:
             handle = await self._handle(inode, file, slot)
@@ -102,13 +103,15 @@ class Files:
         handle = self._handles.remove(number)
         if isinstance(handle, Handle):
             self._images.release(handle.slot)
+        else:
+            self._report.close(handle.contents)
 
     async def stat(self, inode: int) -> Attributes:
         """Return the attributes of a node; of an open file also when its sources were removed."""
         if isinstance(node := self._namespace.node(inode), StatusFile | Sidecar):
             attributes = await self._namespace.stat(inode)
             try:
-                return replace(attributes, size=len(await self._contents(inode, node)))
+                return attributes.with_size(await self._size(inode, node))
             except VdifsError:
                 return attributes  # who opens it is told why
         try:
@@ -224,10 +227,22 @@ class Files:
         finally:
             self._checking.discard(slot)
 
+    async def _open_contents(self, inode: int, node: Node) -> int:
+        """Open a file that is no image. Raises MovedError, and why what it holds cannot be made."""
+        if not isinstance(node, StatusFile):
+            return self._handles.add(Snapshot(await self._contents(inode, node)))
+        contents = await self._report.open()
+        try:
+            return self._handles.add(Snapshot(contents))
+        except BaseException:
+            self._report.close(contents)
+            raise
+
+    async def _size(self, inode: int, node: StatusFile | Sidecar) -> int:
+        return await self._report.size() if isinstance(node, StatusFile) else len(await self._contents(inode, node))
+
     async def _contents(self, inode: int, node: Node) -> bytes:
-        """Return what a file that is no image holds now. Raises MovedError, and why it cannot be made."""
-        if isinstance(node, StatusFile):
-            return await self._status()
+        """Return what a file about an image holds now. Raises MovedError, and why it cannot be made."""
         if not isinstance(node, Sidecar):
             raise VdifsError(f"{node}: no file", errno=errno.EISDIR)
         await self._namespace.scanner.fresh()

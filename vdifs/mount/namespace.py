@@ -164,8 +164,9 @@ class Namespace:
             case Folder():
                 return self._of_folder(inode, node)
             case StatusFile():
-                mode, uid, gid = self._ownership.of_folder(self.tree.access(node))
-                return Attributes(inode, S_IFREG | mode & 0o444, uid, gid, lasting=False)
+                mode, uid, gid = self._ownership.of_report(self._ownership.of_folder(self.tree.access(node)))
+                times = self._changed, self._changed
+                return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
             case Sidecar():
                 return self._of_sidecar(inode, node)
             case ImageFile():
@@ -251,7 +252,7 @@ class Namespace:
         """Return its attributes but for the size; who may read the image may read what is said about it."""
         source = self.tree.source(sidecar.path)
         assert source is not None, "peek has seen to it"
-        mode, uid, gid = self._ownership.of_file(source.access)
+        mode, uid, gid = self._ownership.of_report(source.access)
         times = source.mtime_ns, source.ctime_ns
         return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
 

@@ -2,6 +2,9 @@
 
 A plain AND of the mode bits leaks: 0640 alice on a base 0640 root:kvm would show alice's group the base. So each bit
 is granted only to persons that every item grants it to, whatever class of persons they are for that item.
+
+Write bits allow nothing in a mount, which is read-only. They are those of the image itself, so that a copy of it can be
+written, and written over the next time, as a copy of the image could.
 """
 
 import os
@@ -16,11 +19,13 @@ class Permission(NamedTuple):
     """What one file or folder allows, for the three classes of persons.
 
     mode: of a file 0o111 for its read bits; of a folder 0o111 for its search bits, and its read bits as 0o444.
+    write: 0o222 for the write bits of either.
     """
 
     mode: int
     uid: int
     gid: int
+    write: int = 0
 
     @classmethod
     def of(cls, place: str | int, st: os.stat_result) -> Self:
@@ -28,14 +33,14 @@ class Permission(NamedTuple):
 
         Where an access control list says more, only the owner's bit is sure: ACLs grant nothing, and may deny.
         """
-        bits = _bits(st)
+        bits, write = _bits(st), st.st_mode & 0o222
         if bits & 0o055 and _has_acl(place):
-            bits &= 0o500
-        return cls(bits, st.st_uid, st.st_gid)
+            bits, write = bits & 0o500, write & 0o200
+        return cls(bits, st.st_uid, st.st_gid, write)
 
     def is_without_list(self, st: os.stat_result) -> bool:
         """Tell whether it is what `of` gives for a file or folder with that stat and without an access control list."""
-        return self == (_bits(st), st.st_uid, st.st_gid)
+        return self == (_bits(st), st.st_uid, st.st_gid, st.st_mode & 0o222)
 
     @property
     def to_list(self) -> "Permission":
@@ -44,7 +49,7 @@ class Permission(NamedTuple):
 
 
 class Access(NamedTuple):
-    """mode (of 0o444), owner and group of a synthetic file; of a folder of the mount, the mode is of 0o555."""
+    """mode (of 0o666), owner and group of a synthetic file; of a folder of the mount, the mode is of 0o777."""
 
     mode: int
     uid: int
@@ -57,7 +62,7 @@ def intersection(items: Iterable[Permission], uid: int, gid: int) -> Access:
     Where a person's class for an item is not known, every class it may be must be granted.
     """
     user = group = other = True
-    for mode, owner, item_group in items:
+    for mode, owner, item_group, _ in items:
         u, g, o = bool(mode & 0o100), bool(mode & 0o010), bool(mode & 0o001)
         mine, ours = owner == uid, item_group == gid
         user &= u if mine else g and o
@@ -69,13 +74,14 @@ def intersection(items: Iterable[Permission], uid: int, gid: int) -> Access:
 def to_folder(behind: Sequence[Sequence[Permission]]) -> Access:
     """Return what the folders `behind` one of the mount grant together: each as its permissions from `/` down to it.
 
-    It belongs to who has the last of them.
+    It belongs to who has the last of them, whose write bits it shows.
     """
     search = [each for folder in behind for each in folder]
     read = [*search, *(folder[-1].to_list for folder in behind)]
     owner = behind[-1][-1]
     allowed = intersection(read, owner.uid, owner.gid)
-    return allowed._replace(mode=allowed.mode | intersection(search, owner.uid, owner.gid).mode >> 2)
+    mode = allowed.mode | intersection(search, owner.uid, owner.gid).mode >> 2
+    return allowed._replace(mode=mode | owner.write)
 
 
 def _bits(st: os.stat_result) -> int:

@@ -230,7 +230,8 @@ class Catalog:
             if entry.data is not None:
                 items += entry.data.permissions
                 items += above.get(self._folder_of(entry.data.path), _NOBODY)
-        return intersection(items, chain[0].uid, chain[0].gid)
+        allowed = intersection(items, chain[0].uid, chain[0].gid)
+        return allowed._replace(mode=allowed.mode | chain[0].permissions[0].write)
 
     def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
         """Return mode, owner and group for a folder of the mount (SPEC.md 5.6) that stands for folders of the source.
