@@ -20,9 +20,19 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from vdifs.errors import FormatError, InUseError, SourceChangedError, StorageError, WouldBlock, printable
+from vdifs.errors import (
+    FormatError,
+    InUseError,
+    SourceChangedError,
+    StorageError,
+    UsageError,
+    VdifsError,
+    WouldBlock,
+    printable,
+)
 from vdifs.source.holes import MAX_DATA_RUNS, data_edges
 from vdifs.source.locks import has_writer
+from vdifs.source.users import Users
 from vdifs.source.witness import Finding, Witness
 
 __all__ = ["Fingerprint", "HostFile", "clear"]
@@ -87,12 +97,13 @@ class HostFile:
 
     __slots__ = (
         "_asks_always", "_changed", "_first", "_links", "_nowait", "_unsure", "_witness",
-        "fd", "fingerprint", "name", "path", "size", "status",
+        "fd", "fingerprint", "name", "path", "size", "status", "users",
     )  # fmt: skip
 
     def __init__(self, fd: int, path: str) -> None:
         """Take over `fd`. Raises StorageError, with `fd` closed, where it is no regular file."""
         self.fd = fd
+        self.users = Users(fd)
         self.path = path
         self.name = printable(path)
         self._witness: Witness | None = None
@@ -100,7 +111,7 @@ class HostFile:
         self._take(os.fstat(fd))
         self._first = self.fingerprint
         if not stat.S_ISREG(self.status.st_mode):
-            os.close(fd)
+            self.close()
             raise StorageError(f"{self.name}: not a regular file: only regular files can be images", errno=errno.EINVAL)
         self._nowait = True
 
@@ -119,12 +130,11 @@ class HostFile:
             raise StorageError.from_os(path, error, _REMEDIES.get(error.errno or 0, "cannot be opened")) from error
 
     def close(self) -> None:
-        """Close the file; more than once is harmless."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            if self._witness is not None:
-                self._witness.close()
-            os.close(fd)
+        """Close the file, once no thread is reading it; more than once is harmless. Later uses are UsageErrors."""
+        self.fd = -1
+        if self._witness is not None:
+            self._witness.close()
+        self.users.close()
 
     def watch(self, *, strict: bool = True) -> None:
         """Have the kernel tell what is written from now on; to be called before any read.
@@ -159,7 +169,10 @@ class HostFile:
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if the file is another than when it was opened, now and ever after."""
-        st, then = os.fstat(self.fd), self.fingerprint
+        try:
+            st, then = os.fstat(self.fd), self.fingerprint  # if it is closed meanwhile, perhaps those of another file
+        except OSError as error:
+            raise self._read_error(0, error) from error
         if (
             st.st_ctime_ns == then.ctime_ns
             and st.st_mtime_ns == then.mtime_ns
@@ -167,9 +180,14 @@ class HostFile:
             and not self._unsure
         ):
             return  # device and inode cannot change
-        if self._changed or not self._proves(st, set(Finding)):
-            self._changed = self._unsure = True
-            raise SourceChangedError(f"{self.name}: changed since it was opened: open it again for its new contents")
+        with self.users:
+            if self.fd < 0:
+                raise self._was_closed()
+            if self._changed or not self._proves(os.fstat(self.fd), set(Finding)):
+                self._changed = self._unsure = True
+                raise SourceChangedError(
+                    f"{self.name}: changed since it was opened: open it again for its new contents"
+                )
 
     def was(self, fingerprint: Fingerprint, *, settled: bool) -> bool:
         """Tell whether the file, which holds now what it held then, has had that fingerprint.
@@ -286,7 +304,8 @@ class HostFile:
             raise WouldBlock
         while done < len(buffer):
             try:
-                count = os.preadv(self.fd, [buffer[done:]], offset + done)
+                with self.users:
+                    count = os.preadv(self.fd, [buffer[done:]], offset + done)
             except OSError as error:
                 raise self._read_error(offset + done, error) from error
             if not count:
@@ -312,25 +331,33 @@ class HostFile:
         They are looked for once in each state of a file, of the last few files: each of its snapshots is opened alone.
         """
         if self.fingerprint.youth_ns(time.time_ns()):
-            return data_edges(self.fd, self.size)
+            return self._look_for_edges()
         with _edges_lock:
             known: NDArray[np.int64] | None = _edges.get(self.fingerprint)
         if known is None:
-            known = data_edges(self.fd, self.size)
+            known = self._look_for_edges()
             known.flags.writeable = False
             with _edges_lock:
                 _edges[self.fingerprint] = known
         return known
 
+    def _look_for_edges(self) -> NDArray[np.int64]:
+        with self.users:
+            if self.fd < 0:
+                raise self._was_closed()
+            return data_edges(self.fd, self.size)
+
     def _pread(self, offset: int, length: int) -> bytes:
         try:
-            return os.pread(self.fd, length, offset)
+            with self.users:
+                return os.pread(self.fd, length, offset)
         except OSError as error:
             raise self._read_error(offset, error) from error
 
     def _read_cached(self, offset: int, buffer: memoryview) -> int:
         try:
-            return os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
+            with self.users:
+                return os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -339,7 +366,12 @@ class HostFile:
             self._nowait = False
             return 0
 
-    def _read_error(self, offset: int, error: OSError) -> StorageError:
+    def _was_closed(self) -> UsageError:
+        return UsageError(f"{self.name}: it was closed: open the image again")
+
+    def _read_error(self, offset: int, error: OSError) -> VdifsError:
+        if self.fd < 0:
+            return self._was_closed()
         failed = StorageError(
             f"{self.name}: reading at {offset:#x} failed: {error.strerror}: check the disk below", errno=errno.EIO
         )

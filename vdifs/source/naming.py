@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple
 
-from vdifs.errors import ChainError, StorageError, printable
+from vdifs.errors import StorageError, UsageError, printable
 from vdifs.source.chain import Chain, Member
 from vdifs.source.members import find_snapshot, read_snapshots
 from vdifs.source.policy import Live, Policy
@@ -38,7 +38,8 @@ def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse"
 def base_index(chain: Chain, base: ImageName) -> int:
     """Return the index in `chain` of the image that the user calls `base`, however it is spelled.
 
-    Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain.
+    Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain,
+    UsageError for another state of a file of the chain.
     """
     try:
         st = os.stat(base.path)
@@ -48,7 +49,7 @@ def base_index(chain: Chain, base: ImageName) -> int:
         if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
             if _label(member, base.snapshot) == member.snapshot:
                 return index
-            raise ChainError(
+            raise UsageError(
                 f"{printable(base.path)}: the snapshots and the active state of a file are not each other's ancestors: "
                 "give one of the backing files as base"
             )

@@ -11,11 +11,12 @@ from typing import Literal, Self
 
 import numpy as np
 
-from vdifs.errors import InUseError, SourceChangedError, UsageError
+from vdifs.errors import InUseError, SourceChangedError, UsageError, VdifsError
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, Geometry
 from vdifs.source.chain import Chain
 from vdifs.source.policy import Policy
 from vdifs.synthetic.allocation import Allocation
+from vdifs.synthetic.arguments import buffer_of, number
 from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody, Region
 from vdifs.synthetic.gather import Gatherer
 from vdifs.synthetic.layout import Backing, Layout, check_geometry, fit
@@ -52,12 +53,15 @@ class Image:
         """64 hexadecimal digits: a hash of what determines the bytes, the same wherever the sources are mounted."""
         self.mtime_ns = max(file.fingerprint.mtime_ns for file in chain.files)
         """The newest modification time in the chain, in nanoseconds."""
+        self._closed = False
 
     def close(self) -> None:
-        """Close the chain; more than once is harmless."""
+        """Close the chain; more than once is harmless. Every other method then raises UsageError."""
+        self._closed = True
         self.chain.close()
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -65,49 +69,85 @@ class Image:
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if a file of the chain is another than when the image was opened."""
-        self.chain.check_unchanged()
+        self._check_open()
+        try:
+            self.chain.check_unchanged()
+        except (VdifsError, OSError):
+            self._check_open()
+            raise
 
-    def read_at(self, offset: int, length: int, *, wait: bool = True) -> bytes:
+    def read_at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` >= 0, fewer only at the end of the file.
 
-        wait=False: raises WouldBlock unless all of them are at hand without waiting for a disk. Raises
-        SourceChangedError once a file of the chain has changed, FormatError for damaged data, StorageError.
+        Raises SourceChangedError once a file of the chain has changed, FormatError for damaged data, StorageError.
         """
-        return self.view_at(offset, length, wait=wait).tobytes()
+        view = self.view_at(offset, length)
+        try:
+            return view.tobytes()
+        except MemoryError as error:
+            raise _too_long(len(view)) from error
 
     def view_at(self, offset: int, length: int, *, wait: bool = True) -> memoryview:
-        """Return what `read_at` would as a view of memory of its own: a copy less."""
+        """Return what `read_at` would as a view of memory of its own: a copy less.
+
+        wait=False: raises WouldBlock unless all of them are at hand without waiting for a disk.
+        """
+        self._check_open()
+        if type(offset) is not int or type(length) is not int:
+            offset, length = number("offset", offset), number("length", length)
         if offset < 0 or length < 0:
             raise UsageError(f"cannot read {length} bytes at offset {offset}: neither may be negative")
-        view = np.empty(max(0, min(length, self.size - offset)), np.uint8).data
+        count = max(0, min(length, self.size - offset))
+        try:
+            view = np.empty(count, np.uint8).data
+        except MemoryError as error:
+            raise _too_long(count) from error
         self._fill(offset, view, wait)
         return view
 
     def readinto_at(self, offset: int, buffer: "bytearray | memoryview") -> int:
         """Fill `buffer`, any writable one of bytes, from `offset` on; return how many bytes, fewer only at the end."""
+        self._check_open()
+        offset, view = number("offset", offset), buffer_of(buffer)
         if offset < 0:
             raise UsageError(f"cannot read at offset {offset}: it may not be negative")
-        view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self.size - offset))
         self._fill(offset, view[:count], True)
         return count
 
     def regions(self) -> Iterator[Region]:
         """Yield all that may hold something else than zeros, in order. Reads tables, no data."""
+        self._check_open()
         return self._body.regions()
 
     def stream(self, chunk_size: int = 1 << 20) -> Iterator[bytes]:
         """Yield the whole file in order, `chunk_size` bytes at a time."""
-        for offset in range(0, self.size, chunk_size):
-            yield self.read_at(offset, chunk_size)
+        self._check_open()
+        if (size := number("chunk_size", chunk_size)) < 1:
+            raise UsageError(f"cannot stream {size} bytes at a time: give a positive number")
+        return (self.read_at(offset, size) for offset in range(0, self.size, size))
 
     def file(self) -> io.BufferedReader:
         """Return a seekable binary file object; closing it leaves the image open."""
+        self._check_open()
         return io.BufferedReader(_ImageFile(self), 1 << 20)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self.chain.members[0].file.name}: the image was closed: open it again")
+
     def _fill(self, offset: int, view: memoryview, wait: bool) -> None:
-        if view:
+        if not view:
+            return
+        try:
             self._body.readinto(offset, view, wait=wait)
+        except (VdifsError, OSError):
+            self._check_open()  # another thread has closed it meanwhile, whatever came of that
+            raise
+
+
+def _too_long(length: int) -> UsageError:
+    return UsageError(f"cannot read {length} bytes at once, for which there is no memory: ask for less at a time")
 
 
 class _ImageFile(io.RawIOBase):
@@ -127,7 +167,9 @@ class _ImageFile(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._image.size}[whence]
+        origins = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._image.size}
+        if (origin := origins.get(whence)) is None:
+            raise io.UnsupportedOperation(f"whence is {whence}: only 0, 1 and 2 are known")
         if origin + offset < 0:
             raise ValueError(f"negative seek position {origin + offset}")
         self._at = origin + offset

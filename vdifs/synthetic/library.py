@@ -1,24 +1,26 @@
 """Opening a synthetic file from file names, as the library and the command line do."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
+from typing import get_args
 
+from vdifs.errors import UsageError, printable
 from vdifs.source.naming import ImageName, base_index
 from vdifs.source.policy import Live, Policy
+from vdifs.synthetic.arguments import FileName, choice, file_name, file_names, flag, name, number
 from vdifs.synthetic.image import Image, View, open_image
 
 __all__ = ["open_path"]
 
 
 def open_path(
-    path: "str | os.PathLike[str]",
+    path: FileName,
     *,
-    base: "str | os.PathLike[str] | None" = None,
+    base: FileName | None = None,
     view: View = "qcow2",
     cluster_size: int | None = None,
     backing_name: str | None = None,
-    trusted: Sequence["str | os.PathLike[str]"] = (),
+    trusted: Iterable[FileName] = (),
     snapshot: str | None = None,
     extended_l2: bool = False,
     live: Live = "refuse",
@@ -34,16 +36,23 @@ def open_path(
 
     Raises VdifsError with an errno and a message that names the file, the offset and the remedy.
     """
-    image = ImageName(os.fspath(path), snapshot)
-    policy, name = Policy.for_image(image.path, [os.fspath(directory) for directory in trusted], live=live)
+    image = ImageName(file_name("path", path), name("snapshot", snapshot))
+    below = None if base is None else ImageName.parse(file_name("base", base))
+    choice("view", view, get_args(View))
+    choice("live", live, get_args(Live))
+    cluster_size = None if cluster_size is None else number("cluster_size", cluster_size)
+    backing_name, extended_l2 = name("backing_name", backing_name), flag("extended_l2", extended_l2)
+    if backing_name is not None and below is None:
+        raise UsageError(f"{printable(image.path)}: a full image has no backing file to be named: give a base too")
+    policy, inside = Policy.for_image(image.path, file_names("trusted", trusted), live=live)
     with policy:
         return open_image(
             policy,
-            name,
-            base=None if base is None else partial(base_index, base=ImageName.parse(os.fspath(base))),
+            inside,
+            base=None if below is None else partial(base_index, base=below),
             view=view,
             cluster_size=cluster_size,
             backing_name=backing_name,
-            snapshot=snapshot,
+            snapshot=image.snapshot,
             extended_l2=extended_l2,
         )

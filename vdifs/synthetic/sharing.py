@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.extents import Kind
+from vdifs.source.hostfile import HostFile
 from vdifs.synthetic.bodies import Region
 from vdifs.synthetic.image import Image
 
@@ -28,7 +29,7 @@ class BlockSharer:
         self._files = [member.data for member in image.chain.members]
         self._fd = fd
         self._block = os.fstatvfs(fd).f_bsize
-        self._apart: set[int] = set()
+        self._apart: set[HostFile] = set()
         """The descriptors of files that cannot share with `fd`: on another file system, or on one that cannot."""
 
     def share(self, region: Region) -> NDArray[np.int64]:
@@ -56,11 +57,12 @@ class BlockSharer:
         """Return how many bytes were shared, in whole blocks, which excludes a last one beyond the source's end."""
         file = self._files[layer]
         length = min(length, file.size - host) // self._block * self._block
-        if length <= 0 or file.fd in self._apart:
+        if length <= 0 or file in self._apart:
             return 0
         try:
-            fcntl.ioctl(self._fd, _FICLONERANGE, struct.pack("qQQQ", file.fd, host, length, offset))
+            with file.users:
+                fcntl.ioctl(self._fd, _FICLONERANGE, struct.pack("qQQQ", file.fd, host, length, offset))
         except OSError:  # it is copied then, and a disk that is full or broken tells that
-            self._apart.add(file.fd)
+            self._apart.add(file)
             return 0
         return length
