@@ -298,7 +298,8 @@ def test_an_image_that_is_written_meanwhile_is_told_to_be_changing(
     def of_and_then(file: Any, header: Any) -> FileTables:
         tables = of(file, header)
         if file.path.endswith("image.qcow2"):
-            os.utime(image.path)
+            with image.path.open("r+b") as written:
+                written.write(b"Q")
         return tables
 
     monkeypatch.setattr(FileTables, "of", of_and_then)

@@ -39,6 +39,7 @@ class FakeCatalog:
         self.next = {each.path: each for each in entries}
         self.entries: Mapping[str, Entry] = dict(self.next)
         self.left_out: tuple[LeftOut, ...] = ()
+        self.troubles: Mapping[str, VdifsError] = {}
         self.scans = 0
 
     def scan(self) -> bool:

@@ -4,6 +4,7 @@ import os
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, combinations, product
 from pathlib import Path
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from tests.source.blank import write_blank
 from tests.source.test_catalog import scanned
 from vdifs.source.access import Access, Permission, folders_above, intersection, to_folder
-from vdifs.source.walk import Filter, walk
+from vdifs.source.roots import Root
+from vdifs.source.walk import Filter, Seen, walk
 
 USERS = GROUPS = range(3)
 
@@ -152,7 +154,8 @@ def set_acl(path: Path, entries: tuple[tuple[int, int, int], ...]) -> None:
 
 
 def access_below(folder: Path) -> Access:
-    (found,) = walk(os.fspath(folder), Filter(), (), {})
+    with closing(Root.open(os.fspath(folder))) as root:
+        (found,) = walk(root, Filter(), (), Seen())
     return intersection(found.permissions, found.uid, found.gid)
 
 

@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -247,11 +247,20 @@ def test_the_folders_above_a_data_file_beneath_a_trusted_directory_count(public:
         assert catalog.access("disk.qcow2").mode == 0o600
 
 
-def test_a_folder_above_that_has_gone_grants_nothing(source: Path) -> None:
+def test_a_source_that_is_renamed_away_keeps_its_images_as_ones_that_cannot_be_had(source: Path) -> None:
     with scanned(source) as catalog:
+        before, access = set(catalog.entries), catalog.folder_access(())
         source.rename(source.with_name("moved"))
         assert catalog.scan()
-        assert catalog.entries == {}
+        assert set(catalog.entries) == before
+        assert list(catalog.troubles) == [""]
+        assert {entry.problem for entry in catalog.entries.values()} == set(catalog.troubles.values())
+        assert catalog.folder_access(()) == access
+        assert not catalog.scan()
+        source.with_name("moved").rename(source)
+        assert catalog.scan()
+        assert catalog.troubles == {}
+        assert {entry.problem for entry in catalog.entries.values()} == {None}
 
 
 @pytest.mark.parametrize("depth", [256, 257])
@@ -426,11 +435,19 @@ def test_of_the_files_that_cannot_be_opened_those_that_look_like_images_are_show
             catalog.chain("monday.qcow2")
 
 
-def test_a_single_image_that_vanishes_leaves_nothing(source: Path) -> None:
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"no image")], ids=["removed", "emptied"])
+def test_a_single_image_that_is_none_any_more_is_a_source_in_trouble(
+    source: Path, lose: Callable[[Path], object]
+) -> None:
     with scanned(source / "base.qcow2") as catalog:
-        (source / "base.qcow2").unlink()
+        lose(source / "base.qcow2")
+        for changed in (True, False):
+            assert catalog.scan() == changed
+            assert list(catalog.troubles) == [""]
+            assert list(catalog.entries) == ["base.qcow2"]
+        write_blank(source / "base.qcow2")
         assert catalog.scan()
-        assert catalog.entries == {}
+        assert catalog.troubles == {}
 
 
 def test_a_data_file_counts_for_permissions_and_generation(source: Path) -> None:
@@ -499,8 +516,12 @@ def test_a_source_in_trouble_does_not_look_like_an_empty_one(
         before = dict(catalog.entries)
         with monkeypatch.context() as trouble:
             fail(trouble, code)
-            assert not catalog.scan()
+            assert catalog.scan() == (code != errno.EMFILE)  # which says nothing of the source
+            assert catalog.entries == before
+            assert list(catalog.troubles) == ([] if code == errno.EMFILE else [""])
+        catalog.scan()
         assert catalog.entries == before
+        assert catalog.troubles == {}
         (source / "base.qcow2").unlink()
         assert catalog.scan()
         assert "base.qcow2" not in catalog.entries

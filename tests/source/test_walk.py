@@ -3,6 +3,7 @@
 import errno
 import fnmatch
 import os
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from vdifs.source.access import Permission
 from vdifs.source.hostfile import Fingerprint
-from vdifs.source.walk import Filter, vdifs_mounts, walk
+from vdifs.source.roots import Root
+from vdifs.source.walk import Filter, Found, Seen, vdifs_mounts, walk
 
 NAMES = ["a.qcow2", "b.qcow2", "a.raw", "vms", "old", ".hidden", "größe", "new\nline", "[x]", "link", "fifo"]
 PATTERNS = ["*.qcow2", "*.raw", "vms", "vms/*", "old/a.qcow2", "a.*", "[[]x]", "*", "größe"]
@@ -32,6 +34,15 @@ def fail(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "scandir", failing)
+
+
+def walked(folder: Path, wanted: Filter, skip: Collection[str] = (), *, seen: Seen | None = None) -> Iterator[Found]:
+    """Walk the folder."""
+    root = Root.open(os.fspath(folder))
+    try:
+        yield from walk(root, wanted, skip, Seen() if seen is None else seen)
+    finally:
+        root.close()
 
 
 def plant(folder: Path, tree: Tree, outside: Path) -> None:
@@ -70,7 +81,7 @@ def test_a_walk_finds_the_regular_files_that_are_not_hidden(
 ) -> None:
     root = tmp_path_factory.mktemp("walk") / "root"
     plant(root, tree, outside)
-    found = {f.path: f for f in walk(os.fspath(root), Filter(), (), {})}
+    found = {f.path: f for f in walked(root, Filter())}
     assert sorted(found) == sorted(files_of(tree))
     for path, file in found.items():
         status = (root / path).stat()
@@ -90,7 +101,7 @@ def test_patterns_match_a_path_or_a_name_and_an_excluded_folder_is_not_entered(
     root = tmp_path_factory.mktemp("walk") / "root"
     plant(root, tree, outside)
     wanted = [path for path in files_of(tree) if is_wanted(path, include, exclude)]
-    assert sorted(f.path for f in walk(os.fspath(root), Filter(include, exclude), (), {})) == sorted(wanted)
+    assert sorted(f.path for f in walked(root, Filter(include, exclude))) == sorted(wanted)
 
 
 def is_wanted(path: str, include: list[str], exclude: list[str]) -> bool:
@@ -107,19 +118,24 @@ def test_a_skipped_folder_is_not_entered(tmp_path: Path) -> None:
     for folder in ("kept", "skipped", "kept/skipped"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "file").touch()
-    found = walk(os.fspath(tmp_path), Filter(), {os.fspath(tmp_path / "skipped")}, {})
+    found = walked(tmp_path, Filter(), {os.fspath(tmp_path / "skipped")})
     assert sorted(f.path for f in found) == ["kept/file", "kept/skipped/file"]
 
 
-def test_a_missing_root_is_as_good_as_empty(tmp_path: Path) -> None:
-    assert list(walk(os.fspath(tmp_path / "missing"), Filter(), (), {})) == []
+def test_a_root_that_has_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    root, seen = Root.open(os.fspath(tmp_path / "root")), Seen()
+    (tmp_path / "root").rmdir()
+    assert list(walk(root, Filter(), (), seen)) == []
+    root.close()
+    assert seen.lost[""].errno == errno.ENOENT
 
 
 def test_a_folder_that_goes_while_it_is_walked_is_as_good_as_empty(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
-    steps = walk(os.fspath(tmp_path), Filter(), (), {})
+    steps = walked(tmp_path, Filter())
     first = next(steps)
     for name in {"a", "b", "c"} - {first.path[0]}:
         (tmp_path / name / "file").unlink()
@@ -132,7 +148,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_walked_leads_nowhere(tmp_path:
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
         (root / name / "inside").touch()
-    steps = walk(os.fspath(root), Filter(), (), {})
+    steps = walked(root, Filter())
     (other,) = {"a", "b"} - {next(steps).path[0]}
     (root / other).rename(tmp_path / "moved")
     (root / other).symlink_to(outside)
@@ -142,14 +158,14 @@ def test_a_folder_that_becomes_a_link_while_it_is_walked_leads_nowhere(tmp_path:
 def test_a_folder_of_which_nothing_can_be_told_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     fail(monkeypatch, errno.EIO)
-    lost: dict[str, OSError] = {}
-    assert list(walk(os.fspath(tmp_path), Filter(), (), lost)) == []
-    assert [(path, error.errno) for path, error in lost.items()] == [("", errno.EIO)]
+    seen = Seen()
+    assert list(walked(tmp_path, Filter(), seen=seen)) == []
+    assert [(path, error.errno) for path, error in seen.lost.items()] == [("", errno.EIO)]
 
 
 def test_names_that_are_no_text_are_found(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.qcow2")).touch()
-    assert [os.fsencode(f.path) for f in walk(os.fspath(tmp_path), Filter(), (), {})] == [b"\xff\xfe.qcow2"]
+    assert [os.fsencode(f.path) for f in walked(tmp_path, Filter())] == [b"\xff\xfe.qcow2"]
 
 
 def test_the_mounts_of_this_machine_can_be_listed() -> None:

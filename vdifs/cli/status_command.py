@@ -32,9 +32,11 @@ class NotServedError(VdifsError):
     "--watch", is_flag=True, help="Show how far the readers of each open file are, until Ctrl-C or unmounting."
 )
 @output_option
-def status(mountpoint: str, watch: bool, output: Output) -> None:
+@click.pass_context
+def status(ctx: click.Context, mountpoint: str, watch: bool, output: Output) -> None:
     """Show what the mount at MOUNTPOINT serves, what it refuses and why, and who reads what.
 
+    The exit status is 1 where SOURCE, or a folder of it, is in trouble: gone, replaced, or not readable any more.
     JSON is that of MOUNTPOINT/.vdifs/status.json; with --watch, one object a line.
     """
     if not watch:
@@ -43,6 +45,8 @@ def status(mountpoint: str, watch: bool, output: Output) -> None:
             echo_json(report)
         else:
             echo_field_list(report_fields(report, time.time()))
+        if any("place" in problem for problem in report["problems"]):
+            ctx.exit(1)
         return
     reports = _reports(mountpoint)
     try:

@@ -264,5 +264,6 @@ class Files:
             inodes_known=len(namespace.inodes),
             open_files=self._handles.images(),
             failures=namespace.failures.items(),
+            trouble=namespace.scanner.trouble,
         )
         return await trio.to_thread.run_sync(status_json, status)

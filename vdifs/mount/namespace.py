@@ -78,6 +78,7 @@ class Namespace:
         await self.scanner.fresh()
         node = self._relative(parent, name)
         if node is None:
+            self._check_known(self._folder(parent))
             raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
         attributes = self.peek(node)
         if name == "." and attributes.inode != parent:
@@ -86,13 +87,14 @@ class Namespace:
         return attributes
 
     async def listing(self, inode: int) -> list[tuple[str, Node]]:
-        """Return what is in a folder, `.` and `..` first."""
+        """Return what is in a folder, `.` and `..` first. Raises why that cannot be told."""
         self.counters.listings += 1
         await self.scanner.fresh()
         folder = self._folder(inode)
         children = self.tree.children(folder)
         if children is None:
             raise MovedError(f"{printable(folder.path)}: no such folder any more")
+        self._check_known(folder)
         return [(".", folder), ("..", self._above(folder)), *children.items()]
 
     async def stat(self, inode: int) -> Attributes:
@@ -271,6 +273,11 @@ class Namespace:
             raise VdifsError(f"{node}: no folder", errno=errno.ENOTDIR)
         return node
 
+    def _check_known(self, folder: Folder) -> None:
+        """Raise why it cannot be told what a folder holds: one in trouble must not look like an empty one."""
+        if (trouble := self.tree.trouble(folder)) is not None:
+            raise trouble.bare()
+
     def _above(self, folder: Folder) -> Folder:
         above = self.tree.at(posixpath.dirname(folder.path))
         return above if isinstance(above, Folder) else Folder("")
@@ -279,6 +286,8 @@ class Namespace:
         self.tree = Tree(self._catalog, self._salt, self._sidecars)
         self._changed = time.time_ns()
         self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)
+        for trouble in self.tree.troubles.values():
+            self.complaints.say(trouble)
         self._images.close_useless(self._is_of_use)
 
     def _is_of_use(self, slot: Slot) -> bool:

@@ -4,6 +4,7 @@ Added to the time for which the kernel itself remembers names (`attributes.TIMEO
 idle mount costs nothing. Whoever asks waits for the scan, but not for a source that hangs.
 """
 
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from vdifs.errors import VdifsError
+from vdifs.errors import StorageError, VdifsError
 from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import Threads
 
@@ -20,6 +21,7 @@ __all__ = ["MAX_AGE_S", "Scannable", "Scanner"]
 MAX_AGE_S = 0.3
 _LONGEST_AGE_S = 1.0
 _PATIENCE_S = 1.0
+_HANGS_S = 4.0
 _SCANS = frozenset[int]()
 
 log = logging.getLogger(__name__)
@@ -47,9 +49,19 @@ class Scanner:
         self._seen = time.monotonic()
         self._outdated = False
         self._changed = False
-        self._failure = ""
+        self._failure: Exception | None = None
         self.last_duration = 0.0
         self.scans = 0
+
+    @property
+    def trouble(self) -> VdifsError | None:
+        """Why it is not known what the source holds now: its search failed, or hangs. None if it is known."""
+        if self._running and (lasts := trio.current_time() - self._begun) > _HANGS_S + 2 * self.last_duration:
+            what = f"the search of the source has not ended for {lasts:.0f} s"
+            return StorageError(f"{what}: check the disk or server below it", errno=errno.EIO)
+        if self._failure is None or isinstance(self._failure, VdifsError):
+            return self._failure
+        return StorageError("the search of the source failed: see the log of the mount", errno=errno.EIO)
 
     def outdated(self) -> None:
         """Say that a source is known to have changed, so that the next one who looks waits for a scan."""
@@ -90,7 +102,7 @@ class Scanner:
             if self._changed:
                 self._on_change()
                 self._changed = False  # if that failed, the next scan, which may find nothing new, calls it again
-            self._failure = ""
+            self._failure = None
         except Exception as error:  # noqa: BLE001 - whatever it is, the tree stays as it was and the mount goes on
             self._complain(error)
         finally:
@@ -103,9 +115,9 @@ class Scanner:
 
     def _complain(self, error: Exception) -> None:
         """Log a failure, unless it is the one that the last scan had."""
-        if self._failure == repr(error):
+        before, self._failure = self._failure, error
+        if repr(before) == repr(error):
             return
-        self._failure = repr(error)
         if isinstance(error, (VdifsError, OSError)):
             log.warning("the source cannot be searched: %s", error)
         else:

@@ -24,6 +24,10 @@ class Catalog(Protocol):
     def left_out(self) -> Sequence[LeftOut]:
         """What is not served though one may miss it, apart from refused images."""
 
+    @property
+    def troubles(self) -> Mapping[str, VdifsError]:
+        """The folders of which it cannot be told what they hold now, by PATH, "" for the source root, and why."""
+
     def chain(self, path: str) -> tuple[Entry, ...]:
         """Return an image and its ancestors, top first; raises VdifsError."""
 

@@ -1,5 +1,7 @@
 """Opening an image in one state of its sources: the state that an inode number was given for."""
 
+from contextlib import ExitStack
+
 from vdifs.errors import SourceChangedError, printable
 from vdifs.mount import names
 from vdifs.mount.nodes import ImageFile
@@ -29,9 +31,11 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
             cluster_size=options.cluster_size,
             backing_name=None if file.base is None else names.delta_backing_name(file.path, file.base),
         )
-        if not _is_in_state(catalog, file, source, image):
-            image.close()
-            raise SourceChangedError(f"{printable(file.path)}: changed since its folder was searched: look again")
+        with ExitStack() as unless_in_state:
+            unless_in_state.callback(image.close)
+            if not _is_in_state(catalog, file, source, image):
+                raise SourceChangedError(f"{printable(file.path)}: changed since its folder was searched: look again")
+            unless_in_state.pop_all()
         return image
 
     return open_in_state

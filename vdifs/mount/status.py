@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import vdifs
@@ -42,6 +42,7 @@ class Status:
     """What a report is made of. failures: files that could not be opened. started: seconds since 1970.
 
     images_to_open: those of which it is not known yet whether they can be opened.
+    trouble: why it is not known what the source holds now.
     """
 
     options: MountOptions
@@ -54,6 +55,7 @@ class Status:
     open_files: Sequence[Handle] = ()
     failures: Sequence[tuple[ImageFile, VdifsError]] = ()
     images_to_open: int = 0
+    trouble: VdifsError | None = None
 
 
 def status_json(status: Status) -> bytes:
@@ -127,7 +129,11 @@ def _problems(status: Status) -> Iterator[dict[str, object]]:
     """Yield each problem once, with the images that it keeps from being served."""
     tree = status.tree
     files = {file.path: next(iter(tree.paths(file)), file.path) for file, _ in status.failures}
-    for path, error, keeps in refusals(_refused(status), lambda each: tree.entries[each].backing_path):
+    refused = list(_refused(status))
+    yield from _troubles(status, refused)
+    in_trouble = {id(trouble) for trouble in tree.troubles.values()}
+    others = (each for each in refused if id(each[1]) not in in_trouble)
+    for path, error, keeps in refusals(others, lambda each: tree.entries[each].backing_path):
         named = name_fields("name", path) | (name_fields("file", files[path]) if path in files else {})
         kept = [name_fields("name", each) for each in keeps]
         found = failed(path, error)
@@ -138,6 +144,17 @@ def _problems(status: Status) -> Iterator[dict[str, object]]:
         yield named | _problem(left_out.error) | told
     for error in tree.problems():
         yield _problem(error) | {"severity": str(Severity.WARNING), "kind": "name-taken", "keeps": list[object]()}
+
+
+def _troubles(status: Status, refused: Iterable[tuple[str, VdifsError]]) -> Iterator[dict[str, object]]:
+    """Yield the places of which it cannot be told what they hold now; "" is SOURCE itself."""
+    found = list(status.tree.troubles.items())
+    if status.trouble is not None:
+        found.insert(0, ("", status.trouble))
+    for place, trouble in found:
+        keeps = [name_fields("name", path) for path, error in refused if error is trouble]
+        told = {"severity": str(Severity.ERROR), "kind": "trouble", "keeps": keeps}
+        yield name_fields("place", place) | _problem(trouble) | told
 
 
 def _problem(error: VdifsError) -> dict[str, object]:

@@ -20,6 +20,7 @@ from vdifs.mount.sources import Catalog, Source, source_of
 from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
 from vdifs.source.left_out import LeftOut
+from vdifs.source.troubles import is_within
 
 __all__ = ["Tree"]
 
@@ -36,6 +37,7 @@ class Tree:
     def __init__(self, catalog: Catalog, salt: str = "", sidecars: Collection[str] = ()) -> None:
         self._catalog = catalog
         self._entries = catalog.entries
+        self.troubles = catalog.troubles
         self._salt = salt
         self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
         self._sources: dict[str, Source] = {}
@@ -58,6 +60,15 @@ class Tree:
             return {**folders, STATUS_NAME: StatusFile()}
         shelf = self._section(self._section_of(folder.path)) if folder.base is None else self._base(folder.base)
         return None if shelf is None else shelf.folders.get(folder.path)
+
+    def trouble(self, folder: Folder) -> VdifsError | None:
+        """Return why it cannot be told what a folder holds, as one of the source that it stands for is in trouble."""
+        if not self.troubles or folder.path in ("", names.CONTROL):
+            return None
+        top = self._section_of(folder.path) if folder.base is None else f"{names.DELTA}/{folder.base}"
+        behind = [folder.path.removeprefix(top).lstrip("/"), *([] if folder.base is None else [folder.base])]
+        found = (is_within(path, self.troubles) for path in behind)
+        return next((self.troubles[path] for path in found if path is not None), None)
 
     def child(self, folder: Folder, name: str) -> Node | None:
         """Return the node called `name` in a folder."""

@@ -26,6 +26,7 @@ from vdifs.errors import (
 )
 from vdifs.qcow2.header import NOT_QCOW2
 from vdifs.source.access import Access, Permission, folders_above, intersection, to_folder
+from vdifs.source.ancestors import Ancestors
 from vdifs.source.entry import Entry, as_raw
 from vdifs.source.findings import Severity
 from vdifs.source.left_out import LeftOut, of_includes, of_no_images, of_skipped
@@ -36,13 +37,17 @@ from vdifs.source.offered import OfferedSnapshots
 from vdifs.source.ownership import check_owner
 from vdifs.source.pace import give_way
 from vdifs.source.policy import TRUST_PREFIX, Live, Policy
+from vdifs.source.search import Search, search
 from vdifs.source.skipped import Passed
-from vdifs.source.sniff import find, has_same_links, sniff
-from vdifs.source.walk import GONE, Filter, Found, vdifs_mounts, walk
+from vdifs.source.sniff import has_same_links, sniff
+from vdifs.source.troubles import Images, as_before, emptied, in_trouble, is_within
+from vdifs.source.walk import Filter, Found, Identity
 
 __all__ = ["Catalog", "Entry"]
 
 _NOBODY = (Permission(0, 0, 0),)
+_Sniffed = tuple[Found, tuple[Entry, ...]]
+"""A file, and the images in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,10 @@ class _State:
     """The result of one scan. young: files with time stamps so young that they must be read again to be sure.
 
     above: the permissions of the folders from `/` down to the source root, and to those of files in trusted ones.
+    folders: those below the source root. troubles: see Catalog.troubles. emptied: those of them that hold no image now.
     """
 
-    files: Mapping[str, tuple[Found, tuple[Entry, ...]]] = field(default_factory=dict)
+    files: Mapping[str, _Sniffed] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
     young: frozenset[str] = frozenset()
     above: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
@@ -60,6 +66,9 @@ class _State:
     not_offered: tuple[Entry, ...] = ()
     unread: Mapping[str, VdifsError] = field(default_factory=dict)
     passed: Passed = field(default_factory=lambda: Passed(""))
+    folders: Mapping[str, Identity] = field(default_factory=dict)
+    troubles: Mapping[str, VdifsError] = field(default_factory=dict)
+    emptied: frozenset[str] = frozenset()
 
     def differs_from(self, other: "_State") -> bool:
         """Tell whether anything that somebody may ask for is another."""
@@ -71,7 +80,8 @@ class _State:
         )
 
     def _told(self) -> dict[str, str]:
-        return {path: str(entry.problem) for path, entry in self.entries.items() if entry.problem is not None}
+        told = {path: str(entry.problem) for path, entry in self.entries.items() if entry.problem is not None}
+        return told | {f"{path}/": str(trouble) for path, trouble in self.troubles.items()}
 
 
 class Catalog:
@@ -107,6 +117,7 @@ class Catalog:
         self._skip = frozenset(skip)
         self._snapshots = OfferedSnapshots(self.policy)
         self._state = _State()
+        self._searched = False
         self._overlays: tuple[_State, Mapping[str, tuple[str, ...]]] | None = None
 
     def close(self) -> None:
@@ -140,40 +151,56 @@ class Catalog:
         includes = of_includes(self._filter, images, policy.root) if self._only is None else ()
         return (*named, *others, *unread, *skipped, *includes)
 
+    @property
+    def troubles(self) -> Mapping[str, VdifsError]:
+        """The folders of which it cannot be told what they hold now, by PATH, "" for the source root, and why.
+
+        What they held is still among the entries, with that as its problem. So are files beneath trusted directories
+        that images name and that are not there any more.
+        """
+        return self._state.troubles
+
     def scan(self) -> bool:
         """Search the source; return whether anything is different from before. Unchanged files are not read again.
 
-        What cannot be told, as a disk failed or too many files are open, stays as it was: a source in trouble must not
-        look like an empty one. Raises StorageError where nothing is known yet.
+        What cannot be told stays as it was: a source in trouble must not look like an empty one. Raises StorageError
+        where nothing is known yet.
         """
         old = self._state
-        lost: dict[str, OSError] = {}
         begun = time.time_ns()
-        passed = Passed(self.policy.root)
-        everything = {found.path: found for found in self._find(old, lost, passed)}
-        files = self._as_before(old, lost)
-        unread = {path: error for path, error in old.unread.items() if path in files}
-        young = set(old.young & files.keys())
-        for found in everything.values():
-            known = old.files.get(found.path)
-            if known is None or known[0] != found or found.path in old.young or not self._has_same_links(known[1]):
-                if found.fingerprint.was_young(begun, time.time_ns()):
-                    young.add(found.path)
-                known = found, sniff(self.policy, found, known=everything, unread=unread)
-                give_way()
-            elif found.path in old.unread:
-                unread[found.path] = old.unread[found.path]
-            files[known[0].path] = known  # the same string in every scan: there may be very many
+        found = self._search(old)
+        if found.nothing is not None and not self._searched:
+            raise found.nothing
+        files, young, unread = self._sniffed(old, found, begun)
+        empty = self._emptied(old, found, files)
+        files |= as_before(old.files, empty)
+        troubles = {**found.troubles, **empty}
         active = {path: entries[0] for path, (_, entries) in files.items() if entries}
-        missing = self._add_ancestors(active)
+        ancestors = Ancestors(self.policy, found.files, old.entries, troubles)
+        ancestors.add_to(active)
+        troubles |= {path: lost for path, lost in ancestors.lost.items() if is_within(path, troubles) is None}
         entries, not_offered = self._with_snapshots(active, files)
-        entries = with_writers(self.policy, self._locks, entries, old.entries)
-        above = {folder: _above(folder) for folder in {self.policy.root, *self._folders_of(entries)}}
-        new = _State(files, entries, frozenset(young), above, missing, not_offered, unread, passed)
+        entries = with_writers(self.policy, self._locks, ancestors.named_alike(entries), old.entries)
+        new = _State(
+            files=files,
+            entries=in_trouble(entries, troubles),
+            young=young,
+            above=self._permissions_above(old, entries, troubles),
+            missing=ancestors.missing,
+            not_offered=not_offered,
+            folders=as_before(old.folders, found.kept) | dict(found.folders),
+            troubles=troubles,
+            emptied=frozenset(empty),
+            unread=unread,
+            passed=found.passed,
+        )
+        self.policy.settle(troubles)
+        self.policy.name_alike(ancestors.aliases)
+        self._searched = True
         if new.differs_from(old):
             self._state = new
             return True
-        self._state = replace(old, files=files, young=new.young, unread=unread, passed=passed)
+        self._state = replace(new, entries=old.entries)
         return False
 
     def check_images(self) -> None:
@@ -280,31 +307,52 @@ class Catalog:
         # `@trust` stands for `/`; behind a symbolic link there are other folders, all of which count then.
         return above[:depth] if len(above) == entry.file_path.count("/") else above
 
-    def _find(self, old: _State, lost: dict[str, OSError], passed: Passed) -> Iterator[Found]:
+    def _search(self, old: _State) -> Search:
         def known(path: str) -> Found | None:
             before = old.files.get(path)
             return before[0] if before and path not in old.young else None
 
-        if self._only is None:
-            return walk(self.policy.root, self._filter, self._skip | vdifs_mounts(), lost, known, passed)
-        try:
-            return iter([find(self.policy, self._only)])
-        except VdifsError as error:
-            if error.errno not in GONE:
-                lost[self._only] = OSError(error.errno, os.strerror(error.errno))
-            return iter(())
+        return search(self.policy, self._only, self._filter, self._skip, known)
 
-    def _as_before(self, old: _State, lost: Mapping[str, OSError]) -> dict[str, tuple[Found, tuple[Entry, ...]]]:
-        """Return what the last scan knew of the files that are at or below what this one could not look into."""
-        if not lost:
+    def _sniffed(
+        self, old: _State, found: Search, begun: int
+    ) -> tuple[dict[str, _Sniffed], frozenset[str], dict[str, VdifsError]]:
+        """Return the files by PATH, each with its images, which of them have young time stamps, and what is unread."""
+        files = as_before(old.files, found.kept)
+        unread = {path: error for path, error in old.unread.items() if path in files}
+        young = set(old.young & files.keys())
+        for each in found.files.values():
+            known = old.files.get(each.path)
+            if known is None or known[0] != each or each.path in old.young or not self._has_same_links(known[1]):
+                if each.fingerprint.was_young(begun, time.time_ns()):
+                    young.add(each.path)
+                known = each, sniff(self.policy, each, known=found.files, unread=unread)
+                give_way()
+            elif each.path in old.unread:
+                unread[each.path] = old.unread[each.path]
+            files[known[0].path] = known  # the same string in every scan: there may be very many
+        return files, frozenset(young), unread
+
+    def _emptied(self, old: _State, found: Search, files: Mapping[str, _Sniffed]) -> dict[str, VdifsError]:
+        """Return the folders that another one has replaced which holds no image; see `emptied`."""
+        if self._only is not None:
+            gone = found.nothing is None and old.entries and not any(entries for _, entries in files.values())
+            where = printable(self.policy.display(self._only))
+            return {"": FormatError(f"{where}: {NOT_QCOW2}", errno=errno.EIO)} if gone else {}
+        if found.folders == old.folders and not old.emptied:
             return {}
-        if (error := lost.get("")) is not None and not old.files:
-            raise StorageError.from_os(self.policy.root, error, "it cannot be searched")
-        return {
-            path: known
-            for path, known in old.files.items()
-            if "" in lost or any(each in lost for each in _with_folders(path))
-        }
+        held, holds = ([path for path, (_, entries) in each.items() if entries] for each in (old.files, files))
+        return emptied(old.folders, found.folders, old.emptied, Images(held, holds), self.policy.root)
+
+    def _permissions_above(
+        self, old: _State, entries: Mapping[str, Entry], troubles: Mapping[str, VdifsError]
+    ) -> dict[str, tuple[Permission, ...]]:
+        """Return the permissions of the folders above the images; of a place in trouble those that it had."""
+        found: dict[str, tuple[Permission, ...]] = {}
+        for folder, path in {self.policy.root: "", **self._folders_of(entries)}.items():
+            known = old.above.get(folder) if is_within(path, troubles) is not None else None
+            found[folder] = _above(folder) if known is None else known
+        return found
 
     def _with_snapshots(
         self, active: dict[str, Entry], files: Container[str]
@@ -319,29 +367,6 @@ class Catalog:
                 problem = ChainError(f"{where}: {what}: rename the file or the snapshot")
                 not_offered.append(replace(snapshot, problem=problem))
         return entries, tuple(not_offered)
-
-    def _add_ancestors(self, entries: dict[str, Entry]) -> dict[str, VdifsError]:
-        """Add the backing files that the walk did not find; return those that cannot be had."""
-        missing: dict[str, VdifsError] = {}
-        waiting = list(entries.values())
-        while waiting:
-            overlay = waiting.pop()
-            path = overlay.backing_path
-            if path is None or path in entries or path in missing:
-                continue
-            try:
-                found = find(self.policy, path)
-                sniffed = sniff(self.policy, found, stated=overlay.backing_format)
-            except VdifsError as error:
-                missing[path] = error.bare()
-                continue
-            if not sniffed:
-                where = printable(self.policy.display(path))
-                missing[path] = FormatError(f"{where}: {NOT_QCOW2}")
-            else:
-                entries[path] = sniffed[0]
-                waiting.append(sniffed[0])
-        return missing
 
     def _backing(self, state: _State, overlay: Entry) -> Entry:
         path, stated = overlay.backing_path, overlay.backing_format
@@ -391,9 +416,10 @@ class Catalog:
     def _has_same_links(self, entries: Sequence[Entry]) -> bool:
         return not entries or has_same_links(self.policy, entries[0])
 
-    def _folders_of(self, entries: Mapping[str, Entry]) -> set[str]:
-        data = {entry.data.path for entry in entries.values() if entry.data is not None}
-        return {self._folder_of(path) for path in (*entries, *data)}
+    def _folders_of(self, entries: Mapping[str, Entry]) -> dict[str, str]:
+        """Return the folders in trusted directories that hold files of `entries`, each with the PATH of one of them."""
+        data = (entry.data.path for entry in entries.values() if entry.data is not None)
+        return {self._folder_of(path): path for path in (*entries, *data) if path.startswith(TRUST_PREFIX)}
 
     def _folder_of(self, path: str) -> str:
         """Return the source root for a file in it, for one beneath a trusted directory its folder."""
@@ -402,13 +428,6 @@ class Catalog:
 
 def _kind(not_offered: Entry) -> str:
     return "too-many-snapshots" if not_offered.snapshot is None else "name-taken"
-
-
-def _with_folders(path: str) -> Iterator[str]:
-    """Yield `path` and the folders above it."""
-    while path:
-        yield path
-        path = os.path.dirname(path)
 
 
 def _anywhere(entry: Entry) -> Iterator[tuple[int, ...]]:

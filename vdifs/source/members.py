@@ -111,7 +111,7 @@ def each_member(
             return
         seen[file.fingerprint[:2]] = None
         snapshot = None
-        path, stated = policy.resolve(path, header.backing_file), header.backing_format
+        path, stated = policy.usual(policy.resolve(path, header.backing_file)), header.backing_format
 
 
 def read_header(file: HostFile, *, corrupt_too: bool = False) -> Header | None:

@@ -9,15 +9,15 @@ import errno
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
 from vdifs.errors import PolicyError, StorageError, printable, quoted
 from vdifs.source.beneath import open_beneath
 from vdifs.source.hostfile import HostFile
+from vdifs.source.roots import Root
 
 __all__ = ["TRUST_PREFIX", "Live", "Policy"]
 
@@ -27,33 +27,6 @@ Live = Literal["refuse", "allow"]
 _DETOUR = re.compile(r"(?:^|/)(?!\.\.?/)[^/]+/+(?:\./+)*\.\.(?:/|$)")
 """A `..` behind a folder's name: `a/../b` is `b` only if `a` is no link."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class _Root:
-    """A trusted directory: its descriptor, its absolute path as typed and with links resolved."""
-
-    fd: int
-    typed: str
-    resolved: str
-
-    @classmethod
-    def open(cls, directory: str) -> Self:
-        try:
-            fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StorageError.from_os(directory, error, "name an existing directory") from error
-        resolved = os.path.realpath(directory)
-        plain = ".." not in directory.split("/")  # behind a link, `..` is not what abspath takes it for
-        return cls(fd, os.path.abspath(directory) if plain else resolved, resolved)
-
-    def below(self, absolute: str) -> str | None:
-        """Return the part of `absolute` beneath this directory, None if it is not beneath it."""
-        for root in (self.typed, self.resolved):
-            prefix = root.rstrip("/") + "/"
-            if absolute.startswith(prefix) and absolute != prefix:
-                return absolute[len(prefix) :].lstrip("/")
-        return None
 
 
 class Policy:
@@ -73,6 +46,7 @@ class Policy:
             self._trusted = tuple(self._opened(directory, stack) for directory in trusted)
             self._stack = stack.pop_all()
         self.root = self._root.typed
+        self._aliases: Mapping[str, str] = {}
 
     @classmethod
     def for_image(cls, path: str, trusted: Sequence[str] = (), *, live: Live = "refuse") -> tuple[Self, str]:
@@ -92,9 +66,9 @@ class Policy:
         return self._root.typed, self._root.resolved
 
     @staticmethod
-    def _opened(directory: str, stack: ExitStack) -> _Root:
-        root = _Root.open(directory)
-        stack.callback(os.close, root.fd)
+    def _opened(directory: str, stack: ExitStack) -> Root:
+        root = Root.open(directory)
+        stack.callback(root.close)
         return root
 
     def close(self) -> None:
@@ -106,6 +80,36 @@ class Policy:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def place(self) -> Root:
+        """The source root."""
+        return self._root
+
+    def look_again(self) -> dict[str, StorageError]:
+        """Go over to the folders that the names of the directories lead to now; return why it cannot be done, by PATH.
+
+        The PATH of the source root is empty. `settle` must follow. May block.
+        """
+        found = {path: root.look_again() for path, root in self._roots().items()}
+        return {path: trouble for path, trouble in found.items() if trouble is not None}
+
+    def settle(self, troubles: Collection[str]) -> None:
+        """Stay with the folders that were gone over to, but for those that are in trouble, or in which something is."""
+        for path, root in self._roots().items():
+            stay = path not in troubles and not (path and any(each.startswith(f"{path}/") for each in troubles))
+            root.settle(stay=stay)
+
+    def _roots(self) -> dict[str, Root]:
+        return {"": self._root} | {TRUST_PREFIX + root.typed.lstrip("/"): root for root in self._trusted}
+
+    def name_alike(self, aliases: Mapping[str, str]) -> None:
+        """Take note of PATHs beneath trusted directories that lead into SOURCE, by a bind mount: and to what PATH."""
+        self._aliases = aliases
+
+    def usual(self, path: str) -> str:
+        """Return the PATH by which a file is known that PATH, as `resolve` gives it, leads to."""
+        return self._aliases.get(path, path)
 
     def display(self, path: str) -> str:
         """Return the host path of PATH, for messages."""
@@ -140,6 +144,10 @@ class Policy:
             return self._checked(overlay, below)
         for root in self._trusted:
             if (below := root.below(absolute)) is not None:
+                # A file beneath the source root has one PATH, whatever link or folder above led to it.
+                within = self._root.below(posixpath.join(root.resolved, below))
+                if within is not None:
+                    return self._checked(overlay, within)
                 return TRUST_PREFIX + posixpath.join(root.typed, below).lstrip("/")
         refused = PolicyError(
             f"{printable(self.display(overlay))}: it names {quoted(absolute)}, which is not beneath a trusted "
@@ -182,7 +190,7 @@ class Policy:
             return False
         return True
 
-    def _find(self, path: str) -> tuple[_Root, str]:
+    def _find(self, path: str) -> tuple[Root, str]:
         if not path.startswith(TRUST_PREFIX):
             return self._root, path
         absolute = path[len(TRUST_PREFIX) - 1 :]

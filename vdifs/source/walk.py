@@ -6,25 +6,30 @@ Folders are opened strictly beneath the directory, so that one which becomes a l
 import errno
 import fnmatch
 import os
-from collections.abc import Callable, Collection, Generator, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vdifs.source.access import Permission
 from vdifs.source.beneath import open_beneath
 from vdifs.source.hostfile import Fingerprint
+from vdifs.source.roots import Root
 from vdifs.source.skipped import Passed
 
-__all__ = ["GONE", "Filter", "Found", "vdifs_mounts", "walk"]
+__all__ = ["Filter", "Found", "Identity", "Seen", "vdifs_mounts", "walk"]
 
 _RESERVED = "@trust"
 """What stands for the trusted directories in a PATH: a folder of this name in the root is not searched."""
 _FSTYPE = "fuse.vdifs"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-GONE = frozenset({
-    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENXIO,
-})  # fmt: skip
-"""Errors that say that a file or folder is not there, is something else, or is not ours to read."""
+_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors that say that a folder has gone, or is something else by now."""
+_NO_FILE = _VANISHED | {errno.ESTALE, errno.EINVAL, errno.ENXIO}
+"""The same of a file."""
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+
+Identity = tuple[int, int]
+"""Device and inode number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +68,46 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(name, p) for p in patterns)
 
 
+@dataclass(slots=True)
+class Seen:
+    """What a walk came by, besides files, by path, "" for the root.
+
+    folders: those that it looked into. lost: folders and files of which nothing can be told, and why: a disk failed, a
+    folder may not be read, too many files are open.
+    """
+
+    folders: dict[str, Identity] = field(default_factory=dict)
+    lost: dict[str, OSError] = field(default_factory=dict)
+
+    def note(self, folder: str, path: str, error: OSError) -> None:
+        """Note that the stat of `path`, whose name stands in `folder`, failed."""
+        if error.errno in _DENIED:
+            self.lost[folder] = error  # its names may be read, and nothing else in it
+        elif error.errno not in _NO_FILE:
+            self.lost[path] = error
+
+
 def walk(
-    root: str,
+    root: Root,
     wanted: Filter,
     skip: Collection[str],
-    lost: MutableMapping[str, OSError],
+    seen: Seen,
     known: Callable[[str], Found | None] = lambda _: None,
     passed: Passed | None = None,
 ) -> Iterator[Found]:
     """Yield the wanted regular files below `root`; `skip` are absolute directories not to enter.
 
-    A folder that may not be read, or has gone, is as good as empty. `lost` gets those of which nothing can be told, as
-    a disk failed or too many files are open, "" for `root` itself, and the like files.
+    A folder that has gone since its name was read is as good as empty.
     known: what was found at a path before, if no change since can have left its time stamps as they were. Where it
     stands it is yielded again: that it had no access control list, which costs a system call, has not changed either.
     passed: gets the links and special files that are passed by, and the folder in the root that has a reserved name.
     """
-    prefix = os.path.join(root, "")
+    prefix = os.path.join(root.resolved, "")
     folders: list[tuple[str, tuple[Permission, ...]]] = [("", ())]
     shared: dict[tuple[Permission, ...], tuple[Permission, ...]] = {}  # the files of a folder are mostly alike
     while folders:
         folder, above = folders.pop()
-        with closing(_entries(root, folder, lost)) as entries:
+        with closing(_entries(root, folder, seen)) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.name.startswith("."):
@@ -109,7 +132,7 @@ def walk(
                     else:
                         _pass_by(passed, entry, path, wanted)
                 except OSError as error:
-                    _note(lost, path, error)
+                    seen.note(folder, path, error)
 
 
 def _pass_by(passed: Passed | None, entry: "os.DirEntry[str]", path: str, wanted: Filter) -> None:
@@ -123,25 +146,24 @@ def _stands(before: Found, fingerprint: Fingerprint, st: os.stat_result, above: 
     return before.fingerprint == fingerprint and permissions[0].is_without_list(st) and permissions[1:] == above
 
 
-def _entries(root: str, folder: str, lost: MutableMapping[str, OSError]) -> Generator["os.DirEntry[str]", None, None]:
+def _entries(root: Root, folder: str, seen: Seen) -> Generator["os.DirEntry[str]", None, None]:
     """Yield what is in a folder below `root`, which stays open meanwhile: its entries are asked through it."""
     opened: list[int] = []
     try:
-        opened.append(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        opened.append(open_beneath(opened[0], folder or ".", _FOLDER))
-        with os.scandir(opened[1]) as listing:
+        opened.append(open_beneath(root.fd, folder or ".", _FOLDER))
+        st = os.fstat(opened[0])
+        if not st.st_nlink:  # a folder that was removed and is held open lists nothing, and no error tells
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        with os.scandir(opened[0]) as listing:
             found = list(listing)
+        seen.folders[folder] = (st.st_dev, st.st_ino)
         yield from found
     except OSError as error:
-        _note(lost, folder, error)
+        if folder == "" or error.errno not in _VANISHED:
+            seen.lost[folder] = error
     finally:
         for descriptor in opened:
             os.close(descriptor)
-
-
-def _note(lost: MutableMapping[str, OSError], path: str, error: OSError) -> None:
-    if error.errno not in GONE:
-        lost[path] = error
 
 
 def vdifs_mounts() -> frozenset[str]:

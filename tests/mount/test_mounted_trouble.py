@@ -1,0 +1,168 @@
+"""A source in trouble never looks like an empty one: SOURCE, a folder below it, or a trusted one is taken away.
+
+Whatever mirrors the mount would else delete its copies.
+"""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_tool
+from tests.mount import images
+from tests.mount.mounting import ROOT, Mounted, Mounts, as_user, eventually, interpreter
+from tests.mount.taken_away import (
+    NOT_FOR_ROOT,
+    REMOVALS,
+    WAYS,
+    Behind,
+    Way,
+    behind_a_mount,
+    behind_a_server,
+    linked_to_another,
+    out_of_reach,
+    removed_and_made_anew,
+)
+from tests.mount.taken_away import renamed_and_filled_anew as filled_anew
+from tests.qemu import oracle
+
+LOOKS = 6
+UNCONFINED = ("tests.mount.unconfined",)
+AS_EVER = ("tests.mount.driver",)
+
+
+class Place:
+    """A mount of chains in `src`, `src/vms` and, trusted, `pool`, and copies of what it shows in `backup`."""
+
+    def __init__(self, mounts: Mounts, user: int | None, *, landlock: bool) -> None:
+        self.folder, self.user = mounts.scratch / "place", user
+        self.source, self.below, self.pool = (self.folder / name for name in ("src", "src/vms", "pool"))
+        images.week(self.below)
+        oracle.create(self.source / "alone.qcow2", images.SIZE)
+        self.pool.mkdir()
+        oracle.create(self.pool / "golden.qcow2", images.SIZE)
+        oracle.create(self.source / "vm.qcow2", images.SIZE, backing=(f"{self.pool}/golden.qcow2", "qcow2"))
+        self.backup = mounts.scratch / "backup"
+        self.backup.mkdir()
+        if user is not None:
+            os.chown(self.backup, user, user)
+        self.landlock = landlock
+        self._mounts = mounts
+
+    def mount(self) -> Mounted:
+        module = AS_EVER if self.landlock else UNCONFINED
+        mounted = self._mounts(self.source, user=self.user, module=module, trusted=[str(self.pool)])
+        mounted.allow_log("place/(src|pool)")
+        mounted.allow_log("(Landlock|the source)")
+        assert self.mirror(mounted) == 0
+        return mounted
+
+    def mirror(self, mounted: Mounted) -> int:
+        """Do what deletes copies, and return how that ended."""
+        command = ["rsync", "-rt", "--delete", "--chmod=u+w", f"{mounted / 'full'}/", f"{self.backup}/"]
+        done = subprocess.run(command, capture_output=True, text=True, **as_user(self.user))
+        return done.returncode
+
+    def end(self) -> list[str]:
+        return self._mounts.end_all()
+
+    def copies(self) -> set[str]:
+        return {str(path.relative_to(self.backup)) for path in self.backup.rglob("*") if path.is_file()}
+
+
+def listing(mounted: Mounted, folder: str) -> list[str] | None:
+    """Return the names in a folder, None where they cannot be had."""
+    done = subprocess.run(["ls", mounted / folder], capture_output=True, text=True, **as_user(mounted.user))
+    return None if done.returncode else done.stdout.split()
+
+
+def status(mounted: Mounted) -> subprocess.CompletedProcess[str]:
+    found = interpreter(mounted.user)
+    assert found is not None
+    command = [
+        found[0],
+        "-c",
+        "import sys; from vdifs.cli.main import main; sys.exit(main())",
+        "status",
+        str(mounted.path),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=found[1], check=False, **as_user(mounted.user)
+    )
+
+
+def never_empty(mounted: Mounted, folder: str) -> None:
+    """Look often, as long as a mount may take to see a change."""
+    for _ in range(LOOKS):
+        assert listing(mounted, folder) != []
+        time.sleep(0.15)
+
+
+@pytest.fixture(params=[True, False], ids=["Landlock", "no Landlock"])
+def place(mounts: Mounts, user: int | None, request: pytest.FixtureRequest) -> Place:
+    for tool in ("rsync", "qemu-img", "bindfs"):
+        require_tool(tool)
+    return Place(mounts, user, landlock=request.param)
+
+
+def ways_for(user: int | None) -> list[Way]:
+    return [way for way in WAYS if user is not None or way not in NOT_FOR_ROOT]
+
+
+def try_each(place: Place, mounted: Mounted, target: Path, shown: str, ways: list[Way]) -> None:
+    """Take `target`, of which `shown` tells in the mount, away in each way and give it back."""
+    before = listing(mounted, shown)
+    assert before
+    assert status(mounted).returncode == 0
+    for way in ways:
+        copies = place.copies()
+        with way(target):
+            never_empty(mounted, shown)
+            if place.mirror(mounted) == 0:
+                assert way in (filled_anew, linked_to_another), way
+                assert not place.landlock or target == place.below, way
+            else:
+                told = status(mounted)
+                assert (told.returncode, str(target) in told.stdout) == (1, True), (way, told)
+            assert place.copies() == copies, way
+        if way is removed_and_made_anew and place.landlock and target != place.below:
+            assert place.mirror(mounted) != 0
+            continue
+        eventually(lambda: listing(mounted, shown) == before)
+        eventually(lambda: status(mounted).returncode == 0)
+        eventually(lambda: place.mirror(mounted) == 0)
+        assert place.copies() == copies, way
+
+
+def test_a_source_that_is_taken_away_is_no_empty_one(place: Place) -> None:
+    try_each(place, place.mount(), place.source, "full", ways_for(place.user))
+
+
+def test_nor_is_a_folder_below_it(place: Place) -> None:
+    ways = [way for way in ways_for(place.user) if way not in REMOVALS and way is not out_of_reach]
+    try_each(place, place.mount(), place.below, "full/vms", ways)
+
+
+def test_nor_is_a_trusted_one(place: Place) -> None:
+    try_each(place, place.mount(), place.pool, f"full/@trust{place.pool}", ways_for(place.user))
+
+
+@pytest.mark.parametrize("place", [True], indirect=True)
+@pytest.mark.parametrize("kind", [behind_a_mount, behind_a_server])
+@pytest.mark.parametrize("target", ["source", "below", "pool"])
+def test_nor_is_one_whose_file_system_has_gone(place: Place, kind: Behind, target: str) -> None:
+    folder: Path = getattr(place, target)
+    shown = {"source": "full", "below": "full/vms", "pool": f"full/@trust{place.pool}"}[target]
+    with kind(folder, place.user) as take_away:
+        mounted = place.mount()
+        copies = place.copies()
+        assert listing(mounted, shown)
+        take_away()
+        never_empty(mounted, shown)
+        told = status(mounted)
+        assert (told.returncode, str(folder) in told.stdout) == (1, True), told
+        assert place.mirror(mounted) != 0
+        assert place.copies() == copies
+        assert place.end() == []
