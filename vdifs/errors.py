@@ -54,12 +54,14 @@ class VdifsError(Exception):
 
     about: what a log need not be told twice in a short while, whatever else differs; None: this very message.
     remedy: what to do, for kinds of errors whose raisers cannot say; it is told unless the message has one.
+    passing: a disk, a server or this machine failed, not an image, which may be well.
     """
 
     errno: int = _errno.EIO
     exit_code: int = 1
     about: object = None
     remedy: str | None = None
+    passing: bool = False
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
@@ -113,8 +115,19 @@ class PolicyError(VdifsError):
     errno = _errno.EACCES
 
 
+_OF_THE_FILE = frozenset({
+    _errno.ENOENT, _errno.ENOTDIR, _errno.ELOOP, _errno.EACCES, _errno.EPERM, _errno.EINVAL, _errno.ENXIO, _errno.EXDEV,
+    _errno.EISDIR, _errno.ENAMETOOLONG,
+})  # fmt: skip
+"""What the operating system says of a file that is not there, is something else, or is not ours to read."""
+
+
 class StorageError(VdifsError):
     """The operating system could not open or read a source file."""
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message, errno=errno)
+        self.passing = self.errno not in _OF_THE_FILE
 
     @classmethod
     def from_os(cls, name: str, error: OSError, remedy: str) -> "StorageError":

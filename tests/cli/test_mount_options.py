@@ -36,6 +36,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
         ("uid=root,gid=root", {"uid": 0, "gid": 0}),
         ("umask=0027", {"umask": 0o27}),
         ("live=allow", {"live": "allow"}),
+        ("refused=hide", {"refused": "hide"}),
         ("deadline=2.5", {"deadline": 2.5}),
         ("readahead=4M", {"readahead": 4 << 20}),
         ("include=a*,include=b*,exclude=c*", {"include": ("a*", "b*"), "exclude": ("c*",)}),

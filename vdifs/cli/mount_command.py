@@ -62,6 +62,13 @@ def mount_options(values: Mapping[str, Any]) -> MountOptions:
 @trust_option
 @live_option
 @click.option(
+    "--refused",
+    type=click.Choice(["list", "hide"]),
+    default="list",
+    show_default=True,
+    help="What to do with an image that cannot be served; hide: 'vdifs status' and 'vdifs check' alone tell of it.",
+)
+@click.option(
     "--deadline", type=float, metavar="SECONDS", help="Until a read of a source that hangs fails; 30 if not given."
 )
 @click.option(

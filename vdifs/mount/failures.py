@@ -1,6 +1,7 @@
 """Files that could not be opened, and why: shown as broken, and not tried again at every look."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,20 +19,49 @@ class _Failure:
     error: VdifsError
     at: float = field(default_factory=time.monotonic)
 
+    @property
+    def refuses_image(self) -> bool:
+        """Whether all files of the image are refused with it."""
+        return self.file.base is None and not self.error.passing
+
 
 class Failures:
     """Why files could not be opened, by inode number."""
 
     def __init__(self) -> None:
         self._failures: dict[int, _Failure] = {}
+        self._images = Counter[str]()
+
+    def __len__(self) -> int:
+        return len(self._failures)
 
     def add(self, inode: int, file: ImageFile, error: VdifsError) -> None:
         """Remember that opening `file` failed."""
-        self._failures[inode] = _Failure(file, error.bare())
+        self.remove(inode)
+        failure = self._failures[inode] = _Failure(file, error.bare())
+        if failure.refuses_image:
+            self._images[file.path] += 1
 
     def remove(self, inode: int) -> None:
         """Forget about it: it could be opened."""
-        self._failures.pop(inode, None)
+        failure = self._failures.pop(inode, None)
+        if failure is not None and failure.refuses_image:
+            self._images[failure.file.path] -= 1
+            if not self._images[failure.file.path]:
+                del self._images[failure.file.path]
+
+    def refuses(self, inode: int) -> bool:
+        """Tell whether the file failed, however long ago, for what is wrong with its images."""
+        failure = self._failures.get(inode)
+        return failure is not None and not failure.error.passing
+
+    def refuses_image(self, path: str) -> bool:
+        """Tell whether the image `path` alone, and so each of its files, failed for what is wrong with its chain."""
+        return path in self._images
+
+    def due(self) -> list[int]:
+        """Return the numbers of the files that are worth another try."""
+        return [inode for inode in self._failures if self.standing(inode) is None]
 
     def standing(self, inode: int) -> VdifsError | None:
         """Return why the file still cannot be opened, None if it is worth a try.
@@ -46,7 +76,8 @@ class Failures:
 
     def keep(self, wanted: Callable[[int, ImageFile], bool]) -> None:
         """Forget those of which wanted(inode, file) is false."""
-        self._failures = {inode: each for inode, each in self._failures.items() if wanted(inode, each.file)}
+        for inode in [inode for inode, each in self._failures.items() if not wanted(inode, each.file)]:
+            self.remove(inode)
 
     def items(self) -> list[tuple[ImageFile, VdifsError]]:
         """Return the files and what is wrong with them."""

@@ -14,6 +14,8 @@ from collections.abc import Collection
 from stat import S_IFDIR, S_IFREG
 from typing import Protocol, assert_never
 
+import trio
+
 from vdifs.errors import SourceChangedError, VdifsError, printable
 from vdifs.mount.attributes import Attributes, Facts, Ownership
 from vdifs.mount.complaints import Complaints
@@ -21,6 +23,7 @@ from vdifs.mount.failures import Failures
 from vdifs.mount.inodes import InodeTable
 from vdifs.mount.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.open_images import OpenImages
+from vdifs.mount.refusals import Refusals
 from vdifs.mount.scanner import Scannable, Scanner
 from vdifs.mount.slot import Slot
 from vdifs.mount.sources import Catalog, Source
@@ -30,6 +33,11 @@ from vdifs.mount.threads import DeadlineError, Threads
 from vdifs.mount.tree import Tree
 
 __all__ = ["MovedError", "Namespace", "ScannedCatalog"]
+
+
+_DOTS = (".", "..")
+_TRIED_AT_ONCE = 64
+_TRIED_FOR_S = 1.0
 
 
 class MovedError(VdifsError):
@@ -54,16 +62,19 @@ class Namespace:
         ownership: Ownership,
         salt: str = "",
         sidecars: Collection[str] = (),
+        *,
+        hide: bool = False,
     ) -> None:
         """Take a catalog that was scanned once. salt: the options on which the bytes of the files depend.
 
-        sidecars: the kinds of files about images.
+        sidecars: the kinds of files about images. hide: leave out images that cannot be served.
         """
         self._catalog = catalog
         self._images = images
         self._ownership = ownership
         self._salt = salt
         self._sidecars = sidecars
+        self._hide = hide
         self._changed = time.time_ns()
         self.tree = Tree(catalog, salt, sidecars)
         self.inodes = InodeTable()
@@ -79,6 +90,7 @@ class Namespace:
         node = self._relative(parent, name)
         if node is None:
             self._check_known(self._folder(parent))
+        if node is None or (name not in _DOTS and await self._is_hidden(node)):
             raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
         attributes = self.peek(node)
         if name == "." and attributes.inode != parent:
@@ -90,11 +102,16 @@ class Namespace:
         """Return what is in a folder, `.` and `..` first. Raises why that cannot be told."""
         self.counters.listings += 1
         await self.scanner.fresh()
+        if self._hide:
+            await self._try_again()
         folder = self._folder(inode)
         children = self.tree.children(folder)
         if children is None:
             raise MovedError(f"{printable(folder.path)}: no such folder any more")
         self._check_known(folder)
+        if self._hide:
+            refusals = Refusals(self.tree, self.failures)
+            children = {name: node for name, node in children.items() if not refusals.hides(node)}
         return [(".", folder), ("..", self._above(folder)), *children.items()]
 
     async def stat(self, inode: int) -> Attributes:
@@ -176,6 +193,27 @@ class Namespace:
                 return self._of_file(inode, node, known.facts if known else None)
             case _:
                 assert_never(node)
+
+    async def _is_hidden(self, node: Node) -> bool:
+        if not self._hide:
+            return False
+        await self._try_again()
+        return Refusals(self.tree, self.failures).hides(node)
+
+    async def _try_again(self) -> None:
+        """Look again into hidden files that may be well by now: no user would ever do so."""
+        due = [inode for inode in self.failures.due() if self.failures.refuses(inode)][:_TRIED_AT_ONCE]
+        if due:
+            with trio.move_on_after(_TRIED_FOR_S):
+                async with trio.open_nursery() as nursery:
+                    for inode in due:
+                        nursery.start_soon(self._try_one_again, inode)
+
+    async def _try_one_again(self, inode: int) -> None:
+        try:
+            await self._look_into(inode)
+        except (MovedError, DeadlineError):
+            self.scanner.outdated()
 
     async def _stat_file(self, inode: int, file: ImageFile) -> Attributes:
         _, source = self._current(inode)

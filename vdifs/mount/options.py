@@ -25,6 +25,7 @@ class MountOptions:
     umask: int | None = None
     trusted: tuple[str, ...] = ()
     live: Literal["refuse", "allow"] = "refuse"
+    refused: Literal["list", "hide"] = "list"
     deadline: float = 30.0
     threads: int = 16
     readahead: int = 1 << 20

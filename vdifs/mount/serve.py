@@ -94,7 +94,8 @@ async def _serve(
     )  # what tells about an image takes memory while it is made
     images = OpenImages(opener_for(catalog, options), tasks, threads)
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
-    namespace = Namespace(catalog, images, tasks, threads, ownership, options.determines_bytes, sidecars)
+    hide, salt = options.refused == "hide", options.determines_bytes
+    namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars, hide=hide)
     contents = SidecarContents(sidecars, catalog, one_by_one)
     files = Files(namespace, images, tasks, options, KernelPages(), contents)
     with open_session(Operations(namespace, files, namespace.complaints), options) as mount:

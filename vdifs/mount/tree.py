@@ -70,6 +70,14 @@ class Tree:
         found = (is_within(path, self.troubles) for path in behind)
         return next((self.troubles[path] for path in found if path is not None), None)
 
+    def is_section(self, folder: Folder) -> bool:
+        """Tell whether a folder is there whatever the images are: the root, `full`, `.vdifs/info`."""
+        return folder.base is None and folder.path == self._section_of(folder.path)
+
+    def is_of_base(self, folder: Folder) -> bool:
+        """Tell whether a folder is `delta/BASE` itself."""
+        return folder.base is not None and folder.path == f"{names.DELTA}/{folder.base}"
+
     def child(self, folder: Folder, name: str) -> Node | None:
         """Return the node called `name` in a folder."""
         children = self.children(folder)

@@ -374,7 +374,7 @@ class Catalog:
         where = printable(self.policy.display(overlay.path))
         entry = state.entries.get(path)
         if entry is None:
-            reason = state.missing.get(path) or StorageError(f"{printable(path)}: it is not there")
+            reason = state.missing.get(path) or StorageError(f"{printable(path)}: it is not there", errno=errno.ENOENT)
             raise cannot_be_opened(where, "backing file", reason)
         namer, named = self.policy.display(overlay.file_path), self.policy.display(path)
         check_owner(namer, overlay.uid, "backing file", named, entry.permissions)
