@@ -1,4 +1,5 @@
-"""Mounts and unmounts for the tests, in a process of its own: `driver mount OPTIONS_AS_JSON`, `driver umount PATH`."""
+"""Mounts and unmounts for the tests, in a process of its own: `driver mount OPTIONS_AS_JSON`, `driver umount PATH`,
+`driver umount-lazily PATH`."""
 
 import json
 import sys
@@ -18,7 +19,7 @@ def main() -> int:
             }
             mount(MountOptions(**options), SIDECARS)
         else:
-            umount(argument)
+            umount(argument, lazy=command == "umount-lazily")
     except VdifsError as error:
         print(f"vdifs: {error}", file=sys.stderr)  # noqa: T201 - what the command line would print
         return error.exit_code

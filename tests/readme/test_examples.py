@@ -92,7 +92,7 @@ def same(left: Path, right: Path) -> None:
 
 
 def test_every_block_of_the_readme_is_run() -> None:
-    recipes = "install nightly restore restic look offset debugfs migrate serve python"
+    recipes = "install remove nightly restore restic look offset debugfs migrate serve python"
     assert set(examples()) == {*recipes.split(), "export", "snapshot"}
     assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), f"{README}: a block that no test runs"
 
@@ -115,6 +115,16 @@ def test_install(tmp_path: Path) -> None:
     version = [str(bin_folder / "vdifs"), "--version"]
     assert subprocess.run(version, capture_output=True, text=True, timeout=120).stdout.startswith("vdifs ")
     assert os.access(tmp_path / "sbin/mount.fuse.vdifs", os.X_OK)
+
+    language, text = examples()["remove"]
+    assert language == "sh"
+    for name in ("usr/local", "sbin"):
+        text = text.replace(f" /{name}/", f" {tmp_path}/{name}/")
+    shutil.rmtree(root)
+    root.mkdir()  # what is removed is not the environment that runs this
+    subprocess.run(["bash", "-euc", text], cwd=root.parent, check=True, timeout=120)
+    left = [each for each in tmp_path.rglob("*") if not each.is_dir() or each.is_symlink()]
+    assert left == [tmp_path / "clone/scripts"]
 
 
 def test_nightly(folder: Path) -> None:
@@ -172,7 +182,7 @@ if [ "$1" = --detach ]; then
 fi
 loop=$({losetup} "$@")
 [ -e "${{loop}}p1" ] ||
-  ln -s "$({losetup} --read-only --offset {MIB} --sizelimit {40 * MIB} --find --show "$loop")" "${{loop}}p1"
+  ln -s "$({losetup} --read-only --offset {MIB} --find --show "$loop")" "${{loop}}p1"
 echo "$loop"
 """)
     wrapper.chmod(0o755)

@@ -10,6 +10,10 @@ __all__ = ["umount"]
 
 @click.command("umount", short_help="Unmount, and wait until the daemon has gone.")
 @click.argument("mountpoint", type=PathName("dir"))
-def umount(mountpoint: str) -> None:
-    """Unmount MOUNTPOINT, and return when its daemon has gone."""
-    unmount(mountpoint)
+@click.option("-l", "--lazy", is_flag=True, help="Even while files are open: they are served until they are closed.")
+def umount(mountpoint: str, lazy: bool) -> None:
+    """Unmount MOUNTPOINT, and return when its daemon has gone.
+
+    With --lazy it is out of sight at once, and the daemon goes on until the last file is closed.
+    """
+    unmount(mountpoint, lazy=lazy)

@@ -32,12 +32,17 @@ def lock_mountpoint(mountpoint: str) -> None:
         fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-def umount(mountpoint: str, patience: float = PATIENCE_S) -> None:
+def umount(mountpoint: str, patience: float = PATIENCE_S, *, lazy: bool = False) -> None:
     """Unmount the vdifs mount at `mountpoint` and return when its daemon has gone.
 
-    Raises InUseError while files on it are open, VdifsError for no mount of ours or a daemon that stays.
+    lazy: take it out of sight even while files on it are open, and return at once; the daemon serves those, and ends
+    when the last is closed. Raises InUseError while files are open, VdifsError for no mount of ours or a daemon that
+    stays.
     """
     mount = _find(mountpoint)
+    if lazy:
+        detach(mount.mountpoint, lazy=True)
+        return
     try:
         detach(mount.mountpoint, lazy=False)
     except InUseError as error:
