@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 
 from vdifs.mount.attributes import Attributes
 from vdifs.mount.namespace import MovedError, Namespace
@@ -35,11 +35,20 @@ class Listings:
         return number
 
     async def read(self, number: int, start: int) -> Iterator[tuple[int, str, Attributes]]:
-        """Return the entries from `start` on, each with the position after it. From 0: the folder as it is now."""
+        """Return the entries from `start` on, each with the position after it. From 0: the folder as it is now.
+
+        Raises, at the end of the entries, why it cannot be told what the folder holds: those are what it held.
+        """
         listing = self._open[number]
         if start == 0:
             listing.entries = await self._namespace.listing(listing.inode)
-        return self._attributed(listing, start)
+            return self._attributed(listing, start)
+        found = self._attributed(listing, start)
+        first = next(found, None)
+        if first is None:
+            self._namespace.check_known(listing.inode)
+            return found
+        return chain([first], found)
 
     def handed_out(self, number: int, position: int, inode: int) -> None:
         """Note that the kernel took the entry before `position`, which had that inode number."""

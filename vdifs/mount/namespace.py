@@ -89,7 +89,7 @@ class Namespace:
         await self.scanner.fresh()
         node = self._relative(parent, name)
         if node is None:
-            self._check_known(self._folder(parent))
+            self.check_known(parent)
         if node is None or (name not in _DOTS and await self._is_hidden(node)):
             raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
         attributes = self.peek(node)
@@ -99,7 +99,7 @@ class Namespace:
         return attributes
 
     async def listing(self, inode: int) -> list[tuple[str, Node]]:
-        """Return what is in a folder, `.` and `..` first. Raises why that cannot be told."""
+        """Return what is in a folder, `.` and `..` first. `check_known` tells whether that is all."""
         self.counters.listings += 1
         await self.scanner.fresh()
         if self._hide:
@@ -108,11 +108,15 @@ class Namespace:
         children = self.tree.children(folder)
         if children is None:
             raise MovedError(f"{printable(folder.path)}: no such folder any more")
-        self._check_known(folder)
         if self._hide:
             refusals = Refusals(self.tree, self.failures)
             children = {name: node for name, node in children.items() if not refusals.hides(node)}
         return [(".", folder), ("..", self._above(folder)), *children.items()]
+
+    def check_known(self, inode: int) -> None:
+        """Raise why it cannot be told what a folder holds: one in trouble must not look like an empty one."""
+        if (trouble := self.tree.trouble(self._folder(inode))) is not None:
+            raise trouble.bare()
 
     async def stat(self, inode: int) -> Attributes:
         """Return the attributes of what the kernel knows under that number, looking into it if nobody has.
@@ -310,11 +314,6 @@ class Namespace:
         if not isinstance(node, Folder):
             raise VdifsError(f"{node}: no folder", errno=errno.ENOTDIR)
         return node
-
-    def _check_known(self, folder: Folder) -> None:
-        """Raise why it cannot be told what a folder holds: one in trouble must not look like an empty one."""
-        if (trouble := self.tree.trouble(folder)) is not None:
-            raise trouble.bare()
 
     def _above(self, folder: Folder) -> Folder:
         above = self.tree.at(posixpath.dirname(folder.path))
