@@ -88,9 +88,8 @@ class Namespace:
         self.counters.lookups += 1
         await self.scanner.fresh()
         node = self._relative(parent, name)
-        if node is None:
-            self.check_known(parent)
         if node is None or (name not in _DOTS and await self._is_hidden(node)):
+            self.check_known(parent)
             raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
         attributes = self.peek(node)
         if name == "." and attributes.inode != parent:
