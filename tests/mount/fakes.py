@@ -1,6 +1,6 @@
 """Stand-ins for what lies below the mount: a catalog of names and an image of bytes, without a single file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Literal, cast
@@ -125,6 +125,7 @@ class FakeImage:
     etag: str = "e" * 64
     mtime_ns: int = 7
     chain: _Chain = field(default_factory=lambda: _Chain([_Member()]))
+    tables: Mapping[Hashable, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -35,6 +35,7 @@ class StatedLayer:
     number: int = 0
     grain: int = SECTOR
     most_runs: int = 0
+    nbytes: int = 0
 
     @property
     def virtual_size(self) -> int:

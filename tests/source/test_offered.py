@@ -97,12 +97,21 @@ def test_a_file_under_a_thousand_names_is_told_once_and_its_table_is_not_read(
     write_snapshots(tmp_path / "many.qcow2", MOST_OFFERED + 1)
     link(tmp_path / "many.qcow2", 1000)
     write_snapshots(tmp_path / "other.qcow2", 3)
-    with counted(monkeypatch, offered, "read_snapshots") as read, scanned(tmp_path) as catalog:
+    with counted(monkeypatch, offered, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
         assert len(read) == 1
         assert [path for path in sorted(catalog.entries) if "@" in path] == [f"other.qcow2@s{n:06}" for n in range(3)]
         assert len(catalog.entries) == 1001 + 1 + 3
         (problem,) = [str(each.error) for each in catalog.left_out if each.kind == "too-many-snapshots"]
-    assert "0001-many.qcow2 (and 1000 other names of it): its 32769 snapshots are not offered" in problem
+    assert "0001-many.qcow2 (and 1000 other names of it): its 16385 snapshots are not offered" in problem
+
+
+def test_where_many_files_have_a_few_they_are_all_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offered, "MOST_OFFERED", 10)
+    for number in range(5):
+        write_snapshots(tmp_path / f"{number}.qcow2", 32)
+    with scanned(tmp_path) as catalog:
+        assert len(catalog.entries) == 5 * 33
+        assert not catalog.left_out
 
 
 def test_the_snapshots_of_a_file_are_read_once_for_all_of_its_names_and_not_again(
@@ -111,7 +120,7 @@ def test_the_snapshots_of_a_file_are_read_once_for_all_of_its_names_and_not_agai
     write_snapshots(tmp_path / "disk.qcow2", 5)
     link(tmp_path / "disk.qcow2", 100)
     wait_until_old(tmp_path / "disk.qcow2")
-    with counted(monkeypatch, offered, "read_snapshots") as read, scanned(tmp_path) as catalog:
+    with counted(monkeypatch, offered, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
         assert len(catalog.entries) == 101 * 6
         assert not catalog.scan()
         assert len(read) == 1
@@ -136,7 +145,7 @@ def test_a_damaged_table_is_the_problem_of_every_name_and_is_read_once(
         file.write(b"\xff" * 4)
     link(tmp_path / "disk.qcow2", 10)
     wait_until_old(tmp_path / "disk.qcow2")
-    with counted(monkeypatch, offered, "read_snapshots") as read, scanned(tmp_path) as catalog:
+    with counted(monkeypatch, offered, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
         assert [str(each.problem).count("extra data") for each in catalog.entries.values()] == [1] * 11
         assert not catalog.scan()
         assert len(read) == 1
@@ -162,13 +171,13 @@ def test_snapshots_with_one_l1_table_are_resolved_once(tmp_path: Path, monkeypat
     write_snapshots(tmp_path / "disk.qcow2", 50)
     with (
         counted(monkeypatch, Allocation, "_summarize") as resolved,
-        counted(monkeypatch, snapshot_places, "parse_snapshots") as parsed,
+        counted(monkeypatch, snapshot_places, "each_snapshot") as parsed,
         scanned(tmp_path) as catalog,
     ):
         for each in catalog.entries.values():
             open_image(catalog.policy, each.file_path, snapshot=each.snapshot).close()
         assert len(resolved) == 1
-        assert len(parsed) <= 2  # once for the names, once for the places
+        assert len(parsed) <= 3  # for the names, for the active state, for the places
 
 
 def test_another_state_of_a_file_is_resolved_anew(tmp_path: Path) -> None:

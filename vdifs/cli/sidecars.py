@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from vdifs.cli.info import describe, described_as_json
 from vdifs.cli.map import run_as_json
-from vdifs.mount.sidecars import Describe
+from vdifs.mount.sidecars import Describe, too_long
 from vdifs.source.chain import Chain
 from vdifs.source.entry import Entry
 from vdifs.source.map import map_runs
@@ -13,23 +13,33 @@ from vdifs.source.policy import Policy
 
 __all__ = ["SIDECARS"]
 
+_LEAST_OF_SNAPSHOT = 240
+"""Bytes that `info` tells of a snapshot: of very many, not one is read in vain."""
 
-def _info(policy: Policy, entry: Entry, _most: int) -> bytes:
+
+def _info(policy: Policy, entry: Entry, most: int) -> bytes:
+    if entry.snapshots * _LEAST_OF_SNAPSHOT > most:
+        raise too_long(entry.path, "info", most)
     described = describe(policy, entry.file_path, policy.display(entry.file_path), entry.format, entry.snapshot)
-    return json.dumps(described_as_json(described), indent=4).encode() + b"\n"
+    found = bytearray()
+    for part in json.JSONEncoder(indent=4).iterencode(described_as_json(described)):
+        found += part.encode()
+        if len(found) > most:
+            raise too_long(entry.path, "info", most)
+    return bytes(found + b"\n")
 
 
 def _map(policy: Policy, entry: Entry, most: int) -> bytes:
     with Chain.open(policy, entry.file_path, entry.snapshot, stated=entry.format) as chain:
-        parts: list[str] = []
-        length = 0
+        found = bytearray()
         for run in map_runs(chain):
-            parts.append(json.dumps(run_as_json(chain, run)))
-            length += len(parts[-1])
-            if length > most:
-                break
+            found += b",\n" if found else b"["
+            found += json.dumps(run_as_json(chain, run)).encode()
+            if len(found) > most:
+                raise too_long(entry.path, "map", most)
         chain.check_unchanged()
-    return b"[" + ",\n".join(parts).encode() + b"]\n"
+    found += b"]\n" if found else b"[]\n"
+    return bytes(found)
 
 
 SIDECARS: Mapping[str, Describe] = {"info": _info, "map": _map}

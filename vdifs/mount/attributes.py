@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import lru_cache
 
 from vdifs.mount.options import MountOptions
 from vdifs.source.access import Access
@@ -24,10 +24,16 @@ class Facts:
     blocks: int
 
     @classmethod
-    def of(cls, image: Image, view: View) -> Self:
+    def of(cls, image: Image, view: View) -> "Facts":
         """Return the facts. A qcow2 has no holes; a raw view has one wherever the guest has no data."""
         held = image.size if view == "qcow2" else min(image.allocated, image.size)
-        return cls(image.size, -(-held // _SECTOR))
+        return _shared(cls(image.size, -(-held // _SECTOR)))
+
+
+@lru_cache(256)
+def _shared(facts: Facts) -> Facts:
+    """Return the same object for equal facts: very many snapshots may be of one size."""
+    return facts
 
 
 @dataclass(frozen=True, slots=True)

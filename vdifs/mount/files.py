@@ -60,6 +60,7 @@ class Files:
         self._tasks = tasks
         self._handles = Handles()
         self._watched = False
+        self._one_status = trio.CapacityLimiter(1)  # it takes memory while it is made
         self._checking: set[Slot] = set()
         self._started = time.time()
         self._report = Report(self._status)
@@ -73,6 +74,7 @@ class Files:
             return await self._open_contents(inode, node), False
         file, slot = await self._namespace.acquire(inode)
         try:
+            self._images.check_room(slot)
             handle = await self._handle(inode, file, slot)
             self._watch()
             return self._handles.add(handle), True
@@ -266,4 +268,4 @@ class Files:
             failures=namespace.failures.items(),
             trouble=namespace.scanner.trouble,
         )
-        return await trio.to_thread.run_sync(status_json, status)
+        return await trio.to_thread.run_sync(status_json, status, limiter=self._one_status)

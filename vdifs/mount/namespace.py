@@ -35,6 +35,7 @@ from vdifs.mount.tree import Tree
 __all__ = ["MovedError", "Namespace", "ScannedCatalog"]
 
 
+_NAMES = frozenset[int]()
 _DOTS = (".", "..")
 _TRIED_AT_ONCE = 64
 _TRIED_FOR_S = 1.0
@@ -75,6 +76,8 @@ class Namespace:
         self._salt = salt
         self._sidecars = sidecars
         self._hide = hide
+        self._threads = threads
+        self._preparing = trio.Lock()
         self._changed = time.time_ns()
         self.tree = Tree(catalog, salt, sidecars)
         self.inodes = InodeTable()
@@ -87,6 +90,7 @@ class Namespace:
         """Return what is called `name` in a folder, and count it as known to the kernel. Raises VdifsError, ENOENT."""
         self.counters.lookups += 1
         await self.scanner.fresh()
+        await self._prepare(self.node(parent))
         node = self._relative(parent, name)
         if node is None or (name not in _DOTS and await self._is_hidden(node)):
             self.check_known(parent)
@@ -104,6 +108,7 @@ class Namespace:
         if self._hide:
             await self._try_again()
         folder = self._folder(inode)
+        await self._prepare(folder)
         children = self.tree.children(folder)
         if children is None:
             raise MovedError(f"{printable(folder.path)}: no such folder any more")
@@ -127,6 +132,7 @@ class Namespace:
         node = self.node(inode)
         if isinstance(node, ImageFile):
             return await self._stat_file(inode, node)
+        await self._prepare(node)
         return self.peek(node)
 
     async def acquire(self, inode: int) -> tuple[ImageFile, Slot]:
@@ -298,6 +304,13 @@ class Namespace:
         mode, uid, gid = self._ownership.of_report(source.access)
         times = source.mtime_ns, source.ctime_ns
         return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
+
+    async def _prepare(self, node: Node) -> None:
+        """Return when a folder can be looked into at once: of very many images, its names are made in a thread."""
+        while isinstance(node, Folder) and not (tree := self.tree).is_prepared(node):
+            async with self._preparing:
+                if not tree.is_prepared(node):
+                    await self._threads.run_work(self._threads.work(_NAMES), tree.prepare, node)
 
     def _relative(self, parent: int, name: str) -> Node | None:
         match name:

@@ -17,6 +17,7 @@ import trio
 
 from vdifs.errors import VdifsError
 from vdifs.mount.nodes import ImageFile
+from vdifs.mount.room import check_room, is_crowded
 from vdifs.mount.slot import Slot
 from vdifs.mount.sources import Source
 from vdifs.mount.tasks import Tasks
@@ -105,6 +106,10 @@ class OpenImages:
         slot.retire()
         self._close(slot)
 
+    def check_room(self, slot: Slot) -> None:
+        """Raise VdifsError, ENOMEM, if the tables of all images that somebody holds, with this one, are too large."""
+        check_room(slot, (each for each in self.in_use() if each is not slot))
+
     def close_useless(self, of_use: Callable[[Slot], bool]) -> None:
         """Close the idle images of which `of_use` is false."""
         for slot in [slot for slot in self._slots.values() if not slot.users and not of_use(slot)]:
@@ -138,7 +143,7 @@ class OpenImages:
         opening.begun = True
 
         def in_thread() -> Slot:
-            return Slot(inode, self._opener(file, source), source.devices, source.access)
+            return Slot(inode, self._opener(file, source), source.devices, source.access, source.owner)
 
         try:
             opening.result = slot = self._slots[inode] = await self._threads.run_work(opening.work, in_thread)
@@ -177,7 +182,9 @@ class OpenImages:
     def _close_idle(self) -> None:
         idle = [slot for slot in self._slots.values() if not slot.users]
         files = sum(slot.image.depth for slot in idle)
-        while len(idle) > MAX_IDLE_IMAGES or (files > self._idle_files and len(idle) > 1):
+        while len(idle) > MAX_IDLE_IMAGES or (
+            len(idle) > 1 and (files > self._idle_files or is_crowded(self._slots.values(), idle))
+        ):
             oldest = idle.pop(0)
             files -= oldest.image.depth
             self.discard(oldest)

@@ -48,6 +48,7 @@ class Operations(pyfuse3.Operations):
         self._namespace = namespace
         self._files = files
         self._listings = Listings(namespace)
+        self._blocks: tuple[object, int] | None = None
 
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         return entry_attributes(await self._namespace.lookup(parent_inode, os.fsdecode(name)))
@@ -97,7 +98,9 @@ class Operations(pyfuse3.Operations):
         entries = self._namespace.tree.entries
         stats = StatvfsData()
         stats.f_bsize = stats.f_frsize = _UNIT
-        stats.f_blocks = sum(-(-entry.fingerprint.size // _UNIT) for entry in entries.values())
+        if self._blocks is None or self._blocks[0] is not entries:  # of very many images, that takes a moment
+            self._blocks = entries, sum(-(-entry.fingerprint.size // _UNIT) for entry in entries.values())
+        stats.f_blocks = self._blocks[1]
         stats.f_files = len(entries)
         stats.f_namemax = MAX_NAME
         return stats

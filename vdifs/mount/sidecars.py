@@ -15,7 +15,7 @@ from vdifs.source.entry import Entry
 from vdifs.source.policy import Policy
 from vdifs.synthetic.cache import ByteBoundedCache
 
-__all__ = ["Describe", "SidecarContents", "Sidecars"]
+__all__ = ["Describe", "SidecarContents", "Sidecars", "too_long"]
 
 MAX_SIZE = 4 << 20
 _KEPT = 4 << 20
@@ -51,6 +51,11 @@ class SidecarContents:
             raise VdifsError(f"{printable(sidecar.path)}: no such image any more", errno=errno.ESTALE)
         contents = self._sidecars[sidecar.kind](self._catalog.policy, entry, MAX_SIZE)
         if len(contents) > MAX_SIZE:
-            what = f"{printable(sidecar.path)}: its {sidecar.kind} is longer than {MAX_SIZE} bytes"
-            raise VdifsError(f"{what}: run 'vdifs {sidecar.kind} --output json' on the image", errno=errno.EFBIG)
+            raise too_long(sidecar.path, sidecar.kind, MAX_SIZE)
         return contents
+
+
+def too_long(path: str, kind: str, most: int) -> VdifsError:
+    """Return the error for a sidecar of the image PATH that would have more than `most` bytes."""
+    what = f"{printable(path)}: its {kind} is longer than {most} bytes"
+    return VdifsError(f"{what}: run 'vdifs {kind} --output json' on the image", errno=errno.EFBIG)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import trio
 
-from vdifs.errors import StorageError, printable
+from vdifs.errors import StorageError, VdifsError, printable
 from vdifs.mount.turns import Turns, Work
 
 __all__ = ["DeadlineError", "Threads"]
@@ -90,6 +90,8 @@ class Threads:
         async def run() -> None:
             try:
                 results.append(await self.run_work(work, function, *args))
+            except VdifsError as error:
+                errors.append(error.bare())  # its frames would hold, in a circle, all that the work had in memory
             except Exception as error:  # noqa: BLE001 - raised again in the task that waits
                 errors.append(error)
             done.set()

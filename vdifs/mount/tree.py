@@ -26,6 +26,8 @@ __all__ = ["Tree"]
 
 STATUS_NAME = "status.json"
 _BASES_KEPT = 64
+_FEW = 1000
+"""Images of which all folders are made within a few milliseconds."""
 
 
 class Tree:
@@ -43,12 +45,24 @@ class Tree:
         self._sources: dict[str, Source] = {}
         self._status_access: Access | None = None
         self._sections: dict[str, Shelf] = {}
+        self._related = False
         self._bases: LRUCache[str, Shelf] = LRUCache(_BASES_KEPT)
 
     @property
     def entries(self) -> Mapping[str, Entry]:
         """The images by PATH."""
         return self._entries
+
+    def is_prepared(self, folder: Folder) -> bool:
+        """Tell whether looking into `folder`, and at what is in it, takes no long time."""
+        return len(self._entries) <= _FEW or (self._related and self._needed(folder) <= self._sections.keys())
+
+    def prepare(self, folder: Folder) -> None:
+        """Make what `is_prepared` asks for: in a thread, while others use the tree."""
+        self._catalog.overlays("")
+        for section in self._needed(folder):
+            self._section(section)
+        self._related = True
 
     def children(self, folder: Folder) -> Mapping[str, Node] | None:
         """Return what is in a folder, by name and sorted; None if there is no such folder."""
@@ -160,6 +174,12 @@ class Tree:
             yield from self._section(section).problems
         for base in self._entries:
             yield from self._build_base(base).problems
+
+    def _needed(self, folder: Folder) -> set[str]:
+        """Return the sections that are looked at with a folder."""
+        if folder.path in ("", names.CONTROL):
+            return {names.FULL, names.RAW, names.DELTA, *self._sidecars}
+        return {self._section_of(folder.path)}
 
     def _walk(self, folder: Folder) -> Iterator[Node]:
         yield folder

@@ -2,15 +2,16 @@
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from vdifs.errors import FormatError
 from vdifs.qcow2.extensions import decode_name
 from vdifs.qcow2.geometry import round_up
 from vdifs.qcow2.header import Header
 
-__all__ = ["Snapshot", "parse_snapshots", "snapshot_labels"]
+__all__ = ["Named", "Snapshot", "each_snapshot", "parse_snapshots", "snapshot_labels"]
 
 _FIXED = struct.Struct(">QIHHIIQII")
 _EXTRA = struct.Struct(">QQQ")
@@ -36,27 +37,42 @@ class Snapshot:
     icount: int | None = None
 
 
-def parse_snapshots(header: Header, read: Callable[[int, int], bytes]) -> tuple[Snapshot, ...]:
-    """Return the snapshots of an image; read(offset, length) gives bytes of its file, zeros beyond the end.
+class Named(Protocol):
+    """What a label is made of: the ID and the name of a snapshot."""
+
+    @property
+    def id(self) -> str:
+        """The ID."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+
+def each_snapshot(header: Header, read: Callable[[int, int], bytes]) -> Iterator[Snapshot]:
+    """Yield the snapshots of an image; read(offset, length) gives bytes of its file, zeros beyond the end.
 
     Follows qcow2_read_snapshots, but for entries of nothing but zeros, which are left out: they have no name and no L1
     table, and a hole of a small file may claim 65,536. Raises FormatError for an entry, or a table, that is too large.
     """
-    found: list[Snapshot] = []
     index, at = 0, header.snapshots_offset
     while index < header.nb_snapshots:
         if blank := _blank_entries(header.nb_snapshots - index, at, read):
             index, at = index + blank, at + blank * _FIXED.size
             continue
         snapshot, size = _parse_entry(index, at, read)
-        found.append(snapshot)
         index, at = index + 1, at + round_up(size, 8)
         if at - header.snapshots_offset > _MAX_TABLE:
             raise FormatError(f"the snapshot table is longer than {_MAX_TABLE} bytes")
-    return tuple(found)
+        yield snapshot
 
 
-def snapshot_labels(snapshots: Sequence[Snapshot]) -> tuple[str, ...]:
+def parse_snapshots(header: Header, read: Callable[[int, int], bytes]) -> tuple[Snapshot, ...]:
+    """Return all that `each_snapshot` yields."""
+    return tuple(each_snapshot(header, read))
+
+
+def snapshot_labels(snapshots: Sequence[Named]) -> tuple[str, ...]:
     """Return what stands behind the `@` of each snapshot's image name: its name, or NAME~ID where names are shared.
 
     No two are the same: one that an earlier snapshot has got goes on with `~ID` and, if that is not enough, its place.

@@ -17,7 +17,7 @@ class Entry:
     """One image. path: its PATH. problem: what is wrong with this file alone, whatever its chain.
 
     snapshot: for an internal snapshot its label, with which `path` ends. snapshots: how many the header of the file
-    claims, of the active state alone. data: the external data file, if it has one.
+    claims. data: the external data file, if it has one.
     backing_format: what the image states for its backing file. hidden: XCP-ng's mark. live: somebody is writing it,
     which is then its problem.
     """

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.source.pace import give_way
+
 __all__ = ["MAX_DATA_RUNS", "data_edges"]
 
 MAX_DATA_RUNS = 65_536
@@ -31,6 +33,7 @@ _EXTENT_LAST, _EXTENT_UNWRITTEN = 0x1, 0x800
 _HEAD = struct.Struct("=QQIIII")
 _EXTENT = struct.Struct("=QQQQQIIII")
 _EXTENTS_AT_ONCE = 512
+_SEEKS_AT_ONCE = 1024
 _MOST_SEEKS = 2 * MAX_DATA_RUNS
 """Pieces that are looked at: what is in the page cache may have cut the runs further."""
 
@@ -58,6 +61,8 @@ def _seek_runs(fd: int, size: int) -> list[tuple[int, int]] | None:
             at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
             if start < at:
                 runs.append((start, at))
+                if not len(runs) % _SEEKS_AT_ONCE:
+                    give_way()
             if len(runs) > _MOST_SEEKS:
                 return None
     except OSError as error:

@@ -4,7 +4,8 @@ A layer answers for its own virtual size only; what lies beyond, or below it, is
 """
 
 import hashlib
-from collections.abc import Hashable
+import time
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from vdifs.extents import Extents, Kind
 from vdifs.qcow2.geometry import SECTOR, round_up
 from vdifs.source.hostfile import HostFile
 
-__all__ = ["UNLIMITED", "Layer", "RawLayer", "edges_digest", "without_holes"]
+__all__ = ["UNLIMITED", "Layer", "RawLayer", "identity_of", "without_holes"]
 
 UNLIMITED = 1 << 62
 
@@ -42,6 +43,10 @@ class Layer(Protocol):
     def identity(self) -> Hashable:
         """What determines all that the layer tells: layers that have the same tell the same."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that follow the size of the tables, about."""
+
     def extents(self, start: int, end: int) -> Extents:
         """Return what this layer alone holds of [start, end), not empty and within the virtual size.
 
@@ -68,7 +73,8 @@ class RawLayer:
         """Look up the holes of `file`."""
         self.virtual_size = round_up(file.size, SECTOR)
         self._edges = file.data_edges()
-        self.identity: Hashable = (file.fingerprint, edges_digest(self._edges))
+        self.identity = identity_of([file], [self._edges])
+        self.nbytes = self._edges.nbytes
 
     def extents(self, start: int, end: int) -> Extents:
         """Return DATA and ZERO runs; see Layer."""
@@ -84,9 +90,16 @@ class RawLayer:
         return runs
 
 
-def edges_digest(edges: NDArray[np.int64]) -> bytes:
-    """Return what stands for `edges` in an identity: a file system may tell of other holes in the same state."""
-    return hashlib.blake2b(edges.tobytes(), digest_size=16).digest()
+def identity_of(files: Sequence[HostFile], edges: Sequence[NDArray[np.int64]], place: Hashable = None) -> Hashable:
+    """Return the identity of a layer in `files`, whose data lie between those edges.
+
+    A file system may tell of other holes in the same state; and time stamps that are too young tell no state.
+    """
+    now = time.time_ns()
+    prints = tuple(file.fingerprint for file in files)
+    if any(each.youth_ns(now) for each in prints):
+        return object()
+    return prints, place, *(hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in edges)
 
 
 def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind = Kind.ZERO) -> Extents:

@@ -17,6 +17,7 @@ from vdifs.source.pace import give_way
 __all__ = ["MapRun", "map_runs"]
 
 _STEP = 1 << 34
+_ROWS_AT_ONCE = 4096
 _ZERO = {Kind.ZERO, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT, Kind.ABSENT_ALLOC}
 _DATA = {Kind.DATA, Kind.DATA_HOLE, Kind.COMPRESSED}
 _NOT_PRESENT = {Kind.UNALLOCATED, Kind.ABSENT, Kind.ABSENT_ALLOC}
@@ -101,26 +102,20 @@ def _closed(own: Extents, depth: int, below: int) -> Extents:
 
 
 def _runs(extents: Extents) -> Iterator[MapRun]:
-    rows = zip(
-        extents.start.tolist(),
-        extents.length.tolist(),
-        extents.kind.tolist(),
-        extents.layer.tolist(),
-        extents.host.tolist(),
-        extents.has_offset.tolist(),
-        strict=True,
-    )
-    for start, length, kind, depth, host, has_offset in rows:
-        yield MapRun(
-            start,
-            length,
-            depth,
-            kind not in _NOT_PRESENT,
-            kind in _ZERO,
-            kind in _DATA,
-            kind == Kind.COMPRESSED,
-            host if has_offset else None,
-        )
+    columns = (extents.start, extents.length, extents.kind, extents.layer, extents.host, extents.has_offset)
+    for at in range(0, len(extents.start), _ROWS_AT_ONCE):
+        rows = (column[at : at + _ROWS_AT_ONCE].tolist() for column in columns)
+        for start, length, kind, depth, host, has_offset in zip(*rows, strict=True):
+            yield MapRun(
+                start,
+                length,
+                depth,
+                kind not in _NOT_PRESENT,
+                kind in _ZERO,
+                kind in _DATA,
+                kind == Kind.COMPRESSED,
+                host if has_offset else None,
+            )
 
 
 def _continues(run: MapRun, following: MapRun) -> bool:

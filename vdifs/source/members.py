@@ -25,7 +25,7 @@ from vdifs.source.layer import Layer, RawLayer
 from vdifs.source.ownership import check_owner, folders_below_root
 from vdifs.source.policy import Policy
 from vdifs.source.qcow2_layer import L1Place, Qcow2Layer
-from vdifs.source.snapshot_places import read_snapshots, snapshot_places
+from vdifs.source.snapshot_places import check_snapshots, read_snapshots, snapshot_places
 
 __all__ = [
     "MAX_DEPTH",
@@ -224,13 +224,13 @@ def _member(
     policy: Policy, path: str, file: HostFile, header: Header, snapshot: str | None, opened: ExitStack
 ) -> Member:
     """Return the member for the active state or, if asked for, for a snapshot, whose name its path gets."""
-    places = snapshot_places(file, header)
+    check_snapshots(file, header)
     data = _data_file(policy, path, file, header, opened)
     if snapshot is None:
         place: L1Place | None = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
-    elif (place := places.find(snapshot)) is None:
+    elif (place := snapshot_places(file, header).find(snapshot)) is None:
         snapshot, _ = find_snapshot(file, read_snapshots(file, header), snapshot)
-        place = places.find(snapshot)
+        place = snapshot_places(file, header).find(snapshot)
     assert place is not None, "every label has its place"
     path = path if snapshot is None else f"{path}@{snapshot}"
     return Member(path, file, data, header, Qcow2Layer(file, data, header, place), snapshot)

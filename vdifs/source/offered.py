@@ -12,17 +12,19 @@ from operator import attrgetter
 
 from vdifs.errors import ChainError, FormatError, VdifsError, printable
 from vdifs.qcow2.geometry import SECTOR, round_down
-from vdifs.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.source.entry import Entry
 from vdifs.source.hostfile import Fingerprint
-from vdifs.source.members import read_header, read_snapshots
+from vdifs.source.members import read_header
 from vdifs.source.pace import give_way
 from vdifs.source.policy import Policy
+from vdifs.source.snapshot_places import labels_and_sizes
 
 __all__ = ["MOST_OFFERED", "OfferedSnapshots", "within_budget"]
 
-MOST_OFFERED = 32_768
+MOST_OFFERED = 16_384
 """Snapshots of a catalog in all: each is an image with files of its own, and an image takes up to a kibibyte."""
+FOR_EACH_FILE = 32
+"""So many there are for each file that has some, where that is more in all: it is like as many files."""
 
 _ENTRIES_AT_ONCE = 256
 _Labelled = tuple[tuple[str, int | None], ...]
@@ -56,7 +58,8 @@ class OfferedSnapshots:
         gets that as its problem.
         """
         claiming = [each for each in active.values() if each.snapshots and each.problem is None and each.path in found]
-        chosen = within_budget(claiming)
+        most = max(MOST_OFFERED, FOR_EACH_FILE * len({each.fingerprint[:2] for each in claiming}))
+        chosen = within_budget(claiming, most)
         tables: dict[Fingerprint, _Labelled | VdifsError] = {}
         known: dict[str, _Expanded] = {}
         for entry in (each for each in claiming if each.path in chosen):
@@ -67,7 +70,7 @@ class OfferedSnapshots:
                 active[entry.path] = replace(entry, problem=made.problem)
         self._known = known
         snapshots = [snapshot for each in known.values() for snapshot in each.snapshots]
-        return snapshots, self._left_out(each for each in claiming if each.path not in chosen)
+        return snapshots, self._left_out((each for each in claiming if each.path not in chosen), most)
 
     def _expanded(self, entry: Entry, tables: dict[Fingerprint, _Labelled | VdifsError]) -> _Expanded:
         """Return the snapshots of a file. tables: those that were read already: a file may have several names."""
@@ -85,13 +88,11 @@ class OfferedSnapshots:
         file = self._policy.open(entry.path)
         try:
             header = read_header(file)
-            snapshots: tuple[Snapshot, ...] = read_snapshots(file, header) if header else ()
+            return labels_and_sizes(file, header) if header else ()
         finally:
             file.close()
-        sizes = (snapshot.disk_size for snapshot in snapshots)
-        return tuple(zip(snapshot_labels(snapshots), sizes, strict=True))
 
-    def _left_out(self, entries: Iterable[Entry]) -> list[Entry]:
+    def _left_out(self, entries: Iterable[Entry], most: int) -> list[Entry]:
         """Return the first entry of each file, with why its snapshots are not offered as its problem."""
         ordered = sorted(entries, key=lambda entry: (entry.fingerprint[:2], entry.path))
         found = []
@@ -100,7 +101,7 @@ class OfferedSnapshots:
             where = printable(self._policy.display(first.path))
             names = f"{where} (and {len(others)} other names of it)" if others else where
             problem = ChainError(
-                f"{names}: its {first.snapshots} snapshots are not offered: {MOST_OFFERED} are in all, those of the "
+                f"{names}: its {first.snapshots} snapshots are not offered: {most} are in all, those of the "
                 "files with the fewest first: read one with 'vdifs export IMAGE@SNAPSHOT', delete some with "
                 "'qemu-img snapshot -d', or take fewer images together"
             )
@@ -108,7 +109,7 @@ class OfferedSnapshots:
         return found
 
 
-def within_budget(entries: Iterable[Entry], most: int = MOST_OFFERED) -> frozenset[str]:
+def within_budget(entries: Iterable[Entry], most: int) -> frozenset[str]:
     """Return the PATHs of those `entries` whose snapshots, `most` in all, are offered.
 
     Owners who need less than an equal share leave the rest to the others.
@@ -133,4 +134,4 @@ def _entries(active: Entry, table: _Labelled) -> Iterable[Entry]:
         if not number % _ENTRIES_AT_ONCE:
             give_way()
         size = active.virtual_size if disk_size is None else round_down(disk_size, SECTOR)
-        yield replace(active, path=f"{active.path}@{label}", snapshot=label, virtual_size=size, snapshots=0)
+        yield replace(active, path=f"{active.path}@{label}", snapshot=label, virtual_size=size)

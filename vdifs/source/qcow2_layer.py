@@ -1,6 +1,6 @@
 """One qcow2 file of a chain: its L1 table in memory, its L2 tables read when asked."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from vdifs.qcow2.entries import Runs, decode_extended_l2, decode_l1, decode_l2
 from vdifs.qcow2.geometry import L1_MAX_BYTES, SECTOR, Geometry, round_down
 from vdifs.qcow2.header import Header
 from vdifs.source.hostfile import HostFile
-from vdifs.source.layer import UNLIMITED, edges_digest, without_holes
+from vdifs.source.l1_tables import L1Table, shared_table
+from vdifs.source.layer import UNLIMITED, identity_of, without_holes
 from vdifs.source.pace import give_way
 
 __all__ = ["L1Place", "Qcow2Layer"]
@@ -52,9 +53,11 @@ class Qcow2Layer:
         self.geometry = Geometry(header.cluster_bits, self.virtual_size, header.extended_l2)
         self._edges = self._data.data_edges()
         edges = self._edges if data is file else file.data_edges()
-        self._l1_index, self.l2_offsets = self._load_l1(place.offset, min(place.entries, self.geometry.l1_size), edges)
-        digests = (edges_digest(edges), edges_digest(self._edges))
-        self.identity: Hashable = (file.fingerprint, data.fingerprint, place, *digests)
+        self.identity = identity_of([file, data], [edges, self._edges], place)
+        count = min(place.entries, self.geometry.l1_size)
+        self._table = shared_table(self.identity, lambda: L1Table(*self._load_l1(place.offset, count, edges)))
+        self._l1_index, self.l2_offsets = self._table.indices, self._table.offsets
+        self.nbytes = self._table.nbytes + self._edges.nbytes
         self.grain = self.geometry.grain
         self.most_runs = len(self._l1_index) * self.geometry.units_per_l2
         self.max_range = self.grain * _ENTRIES_AT_ONCE if self.most_runs > _SPARSE_ENTRIES else UNLIMITED

@@ -6,8 +6,11 @@ for each, for a few files, by fingerprint: a file that is opened again in the sa
 
 import hashlib
 import time
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
@@ -15,23 +18,45 @@ from numpy.typing import NDArray
 
 from vdifs.errors import FormatError
 from vdifs.qcow2.header import Header
-from vdifs.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
+from vdifs.qcow2.snapshots import Snapshot, each_snapshot, snapshot_labels
 from vdifs.source.hostfile import Fingerprint, HostFile
 from vdifs.source.pace import give_way
 from vdifs.source.qcow2_layer import L1Place
 
-__all__ = ["SnapshotPlaces", "read_snapshots", "snapshot_places"]
+__all__ = ["SnapshotPlaces", "check_snapshots", "labels_and_sizes", "read_snapshots", "snapshot_places"]
 
 _MOST_KEPT = 1 << 17
 """Snapshots, of all files together: 5 MiB."""
 _DIGEST = 16
 _AHEAD = 1 << 14
+_MANY = 1000
+"""Snapshots of which reading the table takes some milliseconds."""
+
+
+class _Name(NamedTuple):
+    """What is kept of a snapshot until all labels are known."""
+
+    id: str
+    name: str
 
 
 def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
     """Return the internal snapshots of `file`. Raises FormatError with the file's name in front."""
+    return tuple(_each(file, header))
+
+
+def labels_and_sizes(file: HostFile, header: Header) -> tuple[tuple[str, int | None], ...]:
+    """Return the label of each snapshot, and the size of its disk where it records it. Raises as `read_snapshots`."""
+    names, sizes = list[_Name](), list[int | None]()
+    for snapshot in _each(file, header):
+        names.append(_Name(snapshot.id, snapshot.name))
+        sizes.append(snapshot.disk_size)
+    return tuple(zip(snapshot_labels(names), sizes, strict=True))
+
+
+def _each(file: HostFile, header: Header) -> Iterator[Snapshot]:
     try:
-        return parse_snapshots(header, _Ahead(file).read)
+        yield from each_snapshot(header, _Ahead(file).read)
     except FormatError as error:
         raise FormatError(f"{file.name}: {error.finding}") from error
 
@@ -61,11 +86,14 @@ class SnapshotPlaces:
     places: NDArray[np.uint64]
 
     @classmethod
-    def of(cls, snapshots: tuple[Snapshot, ...], virtual_size: int) -> "SnapshotPlaces":
+    def of(cls, snapshots: Iterable[Snapshot], virtual_size: int) -> "SnapshotPlaces":
         """Return the places of `snapshots`; virtual_size: of those that do not record theirs."""
-        digests = np.array([_digest(label) for label in snapshot_labels(snapshots)], f"S{_DIGEST}")
-        sizes = [virtual_size if s.disk_size is None else s.disk_size for s in snapshots]
-        places = [(s.l1_table_offset, s.l1_size, size) for s, size in zip(snapshots, sizes, strict=True)]
+        names, places = list[_Name](), array("Q")
+        for each in snapshots:
+            names.append(_Name(each.id, each.name))
+            size = virtual_size if each.disk_size is None else each.disk_size
+            places.extend((each.l1_table_offset, each.l1_size, size))
+        digests = np.array([_digest(label) for label in snapshot_labels(names)], f"S{_DIGEST}")
         order = digests.argsort()
         return cls(digests[order], np.array(places, np.uint64).reshape(-1, 3)[order])
 
@@ -82,6 +110,8 @@ class SnapshotPlaces:
 
 
 _known: LRUCache[Fingerprint, SnapshotPlaces] = LRUCache(_MOST_KEPT, getsizeof=lambda places: len(places) + 1)
+_sound: LRUCache[Fingerprint, None] = LRUCache(4096)
+"""The states of files whose tables break no rule."""
 _lock = Lock()
 
 
@@ -91,12 +121,36 @@ def snapshot_places(file: HostFile, header: Header) -> SnapshotPlaces:
         return SnapshotPlaces.of((), header.virtual_size)
     with _lock:
         known: SnapshotPlaces | None = _known.get(file.fingerprint)
+    if known is None and header.nb_snapshots > _MANY:
+        give_way(heavy=True)
+        with _lock:
+            known = _known.get(file.fingerprint)  # another name of the same file may have had its turn before
     if known is None:
-        known = SnapshotPlaces.of(read_snapshots(file, header), header.virtual_size)
+        known = SnapshotPlaces.of(_each(file, header), header.virtual_size)
         with _lock:
             if len(known) < _MOST_KEPT and not file.fingerprint.youth_ns(time.time_ns()):
                 _known[file.fingerprint] = known
     return known
+
+
+def check_snapshots(file: HostFile, header: Header) -> None:
+    """Raise FormatError if the table of `file`, which has settled, breaks a rule. Keeps nothing of a sound one."""
+    if not header.nb_snapshots or _is_sound(file):
+        return
+    if header.nb_snapshots > _MANY:
+        give_way(heavy=True)
+        if _is_sound(file):  # another name of the same file has had its turn before
+            return
+    for _ in _each(file, header):
+        pass
+    if not file.fingerprint.youth_ns(time.time_ns()):
+        with _lock:
+            _sound[file.fingerprint] = None
+
+
+def _is_sound(file: HostFile) -> bool:
+    with _lock:
+        return file.fingerprint in _sound
 
 
 def _digest(label: str) -> bytes:

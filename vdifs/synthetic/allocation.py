@@ -23,6 +23,8 @@ from vdifs.synthetic.window import Pieces, State, Window, data_pieces, hold_only
 __all__ = ["Allocation", "window_cache"]
 
 _WINDOW_CLUSTERS = 8192
+_MANY_RUNS = 1 << 17
+"""Those of which a summary takes some milliseconds, and memory."""
 _UNITS_AT_ONCE = 1 << 17
 """So many units are summarized together: the work of a call of numpy counts more than that of a unit."""
 window_cache: ByteBoundedCache[Window] = ByteBoundedCache(12 << 20, lambda window: window.nbytes)
@@ -56,6 +58,9 @@ class Allocation:
         """
         key = self._states_of_files()
         known = summary_cache.get(key)
+        if known is None and sum(member.layer.most_runs for member in self.chain.members) > _MANY_RUNS:
+            give_way(heavy=True)
+            known = summary_cache.get(key)  # another name of the same files may have had its turn before
         if known is None:
             known = self._summarize()
             self.chain.check_unchanged()

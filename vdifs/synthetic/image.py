@@ -3,7 +3,7 @@
 import hashlib
 import io
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -35,7 +35,9 @@ MIN_EXTENDED_BITS = 14
 class Image:
     """A synthetic file over an open chain. A context manager; safe to use from several threads."""
 
-    def __init__(self, chain: Chain, body: Body, allocated: int, size_if_full: int, etag: str) -> None:
+    def __init__(
+        self, chain: Chain, body: Body, allocated: int, size_if_full: int, etag: str, tables: Mapping[Hashable, int]
+    ) -> None:
         """Take over `chain`."""
         self.chain = chain
         self._body = body
@@ -49,6 +51,8 @@ class Image:
         """Length in bytes of the same file if every cluster of the disk held data."""
         self.depth = len(chain.members)
         """Images in the chain."""
+        self.tables = tables
+        """Bytes of memory that follow the size of its tables, by what they are: images that share some have one key."""
         self.etag = etag
         """64 hexadecimal digits: a hash of what determines the bytes, the same wherever the sources are mounted."""
         self.mtime_ns = max(file.fingerprint.mtime_ns for file in chain.files)
@@ -256,7 +260,8 @@ def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
         chain.check_unchanged()
         stack.pop_all()
     etag = _etag(chain, wish.view, index, (bits, wish.extended_l2), backing)
-    return Image(chain, body, summary.data_clusters << bits, most, etag)
+    tables = {id(summary): summary.nbytes, **{each.layer.identity: each.layer.nbytes for each in chain.members}}
+    return Image(chain, body, summary.data_clusters << bits, most, etag, tables)
 
 
 def _index_of(chain: Chain, base: Base) -> int:
