@@ -177,6 +177,19 @@ def device(folder: Path) -> Iterator[str]:
         yield device
 
 
+def test_a_file_that_a_program_without_locks_writes_is_refused(folder: Path, vdifs: Vdifs) -> None:
+    output = folder / "machine/overlay.qcow2"
+    with output.open("r+b"):
+        done = vdifs("export", folder / "source.qcow2", output, "--force")
+    assert done == (1, "", f"vdifs: {output}: {SAID}\n")
+    assert vdifs("export", folder / "source.qcow2", output, "--force") == (0, "", "")
+
+
+def test_a_file_behind_a_loop_device_is_refused(device: str, folder: Path, vdifs: Vdifs) -> None:
+    done = vdifs("export", folder / "source.qcow2", folder / "disk.raw", "--force")
+    assert done == (1, "", f"vdifs: {folder}/disk.raw: {SAID}\n")
+
+
 @pytest.mark.parametrize("through", ["the device", "a link to it"])
 def test_a_block_device_that_a_machine_has_open_is_refused(
     through: str, device: str, folder: Path, vdifs: Vdifs

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 
 from vdifs.errors import InUseError, StorageError, UsageError, printable
 from vdifs.source.locks import LockTable, has_user
+from vdifs.source.witness import Witness
 from vdifs.synthetic.image import Image
 from vdifs.synthetic.transfer import Progress, to_file, to_stream
 
@@ -24,7 +25,7 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
     """Write `image` to the file `output`, or to standard output for "-".
 
     Raises UsageError if `output` exists and `overwrite` is not set, or is a file of the chain; InUseError if another
-    program has it in use, as far as QEMU's locks tell; StorageError if it cannot be written: then no file is left.
+    program has it in use, as far as can be told; StorageError if it cannot be written: then no file is left.
     """
     if output == "-":
         if sys.__stdout__ is None:
@@ -102,7 +103,7 @@ def _is_used(output: str) -> bool:
         finally:
             table.close()
     try:
-        return has_user(fd)
+        return has_user(fd) or Witness(fd, watching=False).is_open_for_writing()
     finally:
         os.close(fd)
 
