@@ -6,17 +6,19 @@ from tortures.fuzz import fuzz
 from tortures.hang import hang
 from tortures.kill import kill
 from tortures.load import load
+from tortures.names import names
 from tortures.races import races
 from tortures.task import Section
 
 __all__ = ["SECTIONS"]
 
 SECTIONS = [
-    Section("fuzz", "damaged and generated images, against QEMU", "images", fuzz, 0.25, long=20_000),
-    Section("changes", "sources changing under 16 readers", "events", changes, 0.2, long=2_000),
+    Section("fuzz", "damaged and generated images, against QEMU", "images", fuzz, 0.22, long=20_000),
+    Section("changes", "sources changing under 16 readers", "events", changes, 0.17, long=2_000),
     Section("eio", "a source whose reads fail", "reads", eio, 0.12, long=200_000),
     Section("hang", "a source that hangs, 300 readers on it", "hung reads", hang, 0.1, long=3_000),
     Section("kill", "kill -9 of the daemon under load", "kills", kill, 0.1, long=100),
     Section("load", "200 readers on 24 files", "reads", load, 0.15, long_seconds=600),
+    Section("names", "many names of dear files, beside a reader", "names", names, 0.06, long=2_000),
     Section("races", "listing, stat and open beside changes", "changes", races, 0.08, long=2_000),
 ]
