@@ -19,7 +19,12 @@ ALL_OF_MOUNT_8 = (
 def mounted(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
     """What would have been mounted."""
     asked: list[MountOptions] = []
-    monkeypatch.setattr(mount_command, "run_mount", lambda options, *_: asked.append(options))
+
+    def mount(options: MountOptions, *_: object) -> str:
+        asked.append(options)
+        return ""
+
+    monkeypatch.setattr(mount_command, "run_mount", mount)
     return asked
 
 

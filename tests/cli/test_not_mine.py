@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -42,6 +43,34 @@ def run() -> Run:
         )
 
     return run
+
+
+def test_a_folder_is_told(folder: Path, run: Run) -> None:
+    """An image that lies in it cannot be looked at; which may be none at all, so that it is an error."""
+    make(folder / "good.qcow2", MIB)
+    for mode, name in ((0, "closed"), (0o311, "nameless"), (0o644, "names"), (0, "deep/in it")):
+        (folder / name).mkdir(parents=True)
+        make(folder / name / "inner.qcow2", MIB)
+        (folder / name).chmod(mode)
+    done = run("check", folder, "--output", "json")
+    problems = [(p["name"], p["severity"], p["kind"]) for p in json.loads(done.stdout)["problems"]]
+    assert problems == [(name, "error", "trouble") for name in ("closed", "deep/in it", "nameless", "names")]
+    assert (done.returncode, done.stderr) == (1, "")
+    listed = run("list", folder)
+    assert (listed.returncode, len(listed.stdout.splitlines())) == (0, 1)
+    told = listed.stderr.splitlines()
+    assert len(told) == 4
+    assert all(any(line.startswith(f"vdifs: {folder}/{name}: ") for line in told) for name, _, _ in problems)
+
+
+def test_a_source_that_may_not_be_read_is_not_taken_for_an_empty_one(folder: Path, run: Run) -> None:
+    (folder / "source").mkdir()
+    make(folder / "source/inner.qcow2", MIB)
+    (folder / "source").chmod(0o311)
+    for command in ("check", "list"):
+        done = run(command, folder / "source")
+        assert (done.returncode, done.stdout) == (1, ""), command
+        assert re.fullmatch(rf"vdifs: {folder}/source: .*Permission denied: .*\n", done.stderr)
 
 
 def test_a_file_is_told(folder: Path, run: Run, vdifs: Vdifs) -> None:

@@ -78,8 +78,10 @@ def _audit_all(catalog: Catalog, entries: list[Entry], at: At) -> list[Problem]:
     refused = [replace(each[place_of(each, backing.get)], keeps=tuple(sorted(each))) for each in kept.values()]
     order = list(Severity)
     left_out = [Problem(each.path, each.severity, each.kind, str(each.error)) for each in catalog.left_out]
+    troubles = [Problem(path, Severity.ERROR, "trouble", str(error)) for path, error in catalog.troubles.items()]
     return sorted(
-        [*refused, *found.values(), *left_out], key=lambda problem: (order.index(problem.severity), problem.path)
+        [*refused, *found.values(), *left_out, *troubles],
+        key=lambda problem: (order.index(problem.severity), problem.path),
     )
 
 

@@ -13,7 +13,7 @@ from vdifs.cli.image_list import ListedImage, survey, with_marks
 from vdifs.cli.list_text import plain_line, rows_of
 from vdifs.cli.text import echo_json, json_name
 from vdifs.cli.waiting import waiting
-from vdifs.errors import printable
+from vdifs.errors import VdifsError, printable
 from vdifs.source.catalog import Catalog
 from vdifs.source.findings import Severity
 from vdifs.source.left_out import LeftOut
@@ -40,7 +40,7 @@ def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Outpu
         catalog.scan()
         catalog.check_images()
         images = survey(catalog, at)
-        left_out = catalog.left_out
+        untold = [*catalog.troubles.values(), *_by_severity(catalog.left_out)]
         if live == "allow":
             images = with_marks(images, _in_use(source, trusted))
     if output == "json":
@@ -54,17 +54,21 @@ def list_images(source: str, trusted: tuple[str, ...], live: Live, output: Outpu
     else:
         for row in rows_of(images, time.time()):
             click.echo(plain_line(row))
-    _tell(source, left_out)
+    _tell(source, untold)
 
 
-def _tell(source: str, left_out: Sequence[LeftOut]) -> None:
-    """Say what is left out, the worst first."""
+def _by_severity(left_out: Sequence[LeftOut]) -> list[VdifsError]:
     order = list(Severity)
-    for each in sorted(left_out, key=lambda each: order.index(each.severity))[:_TOLD]:
-        click.echo(f"vdifs: {each.error}", err=True)
-    if len(left_out) > _TOLD:
+    return [each.error for each in sorted(left_out, key=lambda each: order.index(each.severity))]
+
+
+def _tell(source: str, untold: Sequence[VdifsError]) -> None:
+    """Say what is not in the tree."""
+    for error in untold[:_TOLD]:
+        click.echo(f"vdifs: {error}", err=True)
+    if len(untold) > _TOLD:
         name = printable(source)
-        click.echo(f"vdifs: {name}: {len(left_out) - _TOLD} more left out: see 'vdifs check {name}'", err=True)
+        click.echo(f"vdifs: {name}: {len(untold) - _TOLD} more left out: see 'vdifs check {name}'", err=True)
 
 
 def _in_use(source: str, trusted: tuple[str, ...]) -> set[str]:

@@ -88,7 +88,9 @@ def mount(**options: Any) -> None:
     from vdifs.cli.sidecars import SIDECARS  # which needs numpy: not for --help
 
     hides = _holds_something(options["mountpoint"])
-    run_mount(mount_options(options), SIDECARS, lambda: waiting(f"searching {options['source']}"))
+    line = run_mount(mount_options(options), SIDECARS, lambda: waiting(f"searching {options['source']}"))
+    if line:
+        click.echo(f"vdifs: {line}", err=True)
     if hides and not options["foreground"]:
         name = printable(options["mountpoint"])
         click.echo(f"vdifs: {name}: was not empty: its files are out of sight until 'vdifs umount {name}'", err=True)

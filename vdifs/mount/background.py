@@ -1,7 +1,7 @@
 """Going to the background: the caller returns once the mount answers, or gets the daemon's own error.
 
 caller  --fork-->  daemon: new session, standard files to /dev/null
-   |  <--pipe--       one line of JSON: {} the mount answers; or an error; nothing: it died
+   |  <--pipe--       one line of JSON: the mount answers, and what it says; or an error; nothing: it died
 """
 
 import json
@@ -16,13 +16,14 @@ from vdifs.errors import UsageError, VdifsError
 
 __all__ = ["Ready", "in_background"]
 
-Ready = Callable[[], None]
+Ready = Callable[[str], None]
+"""Called once the mount answers, with a line for whoever mounts, or an empty one."""
 
 
 def in_background(
     daemon: Callable[[Ready], None], meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext
-) -> None:
-    """Run `daemon` in its own process and return when it calls its argument. Raises the VdifsError it fails with.
+) -> str:
+    """Run `daemon` in its own process and return what it calls its argument with. Raises the VdifsError it fails with.
 
     meanwhile: entered while it is waited for, after the fork, so that it may start threads. Ctrl-C ends the daemon too,
     which has a session of its own and would not hear of it.
@@ -42,8 +43,8 @@ def in_background(
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
-    if said.strip() == "{}":
-        return
+    if (answer := _answer(said)) is not None:
+        return answer
     os.waitpid(pid, 0)
     raise _error(said)
 
@@ -55,7 +56,7 @@ def _become(daemon: Callable[[Ready], None], report: TextIO) -> NoReturn:
         os.setsid()
         os.chdir("/")
         _close_standard_files()
-        daemon(lambda: _say(report, {}))
+        daemon(lambda line: _say(report, {"said": line}))
         status = 0
     except VdifsError as error:
         status = error.exit_code
@@ -81,6 +82,12 @@ def _say(report: TextIO, what: dict[str, object]) -> None:
             report.write(json.dumps(what) + "\n")
     except BrokenPipeError:
         pass  # the caller did not wait
+
+
+def _answer(said: str) -> str | None:
+    """Return what the daemon says of a mount that answers, None if it says something else."""
+    what = json.loads(said) if said else {}
+    return str(what["said"]) if "said" in what else None
 
 
 def _error(said: str) -> VdifsError:

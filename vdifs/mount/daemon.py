@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -34,9 +35,11 @@ def mount(
     options: MountOptions,
     sidecars: "Sidecars | None" = None,
     meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> None:
+) -> str:
     """Mount, and return once the mount answers; with options.foreground, once it has been unmounted.
 
+    Returns a line that tells what is not served, if anything; in the foreground that is in the log, and on standard
+    error.
     sidecars: what the files about images, in `.vdifs/KIND/`, hold. meanwhile: entered while a daemon that goes to the
     background is waited for.
     Raises VdifsError, UsageError, also for what happens in the daemon before the mount answers.
@@ -46,9 +49,16 @@ def mount(
     options = replace(options, mountpoint=check_mountpoint(options))
     if options.foreground:
         with service_manager() as say:
-            _run(options, sidecars or {}, lambda: say(f"READY=1\nSTATUS=mounted at {printable(options.mountpoint)}"))
-    else:
-        in_background(lambda ready: _run(options, sidecars or {}, ready), meanwhile)
+
+            def ready(line: str) -> None:
+                say(f"READY=1\nSTATUS=mounted at {printable(options.mountpoint)}")
+                if line and options.log_file is not None:
+                    with suppress(OSError, ValueError):  # standard error has gone
+                        sys.stderr.write(f"vdifs: {line}\n")
+
+            _run(options, sidecars or {}, ready)
+        return ""
+    return in_background(lambda ready: _run(options, sidecars or {}, ready), meanwhile)
 
 
 def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
@@ -64,10 +74,10 @@ def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
 
             with _pid_file(options) as pid_file:
 
-                def answers() -> None:
+                def answers(line: str) -> None:
                     pid_file.write(f"{os.getpid()}\n")
                     pid_file.flush()
-                    ready()
+                    ready(line)
 
                 serve(options, supervisor, answers, log_thread, sidecars)
     finally:

@@ -1,5 +1,6 @@
 """Files that could not be opened, and why: shown as broken, and not tried again at every look."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -42,6 +43,10 @@ class Failures:
         if failure.refuses_image:
             self._images[file.path] += 1
 
+    def note(self, inode: int, file: ImageFile, error: VdifsError) -> None:
+        """Remember the same of a file that no user asked for: what may pass keeps none from trying it."""
+        self._failures[inode] = _Failure(file, error.bare(), -math.inf)
+
     def remove(self, inode: int) -> None:
         """Forget about it: it could be opened."""
         failure = self._failures.pop(inode, None)
@@ -62,6 +67,10 @@ class Failures:
     def due(self) -> list[int]:
         """Return the numbers of the files that are worth another try."""
         return [inode for inode in self._failures if self.standing(inode) is None]
+
+    def forget_passing(self, path: str) -> None:
+        """Forget all of the image `path` but bad bytes: it could be opened."""
+        self.keep(lambda inode, file: file.path != path or isinstance(self._failures[inode].error, FormatError))
 
     def standing(self, inode: int) -> VdifsError | None:
         """Return why the file still cannot be opened, None if it is worth a try.

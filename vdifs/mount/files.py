@@ -15,6 +15,7 @@ from vdifs.errors import SourceChangedError, VdifsError, WouldBlock, printable
 from vdifs.mount.attributes import Attributes
 from vdifs.mount.confinement import Confinement
 from vdifs.mount.handles import Handle, Handles, Snapshot
+from vdifs.mount.inspection import Inspection
 from vdifs.mount.namespace import MovedError, Namespace
 from vdifs.mount.nodes import ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.open_images import OpenImages
@@ -41,7 +42,7 @@ class Pages(Protocol):
 
 
 class Files:
-    """The open files of one mount. confinement: what is in force, for its status."""
+    """The open files of one mount. confinement: what is in force, inspection: what is under way, for its status."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Files:
         self._started = time.time()
         self._report = Report(self._status)
         self.confinement = Confinement()
+        self.inspection: Inspection | None = None
         self._counters = namespace.counters
 
     async def open(self, inode: int) -> tuple[int, bool]:
@@ -256,6 +258,8 @@ class Files:
     async def _status(self) -> bytes:
         namespace = self._namespace
         self._counters.scans = namespace.scanner.scans
+        if self.inspection is not None:
+            self.inspection.retry()
         status = Status(
             options=self._options,
             tree=namespace.tree,
@@ -267,5 +271,6 @@ class Files:
             open_files=self._handles.images(),
             failures=namespace.failures.items(),
             trouble=namespace.scanner.trouble,
+            images_to_open=0 if self.inspection is None else await trio.to_thread.run_sync(self.inspection.unknown),
         )
         return await trio.to_thread.run_sync(status_json, status, limiter=self._one_status)

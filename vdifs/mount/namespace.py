@@ -10,7 +10,7 @@ again.
 import errno
 import posixpath
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from stat import S_IFDIR, S_IFREG
 from typing import Protocol, assert_never
 
@@ -85,6 +85,8 @@ class Namespace:
         self.complaints = Complaints()
         self.counters = Counters()
         self.scanner = Scanner(catalog, tasks, threads, self._renew)
+        self.when_changed: Callable[[], None] = lambda: None
+        """Called after each scan that found a change."""
 
     async def lookup(self, parent: int, name: str) -> Attributes:
         """Return what is called `name` in a folder, and count it as known to the kernel. Raises VdifsError, ENOENT."""
@@ -338,6 +340,7 @@ class Namespace:
         for trouble in self.tree.troubles.values():
             self.complaints.say(trouble)
         self._images.close_useless(self._is_of_use)
+        self.when_changed()
 
     def _is_of_use(self, slot: Slot) -> bool:
         """Tell whether an image that is kept open is one that may be asked for again."""

@@ -6,17 +6,21 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import dataclass
 
 import pyfuse3
 import trio
 
 from vdifs.errors import VdifsError, printable
+from vdifs.mount.announcement import announcement
 from vdifs.mount.attributes import Ownership, folder_access
 from vdifs.mount.background import Ready
 from vdifs.mount.confinement import confine
+from vdifs.mount.failures import Failures
 from vdifs.mount.files import Files
 from vdifs.mount.fuse_session import open_session
 from vdifs.mount.in_flight import allow_in_flight
+from vdifs.mount.inspection import Inspection
 from vdifs.mount.kernel_pages import KernelPages
 from vdifs.mount.logs import LogThread
 from vdifs.mount.namespace import Namespace
@@ -42,6 +46,9 @@ MAX_TASKS = 4096
 MIN_TASKS = 8
 _SWITCH_S = 0.001
 """After which a thread hands over the interpreter; a read needs it several times, whatever else is at work."""
+FEW_IMAGES = 256
+FEW_IMAGES_S = 0.1
+"""So long a mount of few images is not ready yet, that what opening shows is told with it."""
 GRACE_S = 1.0
 PATIENCE_S = 10.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -105,11 +112,16 @@ async def _serve(
         with log_thread.paused():
             files.confinement = confine(_sources(options, catalog), options.log_file)
         log.info("confined: %s", files.confinement)
+        behind = Threads(2, options.deadline, poke.needed, turns)  # lanes of their own, where one may hang
+        files.inspection = Inspection(namespace, opener_for(catalog, options), tasks, behind)
+        namespace.when_changed = files.inspection.wake
+        told = _Told(catalog, namespace.failures, files.inspection, options.mountpoint, ready)
         async with trio.open_nursery() as nursery:
             tasks.start(nursery)
+            files.inspection.wake()
             nursery.start_soon(_end_on_signal, nursery.cancel_scope)
             nursery.start_soon(_miss_supervisor, supervisor, options)
-            nursery.start_soon(_report, namespace, options, readahead, ready)
+            nursery.start_soon(_report, options, namespace, readahead, told)
             take_requests_in_a_row()
             await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
@@ -127,7 +139,7 @@ async def _end_on_signal(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def _report(namespace: Namespace, options: MountOptions, readahead: Readahead, ready: Ready) -> None:
+async def _report(options: MountOptions, namespace: Namespace, readahead: Readahead, told: "_Told") -> None:
     """Say that the mount is ready, once it answers."""
     name = printable(options.mountpoint)
     try:
@@ -139,7 +151,29 @@ async def _report(namespace: Namespace, options: MountOptions, readahead: Readah
     log.info("%s: mounted at %s: %d images", printable(options.source), name, len(namespace.tree.entries))
     if options.overrides_permissions:
         log.warning("%s: --uid, --gid or --umask replace the permissions of the sources", name)
-    ready()
+    await told.ready()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What whoever mounts is told: that the mount is ready, and what it does not serve as far as is known at once."""
+
+    catalog: Catalog
+    failures: Failures
+    inspection: Inspection
+    mountpoint: str
+    call: Ready
+
+    async def ready(self) -> None:
+        """Tell it, of few images after a moment, in which opening may show something."""
+        if len(self.catalog.entries) <= FEW_IMAGES:
+            with trio.move_on_after(FEW_IMAGES_S):
+                await self.inspection.settled()
+        self.inspection.mind_requests()
+        line = announcement(self.mountpoint, self.catalog, {file.path for file, _ in self.failures.items()})
+        if line:
+            log.info("%s", line)
+        self.call(line)
 
 
 def _sources(options: MountOptions, catalog: Catalog) -> list[str]:
