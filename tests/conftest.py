@@ -15,8 +15,10 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import hypothesis
@@ -33,6 +35,7 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, si
 
 ExpectWarning = Callable[[str], None]
 
+_CAP_SYS_ADMIN = 21
 _CLONE_NEWNS = 0x00020000
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000
 
@@ -51,6 +54,24 @@ def cannot_be_tried(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and CI must try it", pytrace=False)
     pytest.skip(reason)
+
+
+def require_mounting() -> None:
+    """Skip a test of root's that mounts something where not even root may, as in many containers."""
+    effective = re.search(r"^CapEff:\s*(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if effective is None or not int(effective[1], 16) >> _CAP_SYS_ADMIN & 1:
+        cannot_be_tried("nothing can be mounted here, not even by root")
+
+
+def require_loop_devices() -> None:
+    """Skip a test of root's that attaches loop devices where there are none."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(1 << 20)
+        losetup = require_tool("losetup")
+        done = subprocess.run([losetup, "--find", "--show", file.name], capture_output=True, text=True)
+        if done.returncode:
+            cannot_be_tried(f"no loop device can be attached here: {' '.join(done.stderr.split())}")
+        subprocess.run([losetup, "--detach", done.stdout.strip()], check=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

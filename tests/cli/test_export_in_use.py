@@ -12,7 +12,7 @@ import pytest
 
 import vdifs as library
 from tests.cli.conftest import Vdifs
-from tests.conftest import cannot_be_tried, require_tool
+from tests.conftest import require_loop_devices, require_mounting, require_tool
 from tests.qemu import oracle
 from tests.qemu.writers import qemu_io, qemu_nbd
 from vdifs.synthetic.export import export
@@ -158,14 +158,13 @@ def loop_device(file: Path) -> Iterator[str]:
     """Attach a loop device to the file; only root can."""
     if os.geteuid() != 0:
         pytest.skip("only root can attach loop devices")
+    require_loop_devices()
     losetup = require_tool("losetup")
-    done = subprocess.run([losetup, "--find", "--show", file], capture_output=True, text=True)
-    if done.returncode:
-        cannot_be_tried(f"no loop device can be attached here: {done.stderr.strip()}")
+    found = subprocess.run([losetup, "--find", "--show", file], check=True, capture_output=True, text=True).stdout
     try:
-        yield done.stdout.strip()
+        yield found.strip()
     finally:
-        subprocess.run([losetup, "--detach", done.stdout.strip()], check=True)
+        subprocess.run([losetup, "--detach", found.strip()], check=True)
 
 
 @pytest.fixture
@@ -210,8 +209,8 @@ def test_a_block_device_that_a_machine_has_open_is_refused(
 def test_a_block_device_that_is_mounted_is_refused(device: str, folder: Path, vdifs: Vdifs) -> None:
     place = folder / "place"
     place.mkdir()
-    if subprocess.run([require_tool("mount"), device, place], capture_output=True).returncode:
-        cannot_be_tried("nothing can be mounted here")
+    require_mounting()
+    subprocess.run([require_tool("mount"), device, place], check=True)
     try:
         assert vdifs("export", folder / "source.qcow2", device, "--force").status == 1
     finally:

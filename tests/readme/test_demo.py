@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_tool
+from tests.conftest import require_loop_devices, require_tool
 from tests.mount.conftest import require_fuse
 from tests.qemu import oracle
 from tests.readme.examples import examples
@@ -61,7 +61,9 @@ def look_at_what_they_begin_with(demo: Path) -> None:
 def test_every_recipe_runs_in_the_demo_as_it_is_printed(demo: Path) -> None:
     look_at_what_they_begin_with(demo)
     recipes = [name for name in examples() if name not in ("install", "remove")]
-    if os.geteuid() != 0:
+    if os.geteuid() == 0:
+        require_loop_devices()
+    else:
         recipes = [name for name in recipes if name not in BEFORE_THEY_RUN]
     for name in recipes:
         if prepare := BEFORE_THEY_RUN.get(name):

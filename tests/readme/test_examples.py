@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.conftest import require_tool
+from tests.conftest import require_loop_devices, require_tool
 from tests.mount.conftest import require_fuse
 from tests.qemu import oracle
 from tests.readme.examples import README, examples, fenced_blocks
@@ -192,6 +192,7 @@ def test_look(folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can attach loop devices")
     require_fuse()
+    require_loop_devices()
     _stand_in_for_partitions(folder)
     run("look", folder)
     assert (folder / "backup/notes.txt").read_text() == "written on Sunday\n"
@@ -201,6 +202,7 @@ def test_look_where_there_are_no_partitions(folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can attach loop devices")
     require_fuse()
+    require_loop_devices()
     _stand_in_for_umount(folder)
     run("offset", folder)
     assert (folder / "backup/notes.txt").read_text() == "written on Sunday\n"

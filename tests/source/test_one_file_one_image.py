@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import require_mounting
 from tests.source.blank import write_blank
 from tests.source.test_catalog import scanned
 from vdifs.source.chain import Chain
@@ -66,6 +67,7 @@ def bound(folder: Path, there: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
     there.mkdir()
+    require_mounting()
     subprocess.run(["mount", "--bind", folder, there], check=True)
     try:
         yield there
