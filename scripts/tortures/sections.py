@@ -6,6 +6,7 @@ from tortures.fuzz import fuzz
 from tortures.hang import hang
 from tortures.kill import kill
 from tortures.load import load
+from tortures.metadata import metadata
 from tortures.names import names
 from tortures.races import races
 from tortures.task import Section
@@ -14,7 +15,8 @@ __all__ = ["SECTIONS"]
 
 SECTIONS = [
     Section("fuzz", "damaged and generated images, against QEMU", "images", fuzz, 0.22, long=20_000),
-    Section("changes", "sources changing under 16 readers", "events", changes, 0.17, long=2_000),
+    Section("changes", "sources changing under 16 readers", "events", changes, 0.12, long=2_000),
+    Section("metadata", "changes of metadata, and writes in their guise", "sequences", metadata, 0.05, long=1_000),
     Section("eio", "a source whose reads fail", "reads", eio, 0.12, long=200_000),
     Section("hang", "a source that hangs, 300 readers on it", "hung reads", hang, 0.1, long=3_000),
     Section("kill", "kill -9 of the daemon under load", "kills", kill, 0.1, long=100),

@@ -149,7 +149,9 @@ class Files:
             await self._check_no_writer(slot)
         except SourceChangedError as error:
             raise MovedError(str(error)) from error
-        attributes = self._namespace.as_opened(inode, file)
+        attributes = self._namespace.peek(file)
+        if attributes.inode != inode:
+            raise MovedError(f"{printable(file.path)}: changed while it was opened")
         path = next(iter(self._namespace.tree.paths(file)), file.path)
         return Handle(path, slot, attributes)
 

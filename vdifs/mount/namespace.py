@@ -143,7 +143,7 @@ class Namespace:
         Raises MovedError, DeadlineError, and why the image cannot be opened.
         """
         await self.scanner.fresh()
-        file, source = self._opened(inode) or self._current(inode)
+        file, source = self._current(inode)
         if source.problem is not None:
             raise source.problem.bare()
         if (failure := self.failures.standing(inode)) is not None:
@@ -167,16 +167,6 @@ class Namespace:
             raise
         return file, slot
 
-    def as_opened(self, inode: int, file: ImageFile) -> Attributes:
-        """Return the attributes of an image that is open under the number by which it was opened. Raises MovedError."""
-        attributes = self.peek(file)
-        if attributes.inode == inode:
-            return attributes
-        known = self.inodes.get(inode)
-        if known is None or self._opened(inode) is None:
-            raise MovedError(f"{printable(file.path)}: changed while it was opened")
-        return self._of_file(inode, file, known.facts)
-
     def node(self, inode: int) -> Node:
         """Return the node with that number. Raises MovedError."""
         known = self.inodes.get(inode)
@@ -187,7 +177,7 @@ class Namespace:
 
     def peek(self, node: Node) -> Attributes:
         """Return the attributes of a node as far as they are known without opening anything. Raises MovedError."""
-        inode = self.tree.inode(node)
+        inode = self._number(node)
         if inode is None:
             raise MovedError(f"{node}: was removed")
         match node:
@@ -249,24 +239,29 @@ class Namespace:
         finally:
             self._images.release(slot)
 
-    def _opened(self, inode: int) -> tuple[ImageFile, Source] | None:
-        """Return the image file with that number and its source, if it is open in a state with the same contents.
+    def _number(self, node: Node) -> int | None:
+        """Return the number that a node has now.
 
-        The number stands for a state that has passed when only metadata have changed since, as whoever has looked at
-        the file and opens it now need not know.
+        An image that is open keeps its number for a while where only metadata have changed since, as whoever has asked
+        for its size and opens it now would find it replaced.
         """
-        known, slot = self.inodes.get(inode), self._images.get(inode)
-        if known is None or slot is None or not slot.prompt or not isinstance(known.node, ImageFile):
-            return None
-        if self.tree.inode(known.node) == inode or (source := self.tree.source(known.node.path)) is None:
-            return None
+        inode = self.tree.inode(node)
+        slot = self._images.of(node) if isinstance(node, ImageFile) else None
+        if slot is None or slot.inode == inode or inode is None:
+            return inode
+        return slot.inode if self._is_as_opened(slot) else inode
+
+    def _is_as_opened(self, slot: Slot) -> bool:
+        """Tell whether an open image holds what its files hold now, for the same readers."""
+        source = None if slot.file is None else self.tree.source(slot.file.path)
+        if slot.file is None or source is None or source.access != slot.access or not slot.prompt:
+            return False
         try:
             slot.image.check_unchanged()
-            described = tuple(each for entry in self._catalog.chain(known.node.path) for each in entry.fingerprints)
+            described = tuple(each for entry in self._catalog.chain(slot.file.path) for each in entry.fingerprints)
         except VdifsError:
-            return None
-        same = slot.access == source.access and slot.image.chain.was(described, settled=False)
-        return (known.node, source) if same else None
+            return False
+        return slot.image.chain.was(described, settled=False)
 
     def _current(self, inode: int) -> tuple[ImageFile, Source]:
         """Return the image file with that number and its source, if the number stands for the present state of it."""
@@ -274,7 +269,7 @@ class Namespace:
         if not isinstance(node, ImageFile):
             raise VdifsError(f"{node}: no image", errno=errno.EISDIR)
         source = self.tree.source(node.path)
-        if source is None or self.tree.inode(node) != inode:
+        if source is None or self._number(node) != inode:
             raise MovedError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
         return node, source
 
@@ -345,6 +340,4 @@ class Namespace:
     def _is_of_use(self, slot: Slot) -> bool:
         """Tell whether an image that is kept open is one that may be asked for again."""
         known = self.inodes.get(slot.inode)
-        if known is None:
-            return False
-        return self.tree.inode(known.node) == slot.inode or self._opened(slot.inode) is not None
+        return known is not None and self._number(known.node) == slot.inode

@@ -57,6 +57,7 @@ class OpenImages:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._idle_files = min(MAX_IDLE_FILES, limit // 4)  # the others are for images that somebody uses
         self._slots: dict[int, Slot] = {}  # the idle ones in the order in which they became idle
+        self._by_file: dict[ImageFile, Slot] = {}  # the last opened of each
         self._opening: dict[int, _Opening] = {}
         self._closing = False
 
@@ -66,6 +67,10 @@ class OpenImages:
     def get(self, inode: int) -> Slot | None:
         """Return the image with that number if it is open."""
         return self._slots.get(inode)
+
+    def of(self, file: ImageFile) -> Slot | None:
+        """Return the image that was opened last for `file`, if it is open."""
+        return self._by_file.get(file)
 
     def in_use(self) -> list[Slot]:
         """Return the images that somebody holds."""
@@ -103,6 +108,8 @@ class OpenImages:
         """Hand the image out no more; those who hold it keep it."""
         if self._slots.get(slot.inode) is slot:
             del self._slots[slot.inode]
+        if slot.file is not None and self._by_file.get(slot.file) is slot:
+            del self._by_file[slot.file]
         slot.retire()
         self._close(slot)
 
@@ -143,10 +150,12 @@ class OpenImages:
         opening.begun = True
 
         def in_thread() -> Slot:
-            return Slot(inode, self._opener(file, source), source.devices, source.access, source.owner)
+            image = self._opener(file, source)
+            return Slot(inode, image, source.devices, source.access, source.owner, file)
 
         try:
             opening.result = slot = self._slots[inode] = await self._threads.run_work(opening.work, in_thread)
+            self._by_file[file] = slot
             self._close_later(slot)  # all who waited may have given up
         except VdifsError as error:
             opening.result = error.bare()  # its frames would hold it, in a circle, and all that the opening had read

@@ -4,6 +4,7 @@ from threading import Lock
 
 from vdifs.errors import SourceChangedError, VdifsError
 from vdifs.mount.local_disk import all_on_local_disk
+from vdifs.mount.nodes import ImageFile
 from vdifs.source.access import Access
 from vdifs.synthetic.image import Image
 
@@ -14,17 +15,25 @@ class Slot:
     """An open image and the number of its users. Closed by whoever lets go last, once it is retired.
 
     devices: the file systems it is read from. owner: of the image. prompt: the event loop may make system calls on its
-    files. stale: what to answer to readers once its sources are known to have changed. access: who might read it when
-    it was opened. holders, used_at: for `OpenImages`, who else but threads uses it, and when it was let go of.
+    files. stale: what to answer to readers once its sources are known to have changed. file, access: what was opened,
+    and who might read it then. holders, used_at: for `OpenImages`, who else but threads uses it, and when it was let go
+    of.
     """
 
     def __init__(
-        self, inode: int, image: Image, devices: frozenset[int], access: Access | None = None, owner: int = 0
+        self,
+        inode: int,
+        image: Image,
+        devices: frozenset[int],
+        access: Access | None = None,
+        owner: int = 0,
+        file: ImageFile | None = None,
     ) -> None:
         """Take over `image`. May block."""
         self.inode = inode
         self.image = image
         self.devices = devices
+        self.file = file
         self.access = access
         self.owner = owner
         self.prompt = all_on_local_disk(member.file.fd for member in image.chain.members)

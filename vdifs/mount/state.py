@@ -34,6 +34,8 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
         with ExitStack() as unless_in_state:
             unless_in_state.callback(image.close)
             if not _is_in_state(catalog, file, source, image):
+                for each in image.chain.files:
+                    each.linger()  # so that it can be told whether what the next search finds are but other metadata
                 raise SourceChangedError(f"{printable(file.path)}: changed since its folder was searched: look again")
             unless_in_state.pop_all()
         return image

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from threading import Lock
 from typing import NamedTuple, Self
 
@@ -45,6 +45,9 @@ _SECOND_NS = 1_000_000_000
 _SETTLE_TRIES = 3
 _LOOKS = 10
 _PAUSE_S = 0.002
+_ANYTHING = frozenset(Finding)
+_PROOFS = frozenset({Finding.NOTHING, Finding.UNSEEN})
+"""What a witness says that has looked."""
 _MOST_EDGES = 4 * MAX_DATA_RUNS
 """Edges of runs of data that are kept, of all files together: 2 MiB."""
 _devices: dict[int, int] = {}
@@ -146,9 +149,14 @@ class HostFile:
         self._asks_always = self._unsure = strict and self._witness.silent_writers
         if (earlier := self._witness.go_back()) is not None and earlier[:3] == self.fingerprint[:3]:
             self.fingerprint = self._first = earlier
-            if self._proves(os.fstat(self.fd), {Finding.NOTHING}):
+            if self._proves(os.fstat(self.fd), _PROOFS):
                 return
         self._begin()
+
+    def linger(self) -> None:
+        """Be watched for a moment longer than it is open: who opens it again then knows what it was before."""
+        if self._witness is not None:
+            self._witness.linger()
 
     def settle(self) -> None:
         """Wait until the time stamps are so old that the next write must give others; to be called before any read.
@@ -161,7 +169,7 @@ class HostFile:
             if not (left := self.fingerprint.youth_ns(time.time_ns())):
                 return
             time.sleep(left / 1e9)
-            stands = self._proves(os.fstat(self.fd), {Finding.NOTHING})
+            stands = self._proves(os.fstat(self.fd), _PROOFS)
             if not stands:
                 self._begin()
         if not stands and self.fingerprint.youth_ns(time.time_ns()):
@@ -181,9 +189,10 @@ class HostFile:
         ):
             return  # device and inode cannot change
         with self.users:
-            if self.fd < 0:
+            same = self.fd >= 0 and not self._changed and self._proves(os.fstat(self.fd), _ANYTHING)
+            if self.fd < 0:  # and its witness perhaps dismissed meanwhile
                 raise self._was_closed()
-            if self._changed or not self._proves(os.fstat(self.fd), set(Finding)):
+            if not same:
                 self._changed = self._unsure = True
                 raise SourceChangedError(
                     f"{self.name}: changed since it was opened: open it again for its new contents"
@@ -231,7 +240,7 @@ class HostFile:
         if self._witness is not None:
             self._witness.note(self.fingerprint)
 
-    def _proves(self, st: os.stat_result, enough: set[Finding]) -> bool:
+    def _proves(self, st: os.stat_result, enough: Container[Finding]) -> bool:
         """Tell whether nothing was written though the file has the stat `st` now; its new time stamps are taken then.
 
         enough: what the witness may say.

@@ -1,4 +1,7 @@
-"""Which images a virtual machine is writing, found without opening every one: the lock table first, then the file."""
+"""Which images are being written, found without opening every one: the lock table first, then the file.
+
+Those that take no locks are met where a file is opened anyway, here and in `vdifs.source.sniff`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,11 +23,14 @@ def with_writers(
     nobody is served its bytes, each of its writes need not be a change of the source.
     """
     inodes = locks.written_inodes()
-    if not inodes:
+    if not inodes and not any(entry.live for entry in entries.values()):
         return entries
     asked: dict[str, InUseError | None] = {}
     found: dict[str, Entry] = {}
     for path, entry in entries.items():
+        if entry.live:
+            found[path] = _as_before(entry, before.get(path))
+            continue
         files = [entry.file_path] if entry.fingerprint.ino in inodes else []
         if entry.data is not None and entry.data.fingerprint.ino in inodes:
             files.append(entry.data.path)

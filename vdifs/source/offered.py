@@ -41,7 +41,8 @@ class _Expanded:
 
     def is_of(self, entry: Entry) -> bool:
         """Tell whether that still holds: bad bytes stay bad, a disk that failed may be well again."""
-        return self.active is entry and (self.problem is None or isinstance(self.problem, FormatError))
+        same = self.active is entry or (entry.live and self.active == entry)  # which is read again at each scan
+        return same and (self.problem is None or isinstance(self.problem, FormatError))
 
 
 class OfferedSnapshots:
@@ -57,7 +58,8 @@ class OfferedSnapshots:
         The problem of such an entry says why its snapshots are not offered. A file whose table of snapshots is damaged
         gets that as its problem.
         """
-        claiming = [each for each in active.values() if each.snapshots and each.problem is None and each.path in found]
+        able = [each for each in active.values() if each.snapshots and (each.problem is None or each.live)]
+        claiming = [each for each in able if each.path in found]
         most = max(MOST_OFFERED, FOR_EACH_FILE * len({each.fingerprint[:2] for each in claiming}))
         chosen = within_budget(claiming, most)
         tables: dict[Fingerprint, _Labelled | VdifsError] = {}

@@ -10,7 +10,7 @@ from threading import Lock
 
 from cachetools import LRUCache
 
-from vdifs.errors import FormatError, VdifsError, printable
+from vdifs.errors import FormatError, InUseError, VdifsError, printable
 from vdifs.qcow2.header import Header, Incompatible
 from vdifs.source.access import Permission
 from vdifs.source.entry import Entry, as_raw
@@ -72,17 +72,37 @@ def sniff(
             unread[found.path] = error.bare()
         return ()
     try:
-        header = _header(file)
-        if header is None:
-            return (as_raw(entry),) if stated == "raw" or found.path.endswith(RAW_SUFFIXES) else ()
-        size, snapshots = header.virtual_size, header.nb_snapshots
-        entry = replace(entry, virtual_size=size, snapshots=snapshots, hidden=header.hidden)
-        entry = _with_links(policy, entry, header, known or {})
-    except VdifsError as error:
-        return (replace(entry, problem=error.bare()),)
+        entries = _read(policy, file, entry, stated, known or {})
+        return _marked(file, entries) if policy.live == "refuse" else entries
     finally:
         file.close()
-    return (entry,)
+
+
+def _read(
+    policy: Policy, file: HostFile, entry: Entry, stated: str | None, known: Mapping[str, Found]
+) -> tuple[Entry, ...]:
+    """Return `entry`, of which only the file is known, with what stands in the file; nothing if it is no image."""
+    try:
+        header = _header(file)
+        if header is None:
+            return (as_raw(entry),) if stated == "raw" or entry.path.endswith(RAW_SUFFIXES) else ()
+        size, snapshots = header.virtual_size, header.nb_snapshots
+        entry = replace(entry, virtual_size=size, snapshots=snapshots, hidden=header.hidden)
+        return (_with_links(policy, entry, header, known),)
+    except VdifsError as error:
+        return (replace(entry, problem=error.bare()),)
+
+
+def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Return the entries of an open file, marked as live if it is being written."""
+    try:
+        if entries:
+            file.check_no_writer()
+    except InUseError as error:
+        return tuple(replace(entry, live=True, problem=error.bare()) for entry in entries)
+    except VdifsError:
+        pass  # opening it will tell
+    return entries
 
 
 def _header(file: HostFile) -> Header | None:

@@ -11,6 +11,8 @@ import ctypes
 import errno
 import os
 import struct
+import time
+from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +26,8 @@ _UNMOUNT, _OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
 _MASK: Final = _MODIFY | _ATTRIB | _CLOSE_WRITE | _DELETE_SELF | _MOVE_SELF
 _EVENT: Final = struct.Struct("iIII")
 _CHUNK = 1 << 16
+LINGER_S = 2.0
+_MOST_LINGERING = 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
@@ -54,6 +58,7 @@ class Watches:
         self._fd = -1
         self._lock = Lock()
         self._watched: dict[int, Watch] = {}
+        self._lingering: deque[tuple[float, Watch]] = deque()
 
     def start(self) -> bool:
         """Have an instance of inotify, which a confined process cannot make any more; return whether there is one."""
@@ -71,18 +76,36 @@ class Watches:
                 return None
             watch = self._watched.setdefault(number, Watch(number))
             watch.users += 1
+            self._end_lingering()
             return watch
 
     def remove(self, watch: Watch) -> None:
         """Let go of what `add` gave."""
         with self._lock:
-            watch.users -= 1
-            if not watch.users and self._watched.pop(watch.number, None) is watch:
-                _libc.inotify_rm_watch(self._fd, watch.number)
+            self._let_go(watch)
+
+    def linger(self, watch: Watch) -> None:
+        """Keep what `add` gave for LINGER_S more, if nothing else does: a few of them."""
+        with self._lock:
+            watch.users += 1
+            self._lingering.append((time.monotonic() + LINGER_S, watch))
+            self._end_lingering()
+
+    def _let_go(self, watch: Watch) -> None:
+        watch.users -= 1
+        if not watch.users and self._watched.get(watch.number) is watch:
+            del self._watched[watch.number]
+            _libc.inotify_rm_watch(self._fd, watch.number)
+
+    def _end_lingering(self) -> None:
+        now = time.monotonic()
+        while self._lingering and (self._lingering[0][0] < now or len(self._lingering) > _MOST_LINGERING):
+            self._let_go(self._lingering.popleft()[1])
 
     def drain(self) -> None:
         """Count all that has happened until now."""
         with self._lock:
+            self._end_lingering()
             try:
                 while events := os.read(self._fd, _CHUNK):
                     for at in range(0, len(events), _EVENT.size):  # they have no names, as no folder is watched
@@ -116,6 +139,7 @@ class Watches:
         self._fd = -1
         self._lock = Lock()
         self._watched = {}
+        self._lingering = deque()
 
 
 watches = Watches()

@@ -71,6 +71,11 @@ class Witness:
         if watch is not None:
             watches.remove(watch)
 
+    def linger(self) -> None:
+        """Have the file watched for a moment longer than by this witness."""
+        if self._watch is not None:
+            watches.linger(self._watch)
+
     def begin(self) -> None:
         """Count from now on: before the file's time stamps are taken."""
         self._writes = self._others = 0
