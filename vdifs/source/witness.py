@@ -62,8 +62,8 @@ class Witness:
         self._fd = fd
         self._leases = kind in WITH_LEASES
         self._watch: Watch | None = watches.add(fd) if watching and kind in _WATCHED else None
+        self._writes = self._others = 0
         self.silent_writers = kind == TMPFS
-        self.begin()
 
     def close(self) -> None:
         """Watch no more; more than once is harmless."""
