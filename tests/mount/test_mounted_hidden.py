@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.mounting import Mounted, Mounts, eventually
+from tests.mount.taken_away import Way, removed_and_made_anew, renamed_and_made_anew, renamed_away
 from tests.mount.test_mounted_broken import errno_of_open
 from tests.mount.test_mounted_copies import inodes
 from tests.mount.test_mounted_numbers import borg, restic
@@ -141,3 +142,34 @@ def test_a_lookup_of_what_is_hidden_says_that_it_is_not_there(mounts: Mounts, so
         with pytest.raises(OSError) as caught:
             (mounted / path).stat()
         assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize(
+    ("taken", "way"), [("src", renamed_and_made_anew), ("src/vms", removed_and_made_anew), ("pool", renamed_away)]
+)
+def test_what_is_taken_away_is_not_hidden_from_a_mirror(mounts: Mounts, taken: str, way: Way) -> None:
+    """It would delete its copies. What is in trouble is no refused image."""
+    place, backup = mounts.scratch / "place", mounts.scratch / "backup"
+    images.week(place / "src/vms")
+    (place / "pool").mkdir()
+    oracle.create(place / "pool/golden.qcow2", images.SIZE)
+    oracle.create(place / "src/vm.qcow2", images.SIZE, backing=(f"{place}/pool/golden.qcow2", "qcow2"))
+    mounted = mounts(place / "src", trusted=[str(place / "pool")], refused="hide")
+    mounted.allow_log("place/(src|pool)|the source")
+
+    def mirror() -> int:
+        command = [require_tool("rsync"), "-rt", "--delete", f"{mounted.path}/full/", f"{backup}/"]
+        return subprocess.run(command, capture_output=True).returncode
+
+    def copies() -> set[Path]:
+        return {path for path in backup.rglob("*") if path.is_file()}
+
+    assert mirror() == 0
+    before = copies()
+    assert len(before) == 5
+    with way(place / taken):
+        eventually(lambda: mirror() != 0)
+        assert mirror() != 0
+        assert copies() == before
+    eventually(lambda: mirror() == 0)
+    assert copies() == before
