@@ -100,6 +100,15 @@ def test_damage_that_opening_shows_hides_the_image() -> None:
     assert hidden(catalog, failures) == set()
 
 
+def test_damage_that_no_user_has_met_hides_the_image_too() -> None:
+    catalog, failures = FakeCatalog(entry("a")), Failures()
+    for _ in range(2):
+        failures.note(inode(catalog, ImageFile("a")), ImageFile("a"), FormatError("a: damaged"))
+    assert hidden(catalog, failures) == {"full/a", "raw/a.raw", "delta/a", ".vdifs/info/a.json"}
+    failures.remove(inode(catalog, ImageFile("a")))
+    assert hidden(catalog, failures) == set()
+
+
 def test_a_delta_that_cannot_be_made_is_hidden_alone() -> None:
     catalog, failures = FakeCatalog(entry("a"), entry("b", "a")), Failures()
     delta = ImageFile("b", "a")

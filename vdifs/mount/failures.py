@@ -38,14 +38,17 @@ class Failures:
 
     def add(self, inode: int, file: ImageFile, error: VdifsError) -> None:
         """Remember that opening `file` failed."""
-        self.remove(inode)
-        failure = self._failures[inode] = _Failure(file, error.bare())
-        if failure.refuses_image:
-            self._images[file.path] += 1
+        self._put(inode, _Failure(file, error.bare()))
 
     def note(self, inode: int, file: ImageFile, error: VdifsError) -> None:
         """Remember the same of a file that no user asked for: what may pass keeps none from trying it."""
-        self._failures[inode] = _Failure(file, error.bare(), -math.inf)
+        self._put(inode, _Failure(file, error.bare(), -math.inf))
+
+    def _put(self, inode: int, failure: _Failure) -> None:
+        self.remove(inode)
+        self._failures[inode] = failure
+        if failure.refuses_image:
+            self._images[failure.file.path] += 1
 
     def remove(self, inode: int) -> None:
         """Forget about it: it could be opened."""
