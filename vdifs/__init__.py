@@ -4,21 +4,22 @@ with vdifs.open("tuesday.qcow2", base="base.qcow2") as image:
     shutil.copyfileobj(image.file(), target)
 """
 
-from typing import TYPE_CHECKING, Any
-
-from vdifs.errors import (
-    ChainError,
-    FormatError,
-    InUseError,
-    PolicyError,
-    SourceChangedError,
-    StorageError,
-    UnsupportedError,
-    UsageError,
-    VdifsError,
-)
+TYPE_CHECKING = False  # as type checkers know it; a command is to begin before all these modules are loaded
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from vdifs.errors import (
+        ChainError,
+        FormatError,
+        InUseError,
+        PolicyError,
+        SourceChangedError,
+        StorageError,
+        UnsupportedError,
+        UsageError,
+        VdifsError,
+    )
     from vdifs.synthetic.image import Image
     from vdifs.synthetic.library import open_path as open  # noqa: A004 - vdifs.open is the library's promised name
 
@@ -38,8 +39,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load what needs numpy only when it is asked for: `vdifs --version` must not pay for it."""
+def __getattr__(name: str) -> "Any":
+    """Load a module only when what is in it is asked for: `vdifs --version` must not pay for numpy."""
     if name == "open":
         from vdifs.synthetic.library import open_path
 
@@ -48,4 +49,8 @@ def __getattr__(name: str) -> Any:
         from vdifs.synthetic.image import Image
 
         return Image
+    if name in __all__:
+        from vdifs import errors
+
+        return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ __all__ = [
     "ChainError",
     "FormatError",
     "InUseError",
+    "Interrupted",
     "PolicyError",
     "SourceChangedError",
     "StorageError",
@@ -90,6 +91,17 @@ class VdifsError(Exception):
         """
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)
+
+
+class Interrupted(BaseException):
+    """A signal asks to stop: Ctrl-C, or another that ends a process. Raised where something is to be cleared away.
+
+    number: of the signal. A command that it ends has the exit status 128 + number, as shells say it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class FormatError(VdifsError):

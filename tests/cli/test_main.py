@@ -72,11 +72,13 @@ def test_a_bug_is_one_line_too(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest
     assert err.count("\n") == 1
 
 
-def test_ctrl_c_is_a_failure_without_a_traceback(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_has_a_status_of_its_own_and_no_traceback(
+    vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     oracle.create(tmp_path / "a.qcow2", 1 << 20)
     monkeypatch.setattr(vdifs_info, "read_header", lambda _, **__: raising(KeyboardInterrupt()))
     status, out, err = vdifs("info", tmp_path / "a.qcow2")
-    assert (status, out) == (1, "")
+    assert (status, out) == (130, "")
     assert err.strip() == "vdifs: interrupted"
 
 

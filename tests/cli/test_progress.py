@@ -226,7 +226,7 @@ def test_ctrl_c_while_mounting_ends_the_daemon_too(image: Path, mountpoint: Path
         background = [daemon, *children(daemon)]
         time.sleep(0.5)
         out, said = interrupted(mounting)
-    assert (mounting.returncode, out, said.strip()) == (1, "", "vdifs: interrupted")
+    assert (mounting.returncode, out, said.strip()) == (130, "", "vdifs: interrupted")
     assert not is_running(daemon)
     eventually(lambda: not any(map(is_running, background)))  # nobody is left who would mount later
     assert not is_mounted(mountpoint)

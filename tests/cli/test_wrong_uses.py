@@ -76,7 +76,7 @@ PATHS = [
     Wrong("status empty --watch", FAILED, "empty: no vdifs mount", "name the mountpoint of a 'vdifs mount'"),
     Wrong("umount gone", FAILED, "gone: not mounted", "name the mountpoint of a 'vdifs mount'"),
     Wrong("umount empty", FAILED, "empty: not mounted", "name the mountpoint of a 'vdifs mount'"),
-    Wrong("umount /proc", FAILED, "/proc: is no vdifs mount", "use umount"),
+    Wrong("umount /proc", FAILED, "/proc: is no vdifs mount", "use 'umount /proc'"),
     Wrong("export gone out", FAILED, "gone: No such file", "correct the name"),
     Wrong("export - out", FAILED, "/-: No such file", "correct the name"),
     Wrong("export images/top.qcow2 around", FAILED, "around: Too many levels of symbolic", "name a file that can be"),
@@ -153,7 +153,7 @@ MOUNTS = [
     Wrong("mount images", USAGE, "mount: missing argument 'MOUNTPOINT'", "see 'vdifs mount --help'"),
     Wrong("mount gone empty", FAILED, "gone: No such file", "name an existing directory or image"),
     Wrong("mount text empty", FAILED, "text: no image", "name a qcow2 or raw image, or a directory"),
-    Wrong("mount images gone", FAILED, "gone: there is no such mountpoint", "make it with mkdir"),
+    Wrong("mount images gone", FAILED, "gone: there is no such mountpoint", "make it with 'mkdir -p "),
     Wrong("mount images text", FAILED, "text: not a directory", "the mountpoint must be one"),
     Wrong("mount images ''", USAGE, "mount: invalid value for 'MOUNTPOINT': the name is empty", "see 'vdifs mount"),
     Wrong("mount images images", USAGE, "images: the mount would hide", "mount somewhere else"),
@@ -301,3 +301,41 @@ def test_every_error_of_a_format_gets_a_remedy_and_none_gets_two() -> None:
     for told in ("a: cut short; restore it from a copy", "a: b: name an image", "a: repair it with 'qemu-img check'"):
         assert str(FormatError(told)) == told
     assert str(VdifsError("a: something else")) == "a: something else"
+
+
+RELATIVE = ("list .", "info a", "check .", "map a", "measure a", "export a b", "mount . m", "umount .", "status .")
+
+
+@pytest.mark.parametrize("command", RELATIVE)
+def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, command: str) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    def stand_there() -> None:
+        os.chdir(gone)
+        gone.rmdir()
+
+    done = run_process(*command.split(), preexec_fn=stand_there)
+    remedy = "change to another with cd, or give absolute paths"
+    assert (done.returncode, done.stderr.decode()) == (
+        1,
+        f"vdifs: the working directory: it has been removed: {remedy}\n",
+    )
+
+
+@pytest.mark.parametrize("environment", [{}, {"PATH": "/usr/bin:/bin"}, {"HOME": "/nowhere", "PATH": ""}], ids=str)
+@pytest.mark.parametrize(
+    "command", ["list .", "info a.qcow2", "check .", "map a.qcow2", "measure a.qcow2", "export a.qcow2 b"]
+)
+def test_no_environment_is_no_hindrance(tmp_path: Path, command: str, environment: dict[str, str]) -> None:
+    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    done = run_process(*command.split(), cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_odd_umask_is_no_hindrance_to_an_export(tmp_path: Path) -> None:
+    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    for umask, mode in ((0o777, 0), (0, 0o666), (0o027, 0o640)):
+        done = run_process("export", "--force", "a.qcow2", "b", cwd=tmp_path, umask=umask)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert (tmp_path / "b").stat().st_mode & 0o777 == mode

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from vdifs.mount import confinement
+from vdifs.mount import confinement, landlock
 from vdifs.mount.confinement import confine
+from vdifs.source.beneath import _openat2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _other, _end = socket.socketpair()
@@ -73,6 +74,10 @@ def thread() -> None:
     new = threading.Thread(target=lambda: None)
     new.start()
     new.join()
+
+
+def _folder(path: Path) -> int:
+    return os.open(path, os.O_PATH | os.O_DIRECTORY)
 
 
 def of_pipe(command: int, argument: int | bytes = 0) -> Callable[[], object]:
@@ -143,6 +148,8 @@ def attempts(source: Path, log: Path, secret: Path) -> dict[str, Callable[[], ob
         "list something else": lambda: os.listdir(secret.parent),
         "read what this process was given": lambda: Path("/proc/self/environ").read_bytes(),
         "write a source": lambda: (source / "image").open("r+b"),
+        "truncate a source that is opened to be read": lambda: os.open(source / "image", os.O_RDONLY | os.O_TRUNC),
+        "truncate it in the new way": lambda: _openat2(_folder(source), "image", os.O_RDONLY | os.O_TRUNC),
         "make a source": (source / "made").touch,
         "truncate a source": lambda: os.truncate(source / "image", 0),
         "remove a source": (source / "image").unlink,
@@ -178,6 +185,9 @@ def main() -> None:
     source, log, secret = (Path(argument) for argument in sys.argv[1:4])
     if "landlock" in sys.argv[4:]:
         vars(confinement)["why_no_landlock"] = lambda: "planted"
+    if "truncation" in sys.argv[4:]:
+        vars(confinement)["landlock_abi"] = lambda: 2
+        vars(landlock)["_ALL_FILE_RIGHTS"] = dict.fromkeys(range(1, 6), (1 << 14) - 1)
     if "seccomp" in sys.argv[4:]:
         vars(confinement)["why_no_filter"] = lambda: "planted"
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # what it may ask for without a filter

@@ -80,6 +80,25 @@ def test_a_file_that_was_moved_away_is_begun_anew_even_if_that_fails_at_first(tm
     assert third.endswith("INFO third")
 
 
+def test_a_file_that_was_moved_away_is_written_on_where_no_other_may_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a daemon on a kernel without Landlock."""
+    path = tmp_path / "log"
+    with logging_to(replace(OPTIONS, log_file=str(path))) as thread:
+        log.info("one")
+        with thread.paused():
+            path.rename(tmp_path / "log.1")
+
+            def refuse(_: object) -> None:
+                raise PermissionError(1, "planted")
+
+            monkeypatch.setattr(logs._LogFile, "_open", refuse)
+        log.info("two")
+    assert [line.split()[-1] for line in (tmp_path / "log.1").read_text().splitlines()] == ["one", "two"]
+    assert not path.exists()
+
+
 def test_a_line_torn_by_a_full_disk_does_not_spoil_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = [20, 0, 1000]
 

@@ -140,10 +140,10 @@ def test_a_mount_that_lost_its_supervisor_says_so_and_the_next_one_takes_its_pla
     """A confined daemon cannot unmount, so both killed leave a dead mount."""
     mounted = mounts(source, user=user)
     os.kill(supervisor_of(mounted.pid), signal.SIGKILL)
-    mounted.expect_log("the supervisor was killed: once the daemon ends, take its mount away with 'vdifs umount'")
+    mounted.expect_log("the supervisor was killed: once the daemon ends, take its mount away with 'vdifs umount /")
     eventually(lambda: "the supervisor was killed" in mounted.log())
     mounted.kill(signal.SIGTERM)
-    mounted.expect_log("a dead mount stays, as its supervisor was killed: take it away with 'vdifs umount'")
+    mounted.expect_log("a dead mount stays, as its supervisor was killed: take it away with 'vdifs umount /")
     eventually(lambda: not is_running(mounted.pid))
     assert is_mounted(mounted.path)
     again = mounts(source, mounted.path, user=user)
@@ -224,7 +224,7 @@ def test_umount_from_within_says_to_leave(mounts: Mounts, source: Path) -> None:
 def test_umount_of_something_else_is_refused(mounts: Mounts) -> None:
     said = outcome(driver("umount", str(mounts.scratch))).said
     assert said == f"vdifs: {mounts.scratch}: not mounted: name the mountpoint of a 'vdifs mount'\n"
-    assert outcome(driver("umount", "/proc")).said == "vdifs: /proc: is no vdifs mount: use umount\n"
+    assert outcome(driver("umount", "/proc")).said == "vdifs: /proc: is no vdifs mount: use 'umount /proc'\n"
 
 
 def test_umount_through_a_link(mounts: Mounts, source: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_dead_mount_that_one_may_not_take_away_is_named_as_such(mounts: Mounts
     mounted = mounts(source, allow_other=True)
     killed_with_its_supervisor(mounted)
     refused = mounts.attempt(source, mounted.path, user=nobody)
-    remedy = f"take it away with 'vdifs umount {mounted.path}'"
+    remedy = f"have root, or the user who mounted it, run 'vdifs umount {mounted.path}'"
     assert refused.said == f"vdifs: {mounted.path}: a mount whose daemon has gone: {remedy}\n"
     assert is_mounted(mounted.path)
 

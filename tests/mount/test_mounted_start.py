@@ -79,7 +79,7 @@ def test_only_the_daemon_holds_the_mount(mounts: Mounts, source: Path) -> None:
     ("source_name", "mountpoint_name", "status", "said"),
     [
         ("nothing", "mnt", 1, r"nothing: .*: name an existing directory or image"),
-        ("src", "nothing", 1, r"nothing: there is no such mountpoint: make it with mkdir"),
+        ("src", "nothing", 1, r"nothing: there is no such mountpoint: make it with 'mkdir -p /.*/nothing'"),
         ("src", "file", 1, r"file: not a directory: the mountpoint must be one"),
         ("src", "src", 2, r"src: the mount would hide .*/src: mount somewhere else"),
         ("src", ".", 2, r"the mount would hide .*/src: mount somewhere else"),

@@ -1,15 +1,13 @@
 """`vdifs export`: a synthetic file into a real one, or into a pipe."""
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import click
 
 import vdifs
 from vdifs.cli.arguments import PathName, Size, check_goes_with_format, live_option, trust_option
+from vdifs.cli.interrupts import clearing_away
 from vdifs.cli.progress import progress_reports
 from vdifs.errors import UsageError, printable, quoted
 from vdifs.qcow2.header import Header
@@ -69,7 +67,7 @@ def export(
         raise click.UsageError("--backing-name needs --base: a full image has no backing file")
     name = ImageName.parse(image)
     with (
-        _signals_like_ctrl_c(),
+        clearing_away(),
         progress_reports(progress) as report,
         vdifs.open(
             name.path,
@@ -86,19 +84,6 @@ def export(
         if output != "-" and base is not None:
             _refuse_own_backing(output, opened)
         export_image(opened, output, overwrite=force, progress=report)
-
-
-@contextmanager
-def _signals_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end an export as Ctrl-C does, with no partly written file left; nohup still works."""
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _refuse_own_backing(output: str, image: vdifs.Image) -> None:

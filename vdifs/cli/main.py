@@ -1,21 +1,24 @@
-"""The entry point, and one of the two boundaries that turn exceptions into something else: one line and a status.
+"""The command line as a whole, and one of the two boundaries that turn exceptions into something else: line and status.
 
-Exit status: 0 done, 1 failed, 2 wrong usage. A failure is `vdifs: PATH: what is wrong: what to do` on standard error.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is `vdifs: PATH: what is wrong: what to do` on
+standard error.
 """
 
 import errno
 import io
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
 import vdifs
 from vdifs.cli.group import LazyGroup, Place
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import Interrupted, VdifsError, printable
 
 __all__ = ["cli", "main", "run"]
 
@@ -37,8 +40,8 @@ COMMANDS = {
     "help": Place("vdifs.cli.help_command", "show_help", "Show the help of a command, or all of it as a man page."),
 }
 _EXIT_STATUS = (
-    "Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one line on standard error: the file, what is wrong, "
-    "what to do."
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is one line on standard error: the file, "
+    "what is wrong, what to do."
 )
 
 
@@ -70,12 +73,13 @@ def run(command: click.Command, args: Sequence[str] | None, name: str) -> int:
     _show_any_name()
     try:
         status = command.main(args, prog_name=name, standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary
+    except (Exception, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - the boundary
         if logging.getLogger("vdifs").isEnabledFor(logging.DEBUG):
             traceback.print_exception(error)
         message, status = _verdict(error)
         if message:
-            click.echo(f"vdifs: {message}", err=True)
+            _complain(message)
+    _leave_nothing_unwritten()
     return status or 0
 
 
@@ -87,12 +91,16 @@ def _verdict(error: BaseException) -> tuple[str, int]:
             return "", 2
         case click.UsageError():
             return _usage_message(error), 2
+        case Interrupted():
+            return "interrupted", 128 + error.number
         case click.Abort() | KeyboardInterrupt():
-            return "interrupted", 1
+            return "interrupted", 128 + signal.SIGINT
         case VdifsError(errno=errno.EPIPE):  # whoever read our output has had enough, which click knows how to end
             return "", 1
         case VdifsError():
             return str(error), error.exit_code
+        case OSError(filename=None, errno=errno.ENOENT) if not _has_working_directory():
+            return "the working directory: it has been removed: change to another with cd, or give absolute paths", 1
         case OSError(filename=None):
             _drop_output()
             return f"standard output: {error.strerror or error}: make room, or write elsewhere", 1
@@ -112,6 +120,30 @@ def _usage_message(error: click.UsageError) -> str:
     command = path.removeprefix("vdifs").strip()
     where = f"{command}: " if command else ""
     return f"{where}{text[:1].lower()}{text[1:]}: see '{path} --help'"
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def _complain(message: str) -> None:
+    """Write the line on standard error, if there is one that takes it."""
+    try:
+        click.echo(f"vdifs: {message}", err=True)
+    except OSError:
+        pass  # the exit status says it
+
+
+def _leave_nothing_unwritten() -> None:
+    """Drop what standard error does not take, as its reader has gone: Python would end with a status of its own."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
 
 
 def _stand_in_for_closed_streams() -> None:
@@ -143,5 +175,9 @@ def _show_any_name() -> None:
 
 def _drop_output() -> None:
     """Give the rest of the output, which could not be written, a place to go, or Python complains of it at its end."""
+    _drop(sys.stdout)
+
+
+def _drop(stream: TextIO) -> None:
     with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        os.dup2(nowhere.fileno(), stream.fileno())

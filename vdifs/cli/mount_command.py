@@ -8,10 +8,12 @@ import click
 
 from vdifs.cli.arguments import Account, Octal, PathName, Size, live_option, trust_option
 from vdifs.cli.mount_options import as_arguments
-from vdifs.cli.waiting import waiting
+from vdifs.cli.waiting import shown
 from vdifs.errors import printable
 from vdifs.mount.daemon import mount as run_mount
 from vdifs.mount.options import MountOptions
+from vdifs.mount.remedies import unmounting
+from vdifs.mount.signals import ignore_all_but_ending
 
 __all__ = ["mount", "mount_flags", "mount_options"]
 
@@ -85,15 +87,17 @@ def mount(**options: Any) -> None:
     Returns once the mount answers; -f stays until it is unmounted. --trust, --include and --exclude may be given
     several times. --uid, --gid and --umask replace the permissions of the sources.
     """
+    ignore_all_but_ending()
     from vdifs.cli.sidecars import SIDECARS  # which needs numpy: not for --help
 
     hides = _holds_something(options["mountpoint"])
-    line = run_mount(mount_options(options), SIDECARS, lambda: waiting(f"searching {options['source']}"))
+    line = run_mount(mount_options(options), SIDECARS, lambda: shown(f"searching {options['source']}"))
     if line:
         click.echo(f"vdifs: {line}", err=True)
     if hides and not options["foreground"]:
         name = printable(options["mountpoint"])
-        click.echo(f"vdifs: {name}: was not empty: its files are out of sight until 'vdifs umount {name}'", err=True)
+        until = unmounting(options["mountpoint"])
+        click.echo(f"vdifs: {name}: was not empty: its files are out of sight until '{until}'", err=True)
 
 
 def _holds_something(folder: str) -> bool:

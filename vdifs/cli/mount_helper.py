@@ -12,6 +12,7 @@ import click
 from vdifs.cli.arguments import PathName
 from vdifs.cli.main import run
 from vdifs.errors import UsageError, printable
+from vdifs.mount.remedies import typed
 
 __all__ = ["main"]
 
@@ -40,7 +41,9 @@ def helper(
     """Mount the images in SOURCE at MOUNTPOINT, as mount(8) asks."""
     del no_table, kind
     if namespace is not None:
-        raise UsageError(f"-N {printable(namespace)}: mounts in its own namespace alone: use 'nsenter --mount'")
+        place = f"/proc/{namespace}/ns/mnt" if namespace.isdigit() else namespace
+        command = f"nsenter --mount={typed(place)} vdifs mount {typed(source)} {typed(mountpoint)}"
+        raise UsageError(f"-N {printable(namespace)}: mounts in its own namespace alone: use '{command}'")
     from vdifs.cli.mount_command import mount, mount_flags, mount_options
     from vdifs.cli.mount_options import known_alone
 

@@ -6,14 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from vdifs.cli.arguments import Output, PathName, output_option
+from vdifs.cli.interrupts import clearing_away
 from vdifs.cli.status_text import OpenFile, Rates, file_line, report_fields
 from vdifs.cli.text import echo_field_list, echo_json
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import Interrupted, VdifsError, printable
+from vdifs.mount.remedies import take_away
 
 __all__ = ["status"]
 
@@ -49,7 +52,7 @@ def status(ctx: click.Context, mountpoint: str, watch: bool, output: Output) -> 
             ctx.exit(1)
         return
     reports = _reports(mountpoint)
-    try:
+    with suppress(Interrupted), clearing_away():  # the way in which one stops watching
         if output == "json":
             for report in reports:
                 click.echo(json.dumps(report))
@@ -59,8 +62,6 @@ def status(ctx: click.Context, mountpoint: str, watch: bool, output: Output) -> 
             show(reports)
         else:
             _echo_lines(reports)
-    except KeyboardInterrupt:
-        pass  # the way in which one stops watching
 
 
 def _reports(mountpoint: str) -> Iterator[Report]:
@@ -84,6 +85,8 @@ def _echo_lines(reports: Iterator[Report]) -> None:
 
 def _read(mountpoint: str) -> Report:
     name = printable(mountpoint)
+    if not os.path.isabs(mountpoint):
+        os.getcwd()  # one that is gone is no place without a mount
     try:
         with open(os.path.join(mountpoint, ".vdifs", "status.json"), "rb") as file:
             report = json.load(file)
@@ -92,17 +95,18 @@ def _read(mountpoint: str) -> Report:
     except ValueError as error:
         raise NotServedError(f"{name}: .vdifs/status.json is no report of vdifs: {_NAME_A_MOUNT}") from error
     except OSError as error:
-        raise _refusal(name, error) from error
+        raise _refusal(mountpoint, error) from error
     return report
 
 
 _NAME_A_MOUNT = "name the mountpoint of a 'vdifs mount'"
 
 
-def _refusal(name: str, error: OSError) -> VdifsError:
+def _refusal(mountpoint: str, error: OSError) -> VdifsError:
+    name = printable(mountpoint)
     match error.errno:
         case errno.ENOTCONN | errno.ECONNABORTED:
-            return VdifsError(f"{name}: a mount whose daemon has gone: take it away with 'vdifs umount {name}'")
+            return VdifsError(f"{name}: a mount whose daemon has gone: {take_away(mountpoint)}")
         case errno.ENOENT | errno.ENOTDIR:
             return NotServedError(f"{name}: no vdifs mount: {_NAME_A_MOUNT}")
         case errno.EACCES:

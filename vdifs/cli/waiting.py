@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from vdifs.cli.interrupts import clearing_away
 from vdifs.errors import printable
 
-__all__ = ["At", "waiting"]
+__all__ = ["At", "shown", "waiting"]
 
 PATIENCE_S = 0.5
 _PERIOD_S = 0.2
@@ -23,6 +24,13 @@ At = Callable[[str], None]
 
 @contextmanager
 def waiting(what: str) -> Iterator[At]:
+    """Do as `shown`, and take the line away if the command is interrupted."""
+    with clearing_away(), shown(what) as at:
+        yield at
+
+
+@contextmanager
+def shown(what: str) -> Iterator[At]:
     """Show `what`, and then what the function that this gives is told, while the body runs longer than a moment."""
     line = _Line(what)
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":

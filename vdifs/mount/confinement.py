@@ -78,8 +78,9 @@ def confine(sources: Iterable[str], log_file: str | None) -> Confinement:
         log.warning("Landlock: not in force in threads that run already")
     no_new_privs = _try("no_new_privs", None, _forbid_new_privileges)
     files = no_new_privs and _try("Landlock", why_no_landlock(), lambda: restrict_files(readable, writable))
-    calls = no_new_privs and _try("seccomp", why_no_filter(), restrict_system_calls)
-    return Confinement(no_new_privs, abi if files else None, calls)
+    in_force = abi if files else None
+    calls = no_new_privs and _try("seccomp", why_no_filter(), lambda: restrict_system_calls(in_force))
+    return Confinement(no_new_privs, in_force, calls)
 
 
 def _forbid_new_privileges() -> None:

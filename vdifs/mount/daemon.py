@@ -7,19 +7,24 @@ import fcntl
 import logging
 import os
 import resource
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from vdifs.errors import StorageError, VdifsError, printable
+from vdifs.errors import Interrupted, StorageError, VdifsError, printable
 from vdifs.mount.background import Ready, in_background
+from vdifs.mount.descriptors import keep_from_programs
 from vdifs.mount.heap import keep_read_buffers
 from vdifs.mount.logs import logging_to
 from vdifs.mount.mountpoint import check_machine, check_mountpoint
+from vdifs.mount.mounts import FUSE_TYPE, topmost
 from vdifs.mount.notify import service_manager
 from vdifs.mount.options import MountOptions
+from vdifs.mount.signals import ignore_all_but_ending, raise_on_ending, set_ending
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.unmount import lock_mountpoint, umount
 
@@ -27,6 +32,11 @@ if TYPE_CHECKING:  # it is about catalogs, which nobody needs before the fork
     from vdifs.mount.sidecars import Sidecars
 
 __all__ = ["MountOptions", "mount", "umount"]
+
+_PATIENCE_S = 5.0
+_POLL_S = 0.02
+_PRIVATE = 0o077
+_NOT_FOR_OTHERS_TO_WRITE = 0o022
 
 log = logging.getLogger("vdifs.mount")
 
@@ -42,12 +52,15 @@ def mount(
     error.
     sidecars: what the files about images, in `.vdifs/KIND/`, hold. meanwhile: entered while a daemon that goes to the
     background is waited for.
-    Raises VdifsError, UsageError, also for what happens in the daemon before the mount answers.
+    Raises VdifsError, UsageError, also for what happens in the daemon before the mount answers; Interrupted where a
+    signal comes before that: then nothing is mounted. From here on this process heeds no other signals.
     """
+    ignore_all_but_ending()
     options = options.checked()
     check_machine()
     options = replace(options, mountpoint=check_mountpoint(options))
     if options.foreground:
+        keep_from_programs()
         with service_manager() as say:
 
             def ready(line: str) -> None:
@@ -58,11 +71,25 @@ def mount(
 
             _run(options, sidecars or {}, ready)
         return ""
-    return in_background(lambda ready: _run(options, sidecars or {}, ready), meanwhile)
+    try:
+        return in_background(lambda ready: _run(options, sidecars or {}, ready), meanwhile)
+    except (Interrupted, VdifsError):
+        _wait_until_gone(options.mountpoint)
+        raise
+
+
+def _wait_until_gone(mountpoint: str) -> None:
+    """Return once the supervisor of a daemon that is gone has taken its mount away, or has had time enough for that."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while (there := topmost(mountpoint)) is not None and there.type == FUSE_TYPE and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
 
 
 def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
     """Be the daemon, from here to the end of the mount."""
+    ignore_all_but_ending()
+    raise_on_ending()
+    os.umask(os.umask(_PRIVATE) & _PRIVATE | _NOT_FOR_OTHERS_TO_WRITE)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads from before the confinement would not be confined
     supervisor = Supervisor.start(options.mountpoint, options.pid_file)
     lock_mountpoint(options.mountpoint)
@@ -75,8 +102,8 @@ def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
             with _pid_file(options) as pid_file:
 
                 def answers(line: str) -> None:
-                    pid_file.write(f"{os.getpid()}\n")
-                    pid_file.flush()
+                    pid_file.write()
+                    supervisor.answers()
                     ready(line)
 
                 serve(options, supervisor, answers, log_thread, sidecars)
@@ -90,22 +117,49 @@ def _finishing(supervisor: Supervisor) -> Iterator[None]:
     try:
         yield
     finally:
+        set_ending(signal.SIG_IGN)  # it ends already, and a second signal would tear that in two
         supervisor.finish()
 
 
-def _pid_file(options: MountOptions) -> TextIO:
-    """Open the pid file, while the daemon still may. Written once the mount answers; the supervisor removes it.
+class _PidFile:
+    """The pid file, opened while the daemon still may. Written once the mount answers; the supervisor removes it.
 
-    It is locked, so that the supervisor of a daemon that ended before sees that the file has another owner by now.
+    It is locked, so that the supervisor of a daemon that ended before sees that the file has another owner by now. The
+    descriptor that keeps the lock is not the one for writing, which is closed: what stands there stays there.
     """
+
+    def __init__(self, writing: int, locked: int) -> None:
+        self._writing: int | None = writing
+        self._locked = locked
+
+    def write(self) -> None:
+        """Write the number of this process, once."""
+        if self._writing is not None:
+            os.write(self._writing, b"%d\n" % os.getpid())
+            os.close(self._writing)
+            self._writing = None
+
+    def close(self) -> None:
+        """Give the lock up."""
+        os.close(self._locked)
+        if self._writing is not None:
+            os.close(self._writing)
+
+
+@contextmanager
+def _pid_file(options: MountOptions) -> Iterator[_PidFile]:
     path = options.pid_file or os.devnull
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        file = _PidFile(writing, os.open(f"/proc/self/fd/{writing}", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         raise StorageError.from_os(path, error, "choose another pid file") from error
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    return os.fdopen(descriptor, "w", encoding="ascii")
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file._locked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield file
+    finally:
+        file.close()
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 
 from vdifs.errors import InUseError, VdifsError, printable
+from vdifs.mount.mounts import Mount
 
-__all__ = ["FUSERMOUNT", "MTAB", "MTAB_REMEDY", "detach", "find_fusermount"]
+__all__ = ["FUSERMOUNT", "MTAB", "MTAB_REMEDY", "detach", "detach_only", "find_fusermount"]
 
 FUSERMOUNT = "fusermount3"
 MTAB = "/etc/mtab"
@@ -39,6 +40,31 @@ def detach(mountpoint: str, *, lazy: bool) -> None:
             _detach_as_user(mountpoint, lazy=lazy)
         case code:
             raise VdifsError(f"{printable(mountpoint)}: cannot unmount: {os.strerror(code)}", errno=code)
+
+
+def detach_only(mount: Mount) -> None:
+    """Unmount this very mount, even if files on it are open, and none that took its place. Raises VdifsError, OSError.
+
+    Where the kernel does not let us, fusermount3 unmounts what is there, if it is a FUSE mount of the same user.
+    """
+    place = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if _mount_id(place) != mount.mount_id:
+            raise VdifsError(f"{printable(mount.mountpoint)}: another mount is there", errno=errno.EINVAL)
+        if _libc.umount2(os.fsencode(f"/proc/self/fd/{place}"), _MNT_DETACH) == 0:
+            return
+        code = ctypes.get_errno()
+    finally:
+        os.close(place)
+    if code != errno.EPERM:
+        raise VdifsError(f"{printable(mount.mountpoint)}: cannot unmount: {os.strerror(code)}", errno=code)
+    _detach_as_user(mount.mountpoint, lazy=True)
+
+
+def _mount_id(place: int) -> int | None:
+    """Return the id of the mount that an open descriptor is on."""
+    with open(f"/proc/self/fdinfo/{place}", "rb") as lines:
+        return next((int(line[7:]) for line in lines if line.startswith(b"mnt_id:")), None)
 
 
 def _detach_as_user(mountpoint: str, *, lazy: bool) -> None:

@@ -123,7 +123,7 @@ def _open_files() -> Finding:
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or limit >= _FEW_FILES:
         return Finding("open files", State.OK, "no limit" if limit == resource.RLIM_INFINITY else f"up to {limit}")
-    remedy = "raise it with 'ulimit -Hn' or LimitNOFILE="
+    remedy = "have root raise it with 'ulimit -n 65536' or LimitNOFILE=65536"
     message = f"up to {limit}: an open image takes one for each file of its chain: {remedy}"
     return Finding("open files", State.WARNING, message)
 

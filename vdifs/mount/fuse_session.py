@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +20,7 @@ _ALWAYS = frozenset({"ro", "nosuid", "nodev", "noexec", "default_permissions"})
 @contextmanager
 def open_session(operations: Operations, options: MountOptions) -> Iterator[Mount]:
     """Mount, and close /dev/fuse at the end; unmounting is left to the supervisor. Raises VdifsError."""
-    with tempfile.TemporaryFile() as said:
+    with os.fdopen(os.memfd_create("said"), "rb") as said:
         try:
             with _standard_error_to(said.fileno()):
                 pyfuse3.init(operations, options.mountpoint, _session_options(options))

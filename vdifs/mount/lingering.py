@@ -3,11 +3,11 @@
 import os
 from contextlib import suppress
 
-from vdifs.errors import printable
 from vdifs.mount.mounts import Mount, mounts
-from vdifs.mount.users import command_of, processes
+from vdifs.mount.remedies import typed
+from vdifs.mount.users import command_of, processes, state_of
 
-__all__ = ["copy_elsewhere", "why_running"]
+__all__ = ["copy_elsewhere", "holder", "why_running"]
 
 
 def copy_elsewhere(mount: Mount) -> str | None:
@@ -19,7 +19,7 @@ def copy_elsewhere(mount: Mount) -> str | None:
         with suppress(OSError):  # gone, or out of our sight
             copy = next((each for each in mounts(f"/proc/{pid}/mountinfo") if _is_copy(each, mount)), None)
             if copy is not None:
-                place = printable(copy.mountpoint)
+                place = typed(copy.mountpoint)
                 return (
                     f"a copy of the mount lives on in the mount namespace of {command_of(pid)} ({pid}), and its daemon "
                     f"with it: end that process, or unmount it there with 'nsenter -t {pid} -m umount {place}'"
@@ -29,10 +29,10 @@ def copy_elsewhere(mount: Mount) -> str | None:
 
 def why_running(folder: int) -> str:
     """Say why the daemon that holds a lock on `folder`, a descriptor, still runs, as far as can be told."""
-    pid = _holder(folder)
+    pid = holder(folder)
     if pid is None:
         return "its daemon still runs: look into its log"
-    if _state(pid) in ("T", "t"):
+    if state_of(pid) in ("T", "t"):
         return f"its daemon ({pid}) is stopped: continue it with 'kill -CONT {pid}', or end it with 'kill -9 {pid}'"
     return f"its daemon ({pid}) still runs: look into its log, or end it with 'kill -9 {pid}'"
 
@@ -42,7 +42,7 @@ def _is_copy(other: Mount, mount: Mount) -> bool:
     return (other.device, other.type, other.source) == (mount.device, mount.type, mount.source)
 
 
-def _holder(folder: int) -> int | None:
+def holder(folder: int) -> int | None:
     """Return who holds a lock on a file, by /proc/locks: `1: FLOCK ADVISORY READ PID MAJ:MIN:INODE 0 EOF`."""
     status = os.fstat(folder)
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
@@ -52,10 +52,3 @@ def _holder(folder: int) -> int | None:
             if kind == "FLOCK" and file == wanted and pid.isdigit():
                 return int(pid)
     return None
-
-
-def _state(pid: int) -> str:
-    """Return the letter that proc(5) has for the state of a process."""
-    with suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0]
-    return "?"

@@ -8,7 +8,7 @@ import logging
 import logging.handlers
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 
 from vdifs.errors import StorageError
@@ -18,6 +18,7 @@ __all__ = ["LogThread", "log_destination", "logging_to"]
 
 SYSTEM_LOG = "/dev/log"
 MAX_WAITING = 10_000
+_STANDARD_ERROR = 2
 _LOGGERS = ("vdifs", "pyfuse3")
 
 
@@ -79,7 +80,7 @@ def _target(options: MountOptions) -> logging.Handler:
         case None:
             return logging.NullHandler()
         case "stderr":
-            target: logging.Handler = logging.StreamHandler()
+            target: logging.Handler = _StandardError()
             target.setFormatter(logging.Formatter("vdifs: %(message)s"))
         case "syslog":
             target = _SystemLog(SYSTEM_LOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON)
@@ -103,6 +104,16 @@ class _Enqueue(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         if self._waiting.qsize() < MAX_WAITING:
             self._waiting.put_nowait(record)
+
+
+class _StandardError(logging.Handler):
+    """Standard error. What it does not take is lost, as when its reader has gone: that ends no mount."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, ValueError):
+            data = memoryview(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
+            while data:
+                data = data[os.write(_STANDARD_ERROR, data) :]
 
 
 class _SystemLog(logging.handlers.SysLogHandler):
@@ -129,12 +140,25 @@ class _LogFile(logging.handlers.WatchedFileHandler):
 
     def _file(self) -> int:
         """Return the descriptor, of a new file where the old was moved away, even if that could not be had at first."""
-        if self.stream is not None:
-            self.reopenIfNeeded()
+        if self.stream is not None and self._was_moved_away():
+            try:
+                begun = self._open()
+            except PermissionError:
+                return self.stream.fileno()  # the daemon may open no other: it goes on in the old one
+            self.stream.close()
+            self.stream = begun
+            self._statstream()
         if self.stream is None:
             self.stream = self._open()
             self._statstream()
         return self.stream.fileno()
+
+    def _was_moved_away(self) -> bool:
+        try:
+            found = os.stat(self.baseFilename)
+        except FileNotFoundError:
+            return True
+        return (found.st_dev, found.st_ino) != (self.dev, self.ino)
 
     def _write(self, file: int, text: str) -> None:
         """Write at once: what waits in a buffer would come later, torn."""

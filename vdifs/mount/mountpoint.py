@@ -5,8 +5,9 @@ import os
 
 from vdifs.errors import InUseError, UsageError, VdifsError, printable
 from vdifs.mount.detach import FUSERMOUNT, detach, find_fusermount
-from vdifs.mount.mounts import FUSE_TYPE, topmost
+from vdifs.mount.mounts import FUSE_TYPE, mount_at, topmost
 from vdifs.mount.options import MountOptions
+from vdifs.mount.remedies import take_away, typed
 
 __all__ = ["DEAD", "DEVICE", "check_machine", "check_mountpoint", "fuse_failure"]
 
@@ -20,7 +21,7 @@ def check_machine() -> None:
     """Raise VdifsError if FUSE cannot be used here."""
     if not os.path.exists(DEVICE):
         raise VdifsError(
-            f"{DEVICE}: not there: load the kernel's module with 'modprobe fuse', or give the container this device",
+            f"{DEVICE}: not there: have root run 'modprobe fuse', or give the container this device",
             errno=errno.ENODEV,
         )
     if not os.access(DEVICE, os.R_OK | os.W_OK):
@@ -45,7 +46,7 @@ def check_mountpoint(options: MountOptions) -> str:
     try:
         _look_into(options.mountpoint)
     except OSError as error:
-        raise VdifsError(f"{name}: {_trouble(name, error)}", errno=error.errno) from error
+        raise VdifsError(f"{name}: {_trouble(options.mountpoint, error)}", errno=error.errno) from error
     mountpoint = os.path.realpath(options.mountpoint)
     for path in (options.source, *options.trusted):
         if _within(os.path.realpath(path), mountpoint):
@@ -54,8 +55,7 @@ def check_mountpoint(options: MountOptions) -> str:
         if file is not None and _within(os.path.realpath(file), mountpoint):
             raise UsageError(f"{printable(file)}: the mount would hide it: choose another {what}")
     if (there := topmost(mountpoint)) is not None and there.type == FUSE_TYPE:
-        remedy = f"use that, or take it away with 'vdifs umount {name}'"
-        raise InUseError(f"{name}: a vdifs mount is there already: {remedy}")
+        raise InUseError(f"{name}: a vdifs mount is there already: use that, or {take_away(options.mountpoint)}")
     return mountpoint
 
 
@@ -86,8 +86,7 @@ def _look_into(mountpoint: str) -> None:
 
 def _taken_away(mountpoint: str) -> bool:
     """Detach the dead mount there if it is one of ours and we may; return whether that was done."""
-    folder, name = os.path.split(mountpoint)
-    mount = topmost(os.path.join(os.path.realpath(folder), name))
+    mount = mount_at(mountpoint)
     if mount is None or mount.type != FUSE_TYPE:
         return False
     try:
@@ -97,14 +96,14 @@ def _taken_away(mountpoint: str) -> bool:
     return True
 
 
-def _trouble(name: str, error: OSError) -> str:
+def _trouble(mountpoint: str, error: OSError) -> str:
     match error.errno:
         case errno.ENOENT:
-            return "there is no such mountpoint: make it with mkdir"
+            return f"there is no such mountpoint: make it with 'mkdir -p {typed(mountpoint)}'"
         case errno.ENOTDIR:
             return "not a directory: the mountpoint must be one"
         case code if code in DEAD:
-            return f"a mount whose daemon has gone: take it away with 'vdifs umount {name}'"
+            return f"a mount whose daemon has gone: {take_away(mountpoint)}"
         case _:
             return f"{error.strerror}: choose a mountpoint that you may read"
 

@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 
-__all__ = ["FUSE_TYPE", "MOUNTINFO", "Mount", "mounts", "topmost"]
+__all__ = ["FUSE_TYPE", "MOUNTINFO", "Mount", "mount_at", "mounts", "owner_of", "topmost"]
 
 MOUNTINFO = "/proc/self/mountinfo"
 FUSE_TYPE = "fuse.vdifs"
@@ -32,6 +32,20 @@ def topmost(mountpoint: str) -> Mount | None:
     """Return the mount that is seen at `mountpoint`, an absolute path without symbolic links; None if there is none."""
     found = [mount for mount in mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
+
+
+def mount_at(path: str) -> Mount | None:
+    """Return the mount that is seen at `path`, which may be a link, if possible without asking the mount anything."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return topmost(os.path.join(os.path.realpath(folder), name)) or topmost(os.path.realpath(path))
+
+
+def owner_of(mount: Mount) -> int | None:
+    """Return the user who may unmount a FUSE mount besides root, None for any other mount."""
+    with open(MOUNTINFO, "rb") as file:
+        line = next((line for line in file if line.startswith(b"%d " % mount.mount_id)), b"")
+    match = re.search(rb"[ ,]user_id=(\d+)", line.partition(b" - ")[2])
+    return None if match is None else int(match[1])
 
 
 def _parse(line: bytes) -> Mount:

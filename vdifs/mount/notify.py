@@ -1,6 +1,7 @@
 """Telling the service manager that a mount is ready, as sd_notify(3) does: a datagram to the socket that it names.
 
-The socket is connected before the daemon gives up its rights; writing to it needs none.
+The socket is connected before the daemon gives up its rights; writing to it needs none. It is closed after one message:
+a service manager believes what it is told there, such as another process to end.
 """
 
 import logging
@@ -21,7 +22,7 @@ log = logging.getLogger("vdifs.mount")
 
 @contextmanager
 def service_manager() -> Iterator[Say]:
-    """Give the function that tells the service manager something; without one it does nothing."""
+    """Give the function that tells the service manager something, once; without one it does nothing."""
     name = os.environ.get("NOTIFY_SOCKET", "")
     if not name:
         yield lambda _: None
@@ -40,5 +41,7 @@ def service_manager() -> Iterator[Say]:
                 connection.send(lines.encode())
             except OSError as error:
                 log.warning("%s: the service manager was not told that the mount is ready: %s", printable(name), error)
+            finally:
+                connection.close()
 
         yield say

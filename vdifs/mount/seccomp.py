@@ -1,8 +1,11 @@
 """A filter of system calls, seccomp(2): what a mounted daemon has no use for fails with EPERM.
 
 No sockets, no programs, no processes, no mounts, no other process's memory or signals, and nothing that makes, changes
-or removes a file, whatever Landlock allows. What is allowed whatever its arguments costs nothing: since Linux 5.11 the
-kernel remembers that, and before it finds the calls of a read at the beginning.
+or removes a file, whatever Landlock allows. Which files are opened is Landlock's to allow; where that is missing, or
+too old to know of truncation, nothing is opened in a way that would change it.
+
+What is allowed whatever its arguments costs nothing: since Linux 5.11 the kernel remembers that, and before it finds
+the calls of a read at the beginning.
 
     another architecture -> EPERM
     in the list          -> allowed
@@ -45,6 +48,9 @@ _F_SETFL, _F_SETSIG, _F_SETLEASE = 4, 10, 1024
 _O_ASYNC = 0x2000
 _SIGURG = 23
 _F_RDLCK, _F_UNLCK = 0, 2
+_O_ACCMODE = 3
+_KNOWS_TRUNCATION = 3
+"""The version of Landlock that guards files from being truncated by one that may read them."""
 _PRCTLS = (15, 0x53564D41)  # PR_SET_NAME, PR_SET_VMA: names for threads and for memory
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -76,12 +82,15 @@ def why_no_filter() -> str | None:
     return None
 
 
-def restrict_system_calls() -> None:
-    """Put the filter in force, for good, in all threads; no_new_privs must be. Raises OSError."""
+def restrict_system_calls(landlock: int | None) -> None:
+    """Put the filter in force, for good, in all threads; no_new_privs must be. Raises OSError.
+
+    landlock: the version of what else is in force, None for nothing.
+    """
     machine = this_machine()
     if machine is None:
         raise OSError(errno.ENOSYS, "not written for this kind of machine")
-    code = filter_for(machine, os.getpid())
+    code = filter_for(machine, os.getpid(), landlock)
     program = _Program(len(code) // 8, code)
     # Kernels before 5.16 else slow down a filtered process, by a mitigation meant for those that run foreign code.
     for flags in (_TSYNC | _SPEC_ALLOW, _TSYNC):
@@ -95,22 +104,39 @@ def restrict_system_calls() -> None:
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def filter_for(machine: Machine, pid: int) -> bytes:
-    """Return the filter's instructions, packed. pid: of the process that it is for."""
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in _instructions(machine, pid))
+def filter_for(machine: Machine, pid: int, landlock: int | None) -> bytes:
+    """Return the filter's instructions, packed. pid: of the process that it is for. landlock: as above."""
+    if landlock is None:
+        refused = _O_ACCMODE | os.O_CREAT | os.O_TRUNC
+    else:
+        refused = os.O_TRUNC if landlock < _KNOWS_TRUNCATION else 0
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in _instructions(machine, pid, refused))
 
 
-def _instructions(machine: Machine, pid: int) -> Iterator[_Instruction]:
+def _instructions(machine: Machine, pid: int, refused: int) -> Iterator[_Instruction]:
+    """Yield them. refused: flags with which no file may be opened."""
     yield _Instruction(_LOAD, 0, 0, _ARCHITECTURE)
     yield from _unless(machine.architecture, [_Instruction(_RETURN, 0, 0, _DENY)])
     yield _Instruction(_LOAD, 0, 0, _NUMBER)
     for number in machine.allowed:
         yield from _when(number, [_Instruction(_RETURN, 0, 0, _ALLOW)])
+    for name, number in machine.opening.items():
+        yield from _when(number, [*_opening(name, refused), _Instruction(_RETURN, 0, 0, _DENY)])
     for name, number in machine.judged.items():
         yield from _when(number, [*_judgement(name, pid), _Instruction(_RETURN, 0, 0, _DENY)])
     yield _Instruction(_GREATER, 0, 1, machine.newest)
     yield _Instruction(_RETURN, 0, 0, _UNKNOWN)
     yield _Instruction(_RETURN, 0, 0, _DENY)
+
+
+def _opening(name: str, refused: int) -> Iterator[_Instruction]:
+    """Yield what allows a call that opens a file without the flags `refused`."""
+    if not refused:
+        yield from _allow()
+    elif name == "openat2":  # its flags are out of sight; it is done by openat then, a folder at a time
+        yield _Instruction(_RETURN, 0, 0, _UNKNOWN)
+    else:
+        yield from _if_argument(1 if name == "open" else 2, [0], mask=refused)
 
 
 def _judgement(name: str, pid: int) -> Iterator[_Instruction]:

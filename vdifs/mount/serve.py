@@ -6,12 +6,13 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pyfuse3
 import trio
 
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import Interrupted, VdifsError, printable
 from vdifs.mount.announcement import announcement
 from vdifs.mount.attributes import Ownership, folder_access
 from vdifs.mount.background import Ready
@@ -29,8 +30,10 @@ from vdifs.mount.operations import Operations
 from vdifs.mount.options import MountOptions
 from vdifs.mount.poke import Poke
 from vdifs.mount.readahead import Readahead
+from vdifs.mount.remedies import unmounting
 from vdifs.mount.request_loop import take_requests_in_a_row
 from vdifs.mount.sidecars import SidecarContents, Sidecars
+from vdifs.mount.signals import noted, wanted
 from vdifs.mount.state import opener_for
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.tasks import Tasks
@@ -51,7 +54,6 @@ FEW_IMAGES_S = 0.1
 """So long a mount of few images is not ready yet, that what opening shows is told with it."""
 GRACE_S = 1.0
 PATIENCE_S = 10.0
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = logging.getLogger("vdifs.mount")
 
@@ -78,7 +80,8 @@ def serve(
         catalog.scan()
         catalog.check_images()
         gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
-        trio.run(_serve, options, catalog, supervisor, ready, log_thread, sidecars)
+        with noted() as signals:
+            trio.run(_serve, options, catalog, supervisor, ready, log_thread, sidecars, signals)
     except ExceptionGroup as group:
         raise _first(group) from group
     finally:
@@ -92,6 +95,7 @@ async def _serve(
     ready: Ready,
     log_thread: LogThread,
     sidecars: Sidecars,
+    signals_before: list[int],
 ) -> None:
     sys.setswitchinterval(_SWITCH_S)
     tasks, poke, turns = Tasks(), Poke(), Turns()
@@ -105,8 +109,11 @@ async def _serve(
     namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars, hide=hide)
     contents = SidecarContents(sidecars, catalog, one_by_one)
     files = Files(namespace, images, tasks, options, KernelPages(), contents)
-    with open_session(Operations(namespace, files, namespace.complaints), options) as mount:
+    operations = Operations(namespace, files, namespace.complaints)
+    with trio.open_signal_receiver(*wanted()) as signals, open_session(operations, options) as mount:
         supervisor.watch(mount)
+        if signals_before:
+            raise Interrupted(signals_before[0])
         readahead = Readahead(mount)
         allow_in_flight(mount, MAX_TASKS)
         with log_thread.paused():
@@ -119,7 +126,7 @@ async def _serve(
         async with trio.open_nursery() as nursery:
             tasks.start(nursery)
             files.inspection.wake()
-            nursery.start_soon(_end_on_signal, nursery.cancel_scope)
+            nursery.start_soon(_end_on_signal, signals, nursery.cancel_scope)
             nursery.start_soon(_miss_supervisor, supervisor, options)
             nursery.start_soon(_report, options, namespace, readahead, told)
             take_requests_in_a_row()
@@ -128,15 +135,13 @@ async def _serve(
     log.info("%s: unmounted", printable(options.mountpoint))
 
 
-async def _end_on_signal(scope: trio.CancelScope) -> None:
+async def _end_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     """End the mount on a signal; requests that are under way have a little time to be answered."""
-    wanted = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
-    with trio.open_signal_receiver(*wanted) as signals:
-        async for number in signals:
-            log.info("%s: ending the mount", signal.Signals(number).name)
-            pyfuse3.terminate()
-            await trio.sleep(GRACE_S)
-            scope.cancel()
+    async for number in signals:
+        log.info("%s: ending the mount", signal.Signals(number).name)
+        pyfuse3.terminate()
+        await trio.sleep(GRACE_S)
+        scope.cancel()
 
 
 async def _report(options: MountOptions, namespace: Namespace, readahead: Readahead, told: "_Told") -> None:
@@ -187,7 +192,7 @@ async def _miss_supervisor(supervisor: Supervisor, options: MountOptions) -> Non
     if supervisor.pidfd is None:
         return
     await trio.lowlevel.wait_readable(supervisor.pidfd)
-    remedy = "once the daemon ends, take its mount away with 'vdifs umount'"
+    remedy = f"once the daemon ends, take its mount away with '{unmounting(options.mountpoint)}'"
     log.warning("%s: the supervisor was killed: %s", printable(options.mountpoint), remedy)
 
 

@@ -2,7 +2,7 @@
 
     vdifs mount                      forked before /dev/fuse is opened, so that the daemon alone holds the mount
       |-- supervisor                 waits: end of the pipe = the daemon has gone
-      `-- (goes on as the daemon)    holds the pipe's other end
+      `-- (goes on as the daemon)    holds the pipe's other end, and says in it: which mount is its own; it answers
 
 A thread of the daemon that hangs in a source keeps the pipe open even after kill -9, so the end of the daemon's main
 thread counts too. A mountpoint may serve another mount by then. So the daemon tells which mount is its own, and the
@@ -10,6 +10,11 @@ supervisor, which is woken whenever the table of mounts changes, takes nothing a
 
 A thread of the daemon may also hang in the mount itself, where it drops pages that are being read. It keeps /dev/fuse
 open, so nobody would ever tell the readers that the daemon is gone: the supervisor aborts the connection.
+
+The supervisor keeps the right to unmount, which the daemon gives up; so it believes nothing. The first word that it is
+told counts, which comes before the daemon answers its first request, and only if it names what is a mount of ours, at
+the mountpoint that the supervisor was started for, and was not there then. Of what comes after that it reads nothing
+but the end. A signal that tells of the daemon's end may be anybody's, too.
 """
 
 import ctypes
@@ -23,17 +28,25 @@ from contextlib import suppress
 from typing import NoReturn, Self
 
 from vdifs.errors import VdifsError, printable
-from vdifs.mount.detach import detach
+from vdifs.mount.descriptors import close_all_but, standard_to_null
+from vdifs.mount.detach import detach_only
 from vdifs.mount.in_flight import fusectl, open_control
 from vdifs.mount.mounts import FUSE_TYPE, MOUNTINFO, Mount, mounts, topmost
+from vdifs.mount.privileges import keep_what_unmounting_needs
+from vdifs.mount.remedies import unmounting
+from vdifs.mount.signals import blocked, ignore_all_but_ending, set_ending
+from vdifs.mount.users import state_of
 
 __all__ = ["Supervisor"]
 
 _PR_SET_PDEATHSIG = 1
 _TRIES = 20
 _BETWEEN_TRIES_S = 0.1
+_ANSWERS = b"answers\n"
+_LONGEST_WORD = 64
+_ENDS_WITHIN_S = 0.2
+"""So long it may take from the signal that tells of the end of the daemon's main thread until /proc tells of it."""
 log = logging.getLogger("vdifs.mount")
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 
 
 class Supervisor:
@@ -54,20 +67,28 @@ class Supervisor:
 
         pid_file: removed at the end, if it is the daemon's, who may not.
         """
-        before = frozenset(mount.mount_id for mount in mounts())
+        before = frozenset(mounts())
         reading, writing = os.pipe()
         daemon = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _supervise(daemon, reading, mountpoint, before, pid_file)
+        with blocked():
+            pid = os.fork()
+            if pid == 0:
+                _supervise(daemon, reading, mountpoint, before, pid_file)
         os.close(reading)
         return cls(pid, writing)
 
     def watch(self, mount: Mount) -> None:
         """Say which mount is the daemon's."""
         self._own = mount
+        self._say(b"%d\n" % mount.mount_id)
+
+    def answers(self) -> None:
+        """Say that the mount answers: the supervisor may leave the process group that an automounter knows."""
+        self._say(_ANSWERS)
+
+    def _say(self, word: bytes) -> None:
         with suppress(BrokenPipeError):  # a supervisor that was killed is made up for by `finish`
-            os.write(self._pipe, b"%d\n" % mount.mount_id)
+            os.write(self._pipe, word)
 
     def finish(self) -> None:
         """Have the mount taken away, and return when that is done. Only the first call does anything."""
@@ -87,11 +108,11 @@ class Supervisor:
         with suppress(OSError):
             _take_away(own)
         if topmost(own.mountpoint) == own:
-            name = printable(own.mountpoint)
-            log.error("%s: a dead mount stays, as its supervisor was killed: take it away with 'vdifs umount'", name)
+            remedy = f"take it away with '{unmounting(own.mountpoint)}'"
+            log.error("%s: a dead mount stays, as its supervisor was killed: %s", printable(own.mountpoint), remedy)
 
 
-def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[int], pid_file: str | None) -> NoReturn:
+def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[Mount], pid_file: str | None) -> NoReturn:
     try:
         _let_go_of_everything(pipe)
         own = _OwnMount(mountpoint, before)
@@ -117,32 +138,48 @@ class _DaemonGoneError(Exception):
 def _end_with_the_daemon(daemon: int) -> None:
     """Have _DaemonGoneError raised when the daemon's main thread ends."""
 
-    def gone(*_: object) -> NoReturn:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the next comes with the end of each other thread
-        raise _DaemonGoneError
+    def perhaps_gone(*_: object) -> None:
+        if _has_ended(daemon):
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the next comes with the end of each other thread
+            raise _DaemonGoneError
 
-    signal.signal(signal.SIGUSR1, gone)
+    signal.signal(signal.SIGUSR1, perhaps_gone)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
     if os.getppid() != daemon:
         raise _DaemonGoneError
 
 
+def _has_ended(daemon: int) -> bool:
+    """Tell whether the daemon's main thread has, or is about to: the kernel sends the signal a moment before that."""
+    deadline = time.monotonic() + _ENDS_WITHIN_S
+    while os.getppid() == daemon and state_of(daemon) not in ("Z", "X"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
 class _OwnMount:
     """The daemon's mount, as far as it is known. before: the mounts that were there when the supervisor started."""
 
-    def __init__(self, mountpoint: str, before: frozenset[int]) -> None:
+    def __init__(self, mountpoint: str, before: frozenset[Mount]) -> None:
         self._mountpoint = mountpoint
         self._before = before
         self._mount: Mount | None = None
         self._vanished = False
         self._abort: int | None = None
 
-    def named(self, mount_id: int) -> None:
-        """Take the daemon's word which one it is."""
-        self._mount = _with_id(mount_id)
-        if self._mount is not None:
-            with suppress(OSError), fusectl() as folder:  # users may only where it is mounted
-                self._abort = open_control(folder, self._mount, "abort")
+    def named(self, word: bytes) -> None:
+        """Take the daemon's word which one it is, if it may be the one."""
+        mount = _with_id(int(word)) if word.isdigit() else None
+        if mount is None or not self._may_be(mount):
+            return
+        self._mount = mount
+        with suppress(OSError), fusectl() as folder:  # users may only where it is mounted
+            self._abort = open_control(folder, self._mount, "abort")
+
+    def _may_be(self, mount: Mount) -> bool:
+        return mount.type == FUSE_TYPE and mount.mountpoint == self._mountpoint and mount not in self._before
 
     def abort(self) -> None:
         """End every request of the mount that still waits for the daemon, where the kernel lets us."""
@@ -161,36 +198,65 @@ class _OwnMount:
         if self._vanished or self._mount is not None:
             return None if self._vanished else self._mount
         top = topmost(self._mountpoint)
-        return top if top and top.type == FUSE_TYPE and top.mount_id not in self._before else None
+        return top if top and self._may_be(top) else None
 
 
 def _let_go_of_everything(pipe: int) -> None:
-    """Keep nothing of the daemon but the pipe: no terminal, no folder, no file, no part in its signals."""
-    os.setsid()
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    """Keep nothing of the daemon but the pipe: no terminal, no folder, no file, no part in its signals, few rights.
+
+    It stays in the daemon's process group until the mount answers: an automounter would else have it wait for that
+    very mount where it has to take it away before.
+    """
+    set_ending(signal.SIG_IGN)
+    ignore_all_but_ending()
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
+    standard_to_null()
+    close_all_but((pipe,))
+    keep_what_unmounting_needs()
 
 
 def _wait_for_the_end(pipe: int, own: _OwnMount) -> None:
     """Return when the daemon has closed its end of the pipe."""
-    table = os.open(MOUNTINFO, os.O_RDONLY)
+    words = _Words(own)
+    table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     poll.register(table, select.POLLPRI)
     while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == pipe:
-                said = os.read(pipe, 64)
-                if not said:
-                    return
-                own.named(int(said))
+        for descriptor, event in poll.poll():
+            if descriptor != pipe:
+                continue
+            if not event & select.POLLIN:
+                return
+            said = os.read(pipe, _LONGEST_WORD)
+            if not said:
+                return
+            if words.take(said):
+                poll.modify(pipe, 0)  # which still tells of the end
         own.look()
+
+
+class _Words:
+    """What the daemon says: the number of its mount, and later that it answers. Anything else is no word of it."""
+
+    def __init__(self, own: _OwnMount) -> None:
+        self._own = own
+        self._said = b""
+        self._named = False
+
+    def take(self, said: bytes) -> bool:
+        """Take a piece of it; return whether that was all."""
+        self._said += said
+        if not self._named and b"\n" in self._said:
+            word, _, self._said = self._said.partition(b"\n")
+            self._own.named(word)
+            self._named = True
+        if b"\n" not in self._said and len(self._said) < _LONGEST_WORD:
+            return False
+        with suppress(OSError):
+            os.setsid()
+        return True
 
 
 def _remove_pid_file(path: str, daemon: int) -> None:
@@ -215,8 +281,8 @@ def _take_away(own: Mount) -> None:
         if topmost(own.mountpoint) != own:
             return
         try:
-            detach(own.mountpoint, lazy=True)
-        except VdifsError:
+            detach_only(own)
+        except (VdifsError, OSError):
             time.sleep(_BETWEEN_TRIES_S)
         else:
             return  # a mount that looks like it from now on is another one

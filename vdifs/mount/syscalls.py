@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Machine", "this_machine"]
+__all__ = ["Machine", "number_here", "this_machine"]
 
 # Those that answer a read come first: an old kernel looks through the list from its beginning. None: not there.
 _NUMBERS: Final = {
@@ -21,11 +21,8 @@ _NUMBERS: Final = {
     "epoll_pwait": (281, 22),
     "epoll_ctl": (233, 21),
     "write": (1, 64),
-    # files: opening is Landlock's to allow; nothing here makes, changes, renames or removes one
+    # files: nothing here makes, changes, renames or removes one
     "close": (3, 57),
-    "openat": (257, 56),
-    "openat2": (437, 437),
-    "open": (2, None),
     "newfstatat": (262, 79),
     "stat": (4, None),
     "lstat": (6, None),
@@ -82,7 +79,7 @@ _NUMBERS: Final = {
     "rt_sigaction": (13, 134),
     "sigaltstack": (131, 132),
     "restart_syscall": (219, 128),
-    # threads, and the end of the supervisor, which is waited for
+    # threads; the daemon's leaving of its caller's session; the end of the supervisor, which is waited for
     "set_robust_list": (273, 99),
     "rseq": (334, 293),
     "sched_yield": (24, 124),
@@ -92,6 +89,7 @@ _NUMBERS: Final = {
     "exit": (60, 93),
     "exit_group": (231, 94),
     "wait4": (61, 260),
+    "setsid": (112, 157),
     "waitid": (247, 95),
     # who and where am I
     "getpid": (39, 172),
@@ -109,6 +107,7 @@ _NUMBERS: Final = {
     # answers from sockets that are open already: those with which trio wakes itself
     "recvfrom": (45, 207),
 }
+_OPENING: Final = {"openat": (257, 56), "open": (2, None), "openat2": (437, 437)}
 _JUDGED: Final = {
     "clone": (56, 220),
     "clone3": (435, 435),
@@ -128,12 +127,13 @@ _NEWEST_KNOWN: Final = 470
 class Machine:
     """Numbers on one kind of machine. architecture: AUDIT_ARCH of seccomp(2).
 
-    allowed: to be let through. judged: those whose arguments decide. newest: no number above it has a meaning yet
-    that anything of ours could rely on.
+    allowed: to be let through. opening: those that open files. judged: those whose arguments decide. newest: no number
+    above it has a meaning yet that anything of ours could rely on.
     """
 
     architecture: int
     allowed: tuple[int, ...]
+    opening: dict[str, int]
     judged: dict[str, int]
     seccomp: int
     newest: int = _NEWEST_KNOWN
@@ -146,5 +146,12 @@ def this_machine() -> Machine | None:
         return None
     column, architecture = found
     allowed = tuple(number for row in _NUMBERS.values() if (number := row[column]) is not None)
+    opening = {name: number for name, row in _OPENING.items() if (number := row[column]) is not None}
     judged = {name: row[column] for name, row in _JUDGED.items()}
-    return Machine(architecture, allowed, judged, _OTHERS["seccomp"][column])
+    return Machine(architecture, allowed, opening, judged, _OTHERS["seccomp"][column])
+
+
+def number_here(name: str) -> int | None:
+    """Return the number of a system call on this machine, None where it is not known."""
+    machine = _ARCHITECTURES.get(platform.machine())
+    return None if machine is None else _NUMBERS[name][machine[0]]

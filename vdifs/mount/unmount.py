@@ -13,10 +13,12 @@ from contextlib import suppress
 
 from vdifs.errors import InUseError, VdifsError, printable
 from vdifs.mount.detach import detach
-from vdifs.mount.lingering import copy_elsewhere, why_running
+from vdifs.mount.lingering import copy_elsewhere, holder, why_running
 from vdifs.mount.mountpoint import DEAD
-from vdifs.mount.mounts import FUSE_TYPE, Mount, topmost
+from vdifs.mount.mounts import FUSE_TYPE, Mount, mount_at
+from vdifs.mount.remedies import unmounting
 from vdifs.mount.users import users_of
+from vdifs.source.filesystem import AUTOFS, filesystem_type
 
 __all__ = ["lock_mountpoint", "umount"]
 
@@ -40,6 +42,11 @@ def umount(mountpoint: str, patience: float = PATIENCE_S, *, lazy: bool = False)
     stays.
     """
     mount = _find(mountpoint)
+    if mount.type != FUSE_TYPE:
+        if not (mount.type.startswith("fuse") and _is_dead(mount.mountpoint)):
+            remedy = f"use '{unmounting(mountpoint)}'"
+            raise VdifsError(f"{printable(mountpoint)}: is no vdifs mount: {remedy}", errno=errno.EINVAL)
+        lazy = True  # it is in the way of one of ours, and of no use to anybody
     if lazy:
         detach(mount.mountpoint, lazy=True)
         return
@@ -55,14 +62,11 @@ def umount(mountpoint: str, patience: float = PATIENCE_S, *, lazy: bool = False)
 
 
 def _find(mountpoint: str) -> Mount:
-    """Return our mount at `mountpoint`, if possible without asking its daemon for anything."""
-    folder, name = os.path.split(os.path.abspath(mountpoint))
-    mount = topmost(os.path.join(os.path.realpath(folder), name)) or topmost(os.path.realpath(mountpoint))
+    """Return the mount at `mountpoint`, if possible without asking its daemon for anything."""
+    mount = mount_at(mountpoint)
     if mount is None:
         name = printable(mountpoint)
         raise VdifsError(f"{name}: not mounted: name the mountpoint of a 'vdifs mount'", errno=errno.EINVAL)
-    if mount.type != FUSE_TYPE:
-        raise VdifsError(f"{printable(mountpoint)}: is no vdifs mount: use umount", errno=errno.EINVAL)
     return mount
 
 
@@ -77,7 +81,13 @@ def _is_dead(mountpoint: str) -> bool:
 def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
     """Return None once the daemon has gone, or else why it stays and what to do."""
     try:
-        folder = os.open(mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if filesystem_type(folder) == AUTOFS:
+                return _wait_for_holder(folder, patience)
+        finally:
+            os.close(folder)
+        folder = os.open(mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -88,6 +98,16 @@ def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
         return None if _lock_within(folder, patience) else why_running(folder)
     finally:
         os.close(folder)
+
+
+def _wait_for_holder(folder: int, patience: float) -> str | None:
+    """Do the same where opening the folder would mount again at once, by the table of all locks."""
+    deadline = time.monotonic() + patience
+    while holder(folder) is not None:
+        if time.monotonic() > deadline:
+            return why_running(folder)
+        time.sleep(_POLL_S)
+    return None
 
 
 def _lock_within(folder: int, patience: float) -> bool:

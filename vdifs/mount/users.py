@@ -7,7 +7,7 @@ from contextlib import suppress
 from vdifs.errors import printable
 from vdifs.mount.mounts import Mount
 
-__all__ = ["command_of", "processes", "users_of"]
+__all__ = ["command_of", "processes", "state_of", "users_of"]
 
 _SHOWN = 5
 
@@ -52,4 +52,11 @@ def command_of(pid: int) -> str:
     """Return the name of a process, `?` for one that has gone."""
     with suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
         return printable(file.read().rstrip(b"\n"))
+    return "?"
+
+
+def state_of(pid: int) -> str:
+    """Return the letter that proc(5) has for the state of a process, `?` for one that has gone."""
+    with suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0]
     return "?"

@@ -403,6 +403,6 @@ _REMEDIES = {
     errno.ELOOP: "symbolic links are not followed; name the file itself",
     errno.ENXIO: "only regular files can be images",
     errno.EXDEV: "the name leads out of the trusted directories",
-    errno.EMFILE: "allow more open files ('ulimit -n', LimitNOFILE=), or use fewer images at once",
+    errno.EMFILE: "allow more open files ('ulimit -n 65536', LimitNOFILE=65536), or use fewer images at once",
     errno.ENFILE: "this machine allows no more (fs.file-max)",
 }

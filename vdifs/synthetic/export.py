@@ -8,7 +8,6 @@ import errno
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -123,11 +122,12 @@ def _exists(output: str) -> UsageError:
 def _renamed_when_complete(output: str, *, overwrite: bool) -> Iterator[int]:
     target = os.path.realpath(output)  # a rename to a link would replace it: cp and qemu-img write where it leads
     folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name[:200]}.{os.urandom(8).hex()}.part")
     try:
-        fd, temporary = tempfile.mkstemp(prefix=f".{name[:200]}.", suffix=".part", dir=folder)
-    except OSError as error:
-        raise StorageError.from_os(output, error, "name a file in a folder that can be written") from error
-    try:
+        try:
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StorageError.from_os(output, error, "name a file in a folder that can be written") from error
         try:
             yield fd
             os.fchmod(fd, 0o666 & ~_umask())
