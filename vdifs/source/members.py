@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from vdifs.errors import (
@@ -32,6 +32,7 @@ __all__ = [
     "RAW_SUFFIXES",
     "Member",
     "cannot_be_opened",
+    "damage_only_if_unchanged",
     "each_member",
     "find_snapshot",
     "loop_error",
@@ -100,18 +101,32 @@ def each_member(
             raise ChainError(
                 f"{file.name}: the chain above it has {MAX_DEPTH} images already: commit some", errno=errno.ELOOP
             )
-        header = _header(path, file, stated, top=not seen)
+        with damage_only_if_unchanged(file):
+            header = _header(path, file, stated, top=not seen)
         if header is None:
             if snapshot is not None:
                 raise ChainError(f"{file.name}: a raw image has no snapshots", errno=errno.ENOENT)
             yield Member(path, file, file, None, RawLayer(file))
             return
-        yield _member(policy, path, file, header, snapshot, opened)
+        with damage_only_if_unchanged(file):
+            member = _member(policy, path, file, header, snapshot, opened)
+        yield member
         if header.backing_file is None:
             return
         seen[file.fingerprint[:2]] = None
         snapshot = None
         path, stated = policy.usual(policy.resolve(path, header.backing_file)), header.backing_format
+
+
+@contextmanager
+def damage_only_if_unchanged(*files: HostFile) -> Iterator[None]:
+    """Raise SourceChangedError instead of FormatError if a file was written: torn tables are no damage."""
+    try:
+        yield
+    except FormatError:
+        for file in files:
+            file.check_unchanged()
+        raise
 
 
 def read_header(file: HostFile, *, corrupt_too: bool = False) -> Header | None:

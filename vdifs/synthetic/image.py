@@ -14,6 +14,7 @@ import numpy as np
 from vdifs.errors import InUseError, SourceChangedError, UsageError, VdifsError
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, Geometry
 from vdifs.source.chain import Chain
+from vdifs.source.members import damage_only_if_unchanged
 from vdifs.source.policy import Policy
 from vdifs.synthetic.allocation import Allocation
 from vdifs.synthetic.arguments import buffer_of, number
@@ -247,7 +248,8 @@ def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
         geometry = Geometry(bits, chain.virtual_size, wish.extended_l2)
         check_geometry(geometry)
         allocation = Allocation(chain, index, geometry)
-        summary = allocation.summarize()
+        with damage_only_if_unchanged(*chain.files):
+            summary = allocation.summarize()
         gatherer = Gatherer(chain)
         backing = None if index is None else _backing(chain, index, wish.backing_name)
         body: Body
