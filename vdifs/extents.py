@@ -14,12 +14,13 @@ Pure: numpy only.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import NewType, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NO_LAYER", "Extents", "GuestOffset", "HostOffset", "Kind", "OutputOffset"]
+__all__ = ["NO_LAYER", "Extents", "GuestOffset", "HostOffset", "Kind", "OutputOffset", "Stack"]
 
 GuestOffset = NewType("GuestOffset", int)
 """A byte of the virtual disk."""
@@ -29,6 +30,7 @@ OutputOffset = NewType("OutputOffset", int)
 """A byte of a synthetic file."""
 
 NO_LAYER = -1
+_BARE = -2
 
 _Columns = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int16], NDArray[np.int64]]
 """start, kind, layer and host of runs: those of `Extents`, but with gaps."""
@@ -136,26 +138,13 @@ class Extents:
 
     @staticmethod
     def stacked(layers: "Iterator[Extents]") -> "Extents":
-        """Return layers of one range, top first, at least one, each `over` the next. Takes no more than are needed.
-
-        Each is cut to what those above have left bare, so that it costs nothing how much they have covered.
-        """
+        """Return layers of one range, top first, at least one, each `over` the next. Takes no more than are needed."""
         top = next(layers)
-        bare = top.kind == Kind.UNALLOCATED
-        starts, stops = top.start[bare], top.stop[bare]
-        parts = [top._columns(~bare)]
-        while len(starts) and (below := next(layers, None)) is not None:
-            part, ends = below._within(starts, stops)
-            starts, stops = _sorted(starts, ends), _sorted(stops, part[0])  # what is bare now, and empty ranges
-            left = starts < stops
-            starts, stops = starts[left], stops[left]
-            parts.append(part)
-        if len(parts) == 1:
-            return top
-        bare_rows = np.zeros(len(starts), np.uint8), np.full(len(starts), NO_LAYER, np.int16), np.zeros_like(starts)
-        start, kind, layer, host = map(np.concatenate, zip(*parts, (starts, *bare_rows), strict=True))
-        order = start.argsort(kind="stable")
-        return Extents(start[order], kind[order], layer[order], host[order], top.end).merged()
+        stack = Stack(int(top.start[0]), top.end)
+        stack.add(top)
+        while stack.is_bare and (below := next(layers, None)) is not None:
+            stack.add(below)
+        return stack.extents()
 
     def merged(self) -> "Extents":
         """Return the fewest runs that say the same: neighbours that continue one another become one.
@@ -196,6 +185,10 @@ class Extents:
         part = self._take(run, np.maximum(self.start[run], starts[at]), self.end)
         return part._columns(), np.minimum(finish.repeat(count), stops[at])
 
+    @staticmethod
+    def _unallocated(starts: NDArray[np.int64], mark: int) -> _Columns:
+        return starts, np.zeros(len(starts), np.uint8), np.full(len(starts), mark, np.int16), np.zeros_like(starts)
+
     def _columns(self, rows: "NDArray[np.bool_] | slice" = slice(None)) -> _Columns:
         return self.start[rows], self.kind[rows], self.layer[rows], self.host[rows]
 
@@ -208,6 +201,105 @@ class Extents:
         kind, host = self.kind[index], self.host[index]
         moved = np.where(_HAS_OFFSET[kind], starts - self.start[index], 0)
         return Extents(starts, kind, self.layer[index], host + moved, end)
+
+
+class Stack:
+    """Layers of one range that are put beneath one another, top first, each cut to what those above have left bare.
+
+    So it costs nothing how much they have covered, and what they have covered need not be asked of those below.
+
+        added     |==DATA==|        |==DATA==|              |0000ZERO0000|
+        bare               |--------|        |--------------|               `starts` and `stops`
+    """
+
+    def __init__(self, start: int, end: int) -> None:
+        """Hold nothing yet: all of [start, end), which must not be empty, is bare."""
+        self.start, self.end = start, end
+        self.starts = np.array([start], np.int64)
+        """Where the bare ranges start: int64, sorted."""
+        self.stops = np.array([end], np.int64)
+        """Where the bare ranges end, apart or touching."""
+        self._top: Extents | None = None
+        self._parts: list[_Columns] = []
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether anything is bare."""
+        return len(self.starts) > 0
+
+    @property
+    def runs(self) -> int:
+        """How many runs are not bare."""
+        return sum(len(part[0]) for part in self._parts)
+
+    @property
+    def run_starts(self) -> NDArray[np.int64]:
+        """Where the runs that are not bare start: int64, in no order."""
+        return np.concatenate([np.empty(0, np.int64), *(part[0] for part in self._parts)])
+
+    def add(self, below: Extents) -> None:
+        """Put a layer beneath all others; it must cover what is bare."""
+        if not self._parts and below.start[0] == self.start and below.end == self.end and len(self.starts) == 1:
+            bare = below.kind == Kind.UNALLOCATED
+            self.starts, self.stops = below.start[bare], below.stop[bare]
+            self._parts.append(below._columns(~bare))
+            self._top = below
+            return
+        part, ends = below._within(self.starts, self.stops)
+        if not len(ends):
+            return
+        starts, stops = _sorted(self.starts, ends), _sorted(self.stops, part[0])  # what is bare now, and empty ranges
+        left = starts < stops
+        self.starts, self.stops = starts[left], stops[left]
+        self._parts.append(part)
+        self._top = None
+
+    def leave(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Leave bare ranges, or parts of them, as they are for good: sorted, apart."""
+        if len(starts):
+            left = Extents._unallocated(starts, NO_LAYER)
+            bare, ends = _sorted(self.starts, stops), _sorted(self.stops, starts)
+            some = bare < ends
+            self.starts, self.stops = bare[some], ends[some]
+            self._parts.append(left)
+            self._top = None
+
+    def split(self, at: NDArray[np.int64]) -> "list[Stack]":
+        """Return the stacks of this range cut at the offsets `at`: sorted, each once, within it. This is cleared."""
+        edges = [self.start, *at.tolist(), self.end]
+        whole = self._rows()
+        self.clear()
+        return [Stack._of_rows(whole.between(*pair)) for pair in pairwise(edges)]
+
+    def clear(self) -> None:
+        """Free the memory, though a caller may still hold this."""
+        self._parts.clear()
+        self._top = None
+        self.starts = self.stops = np.empty(0, np.int64)
+
+    @classmethod
+    def _of_rows(cls, rows: Extents) -> "Stack":
+        stack = cls(int(rows.start[0]), rows.end)
+        bare = rows.layer == _BARE
+        stack.starts, stack.stops = rows.start[bare], rows.stop[bare]
+        if not bare.all():
+            stack._parts.append(rows._columns(~bare))
+        return stack
+
+    def extents(self) -> Extents:
+        """Return what the layers hold; what is bare is UNALLOCATED."""
+        if self._top is not None:
+            return self._top
+        rows = self._rows()
+        rows.layer[rows.layer == _BARE] = NO_LAYER
+        return rows.merged()
+
+    def _rows(self) -> Extents:
+        """Return the runs, the bare ones marked."""
+        parts = [*self._parts, Extents._unallocated(self.starts, _BARE)]
+        start, kind, layer, host = map(np.concatenate, zip(*parts, strict=True))
+        order = start.argsort(kind="stable")
+        return Extents(start[order], kind[order], layer[order], host[order], self.end)
 
 
 def _sorted(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -112,6 +112,7 @@ def _plans(sizes: Sizes) -> Iterator[tuple[str, _Plan]]:
         yield method, _Plan(partial(_compressed, data, method.replace("deflate", "zlib")), data, data * 2)
     yield "preallocated", _Plan(partial(_preallocated, sizes.preallocated), 0, sizes.preallocated >> 12)
     yield "sparse", _Plan(partial(_sparse, 64 * TIB), 64 * _CLUSTER, 64 * MIB)
+    yield "mixed", _Plan(_mixed, 640 * _CLUSTER, 640 * MIB)
     for size in sizes.growing:
         yield f"size-{size}", _Plan(partial(_sequential, size), size, size)
     for depth in sizes.depths:
@@ -225,6 +226,15 @@ def _words() -> bytes:
 def _preallocated(size: int, folder: Path) -> None:
     """Every cluster has its place in the file, and the file a hole there."""
     _create(folder / _TOP, size, preallocation="metadata")
+
+
+def _mixed(folder: Path) -> None:
+    """An overlay of 64 TiB in clusters of 2 MiB, over all of it, on a disk of 64 GiB in subclusters of 512 bytes."""
+    base = folder / "base.qcow2"
+    _create(base, 64 << 30, cluster_size="16k", extended_l2="on")
+    _write(base, (f"write -q {number * 16}M 512" for number in range(512)))
+    _create(folder / _TOP, 64 * TIB, base, cluster_size="2M")
+    _write(folder / _TOP, (f"write -q {number * 512 + 7}G 4k" for number in range(128)))
 
 
 def _sparse(size: int, folder: Path) -> None:

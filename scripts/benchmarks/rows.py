@@ -129,7 +129,8 @@ def _compressed(sizes: Sizes) -> Iterator[Row]:
 
 
 def _measuring() -> Iterator[Row]:
-    for name, bound in ("preallocated", 0.5), ("scattered", 0.5), ("scattered-16k", 0.5), ("sparse", None):
+    bounds = ("preallocated", 0.5), ("scattered", 0.5), ("scattered-16k", 0.5), ("sparse", None), ("mixed", 2)
+    for name, bound in bounds:
         yield Row(
             f"measure-{name}",
             f"vdifs measure less interpreter start, {name}",

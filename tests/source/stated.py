@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from vdifs.extents import NO_LAYER, Extents, Kind
 from vdifs.source.chain import Chain, Member, union
 from vdifs.source.hostfile import Fingerprint, HostFile
-from vdifs.source.layer import UNLIMITED
+from vdifs.source.load import Load
+from vdifs.source.resolve import AT_ONCE
 
 GRAIN = 64
 SECTOR = 512
@@ -31,10 +32,8 @@ class StatedLayer:
     """A Layer that holds `runs`, from offset 0 up to its virtual size; number: of its file."""
 
     runs: tuple[Run, ...]
-    max_range: int = UNLIMITED
     number: int = 0
-    grain: int = SECTOR
-    most_runs: int = 0
+    has_backing: bool = True
     nbytes: int = 0
 
     @property
@@ -57,6 +56,10 @@ class StatedLayer:
     def extents(self, start: int, end: int) -> Extents:
         assert 0 <= start < end <= self.virtual_size
         return self.whole().between(start, end)
+
+    @property
+    def load(self) -> Load:
+        return Load(self.populated(), GRAIN)
 
     @property
     def identity(self) -> Hashable:
@@ -111,19 +114,21 @@ class StatedChain:
     """Layers, top first, with the chain that they make."""
 
     layers: tuple[StatedLayer, ...]
+    at_once: int = AT_ONCE
 
     @property
     def chain(self) -> Chain:
         files = [cast(HostFile, StatedFile(layer.number)) for layer in self.layers]
         return Chain(
             tuple(Member(f"{n}", files[n], files[n], None, layer) for n, layer in enumerate(self.layers)),
+            self.at_once,
         )
 
     def above(self, base: int) -> "StatedChain":
-        return StatedChain(self.layers[:base])
+        return StatedChain(self.layers[:base], self.at_once)
 
     def below(self, base: int) -> "StatedChain":
-        return StatedChain(self.layers[base:])
+        return StatedChain(self.layers[base:], self.at_once)
 
     def grains(self) -> list[tuple[Kind, int, int]]:
         """Return kind, index of the layer and host offset of each grain of the disk, looked up from the top down.
@@ -154,7 +159,7 @@ def _look_up(held: list[list[tuple[Kind, int]]], at: int) -> tuple[Kind, int, in
 
 
 @st.composite
-def layers(draw: st.DrawFn, max_range: int = UNLIMITED, sectors: int = 24, number: int = 0) -> StatedLayer:
+def layers(draw: st.DrawFn, sectors: int = 24, number: int = 0) -> StatedLayer:
     """Draw a layer of whole sectors; its runs end at any multiple of GRAIN."""
     left = draw(st.integers(0, sectors)) * SECTOR // GRAIN
     runs: list[Run] = []
@@ -164,19 +169,18 @@ def layers(draw: st.DrawFn, max_range: int = UNLIMITED, sectors: int = 24, numbe
         host = (1000 * len(runs) + draw(st.integers(0, 9))) * GRAIN if kind == Kind.DATA else 0
         runs.append((length * GRAIN, kind, host))
         left -= length
-    return StatedLayer(tuple(runs), max_range, number)
+    return StatedLayer(tuple(runs), number)
 
 
 @st.composite
 def stated_chains(draw: st.DrawFn, depths: Sequence[int] = (1, 2, 3)) -> StatedChain:
-    """Draw a chain; each layer is of its own size, and may ask to be read in small ranges.
+    """Draw a chain; each layer is of its own size, and the disk may be resolved in many parts.
 
     Some disks are long enough for several L2 tables of small clusters.
     """
     sectors = draw(st.sampled_from([24, 24, 24, 160]))
-    max_range = draw(st.sampled_from([UNLIMITED, UNLIMITED, 512, 2048, 8192]))
-    drawn = [draw(layers(max_range, sectors, number)) for number in range(draw(st.sampled_from(depths)))]
-    return StatedChain(tuple(drawn))
+    drawn = [draw(layers(sectors, number)) for number in range(draw(st.sampled_from(depths)))]
+    return StatedChain(tuple(drawn), draw(st.sampled_from([AT_ONCE, AT_ONCE, 8, 32, 128])))
 
 
 def rows(extents: Extents) -> Iterable[tuple[int, int, Kind, int, int]]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.source.stated import GRAIN, StatedChain, StatedLayer, rows, stated_chains
 from vdifs.errors import ChainError
-from vdifs.extents import NO_LAYER, Kind
+from vdifs.extents import NO_LAYER, Extents, Kind
 from vdifs.source.chain import union
 
 Grain = tuple[Kind, int, int]  # kind, layer, host offset
@@ -34,17 +34,13 @@ slices = st.tuples(st.integers(0, 3), st.integers(0, 4)).map(lambda pair: slice(
 @given(stated_chains(), slices)
 def test_the_uppermost_layer_that_holds_something_answers(stated: StatedChain, layers: slice) -> None:
     if size := stated.chain.virtual_size:
-        step = min(stated.chain.max_range, size)
-        found: list[Grain] = []
-        for start in range(0, size, step):
-            found += by_grain(stated, start, min(start + step, size), layers)
-        assert found == by_the_model(stated, layers)
+        assert by_grain(stated, 0, size, layers) == by_the_model(stated, layers)
 
 
 @given(stated_chains(), st.data())
 def test_a_part_of_a_chain_is_a_slice_of_the_whole(stated: StatedChain, data: st.DataObject) -> None:
     grains = stated.chain.virtual_size // GRAIN
-    if grains and stated.chain.max_range > stated.chain.virtual_size:
+    if grains:
         low = data.draw(st.integers(0, grains - 1))
         high = data.draw(st.integers(low + 1, grains))
         whole = by_grain(stated, 0, grains * GRAIN)
@@ -52,18 +48,26 @@ def test_a_part_of_a_chain_is_a_slice_of_the_whole(stated: StatedChain, data: st
 
 
 @given(stated_chains(), slices)
-def test_outside_of_the_populated_ranges_there_is_nothing_but_zeros_at_the_end(
-    stated: StatedChain, layers: slice
+def test_the_parts_of_a_disk_are_the_disk(stated: StatedChain, layers: slice) -> None:
+    parts = list(stated.chain.in_parts(layers))
+    ends = [0, *(part.end for part in parts)]
+    assert [int(part.start[0]) for part in parts] == ends[:-1]
+    assert ends[-1] == stated.chain.virtual_size
+    found = [row for part in parts for row in rows(part)]
+    if parts:
+        assert list(rows(Extents.joined(parts))) == list(rows(stated.chain.extents(0, ends[-1], layers)))
+        assert len(found) >= len(parts)
+
+
+@given(stated_chains(), st.sampled_from([512, 1024, 2048]), st.sampled_from([1, 2, 4]))
+def test_parts_begin_at_multiples_of_the_step_and_hold_no_more_than_was_asked_for(
+    stated: StatedChain, step: int, times: int
 ) -> None:
-    chain = stated.chain
-    ranges, zero_from = chain.populated(layers).tolist(), chain.zero_from(layers)
-    for index, (kind, _, _) in enumerate(by_the_model(stated, layers)):
-        at = index * GRAIN
-        if at >= zero_from:
-            assert kind != Kind.UNALLOCATED
-        if not any(low <= at < high for low, high in ranges):
-            assert kind == (Kind.ZERO if at >= zero_from else Kind.UNALLOCATED)
-    assert all(low < high <= chain.virtual_size for low, high in ranges)
+    size = stated.chain.virtual_size
+    most = stated.at_once
+    for extents in stated.chain.resolver(step=step, grid=step * times).resolve(0, size):
+        assert extents.start[0] % step == 0
+        assert len(extents) <= max(2 * most, 2 * step // GRAIN) + 2
 
 
 range_lists = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=6)

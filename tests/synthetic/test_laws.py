@@ -10,7 +10,8 @@ from tests.source.stated import GRAIN, StatedChain, StatedLayer, stated_chains
 from tests.synthetic.plain_reader import Holds, PlainReader
 from vdifs.extents import Kind
 from vdifs.qcow2.geometry import Geometry
-from vdifs.source.layer import UNLIMITED
+from vdifs.source.resolve import AT_ONCE
+from vdifs.synthetic import allocation as allocation_module
 from vdifs.synthetic.allocation import Allocation
 from vdifs.synthetic.bodies import Body, Qcow2Body, RawBody
 from vdifs.synthetic.gather import Gatherer
@@ -55,17 +56,17 @@ def cases(draw: st.DrawFn, *, delta: bool) -> Case:
 fulls, deltas = cases(delta=False), cases(delta=True)
 
 
-def shrunk_in_the_middle(middle: int, bits: int, max_range: int) -> Case:
+def shrunk_in_the_middle(middle: int, bits: int, at_once: int = AT_ONCE) -> Case:
     """Neither the top of 96 KiB nor the image below it holds anything, but beyond the end of that one all is zeros."""
-    top = StatedLayer(((96 << 10, Kind.UNALLOCATED, 0),), max_range, 0)
-    between = StatedLayer(((middle, Kind.UNALLOCATED, 0),), max_range, 1)
-    base = StatedLayer(((96 << 10, Kind.DATA, 0),), max_range, 2)
-    return Case(StatedChain((top, between, base)), bits, 2)
+    top = StatedLayer(((96 << 10, Kind.UNALLOCATED, 0),), 0)
+    between = StatedLayer(((middle, Kind.UNALLOCATED, 0),), 1)
+    base = StatedLayer(((96 << 10, Kind.DATA, 0),), 2)
+    return Case(StatedChain((top, between, base), at_once), bits, 2)
 
 
-IN_MID_CLUSTER = shrunk_in_the_middle(512, 10, UNLIMITED)
-IN_MID_CLUSTER_OF_SMALL_WINDOWS = shrunk_in_the_middle(33 << 9, 10, 512)
-IN_THE_SECOND_OF_THREE_TABLES = shrunk_in_the_middle(33 << 10, 9, 2048)
+IN_MID_CLUSTER = shrunk_in_the_middle(512, 10)
+IN_MID_CLUSTER_OF_SMALL_PARTS = shrunk_in_the_middle(33 << 9, 10, 8)
+IN_THE_SECOND_OF_THREE_TABLES = shrunk_in_the_middle(33 << 10, 9, 32)
 
 
 def read(body: Body, offset: int, length: int) -> bytes:
@@ -96,7 +97,7 @@ def test_a_full_image_holds_what_the_chain_holds(case: Case) -> None:
 
 @given(deltas)
 @example(IN_MID_CLUSTER)
-@example(IN_MID_CLUSTER_OF_SMALL_WINDOWS)
+@example(IN_MID_CLUSTER_OF_SMALL_PARTS)
 @example(IN_THE_SECOND_OF_THREE_TABLES)
 def test_a_delta_on_its_base_holds_what_the_chain_holds(case: Case) -> None:
     assert PlainReader(whole(case.body())).contents(case.below()) == case.stated.contents()
@@ -119,7 +120,7 @@ def test_a_full_image_has_data_where_the_chain_has_data_and_nowhere_else(case: C
 
 @given(deltas)
 @example(IN_MID_CLUSTER)
-@example(IN_MID_CLUSTER_OF_SMALL_WINDOWS)
+@example(IN_MID_CLUSTER_OF_SMALL_PARTS)
 @example(IN_THE_SECOND_OF_THREE_TABLES)
 def test_a_delta_holds_what_lies_above_its_base_and_no_more(case: Case) -> None:
     """Data where there is some above, or where zeros and data from below share a cluster; zeros where all is zeros."""
@@ -158,7 +159,8 @@ def test_reading_in_any_cuts_equals_reading_whole(case: Case, step: int) -> None
 @given(stated_chains(), st.integers(30, 3000))
 def test_the_raw_view_is_the_guest_contents_in_any_cuts(stated: StatedChain, step: int) -> None:
     chain = stated.chain
-    body = RawBody(Allocation(chain, None, Geometry(9, chain.virtual_size)), Gatherer(chain))
+    allocation = Allocation(chain, None, Geometry(9, chain.virtual_size))
+    body = RawBody(allocation.summarize(), allocation, Gatherer(chain))
     contents = stated.contents()
     assert body.size == len(contents)
     assert whole(body) == contents
@@ -166,15 +168,26 @@ def test_the_raw_view_is_the_guest_contents_in_any_cuts(stated: StatedChain, ste
     assert b"".join(parts) == contents
 
 
-@given(st.one_of(fulls, deltas), st.sampled_from([512, 2048, 8192]))
-def test_how_much_is_resolved_at_once_does_not_matter(case: Case, max_range: int) -> None:
-    """The bytes are the same whether the disk is one window or many."""
+@given(st.one_of(fulls, deltas), st.integers(1, 200), st.sampled_from([4, 8, 32, 8192]))
+def test_how_much_is_resolved_at_once_does_not_matter(case: Case, at_once: int, clusters: int) -> None:
+    """The bytes are the same whether the disk is one window or many, and wherever they are cut."""
 
-    def in_windows_of(size: int) -> bytes:
-        layers = tuple(replace(layer, max_range=size) for layer in case.stated.layers)
-        return whole(replace(case, stated=StatedChain(layers)).body())
+    def in_parts_of(at_once: int, clusters: int) -> bytes:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(allocation_module, "_WINDOW_CLUSTERS", clusters)
+            return whole(replace(case, stated=replace(case.stated, at_once=at_once)).body())
 
-    assert in_windows_of(max_range) == in_windows_of(UNLIMITED)
+    assert in_parts_of(at_once, clusters) == in_parts_of(AT_ONCE, 8192)
+
+
+@given(st.one_of(fulls, deltas))
+def test_what_is_not_empty_is_among_the_regions(case: Case) -> None:
+    body = case.body()
+    contents, at = whole(body), 0
+    for region in body.regions():
+        assert not any(contents[at : region.start])
+        at = region.stop
+    assert not any(contents[at:])
 
 
 @given(stated_chains(), BITS, BITS)

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vdifs.source.chain import union
 from vdifs.synthetic import summary
 from vdifs.synthetic.summary import Bits, Summary
+from vdifs.synthetic.windows import Windows
 
 flag_lists = st.lists(st.booleans(), max_size=60)
 
@@ -54,7 +56,8 @@ def data_clusters(draw: st.DrawFn) -> dict[int, int]:
 def summary_of(clusters: dict[int, int]) -> Summary:
     found = Summary(0)
     for window, count in clusters.items():
-        found.add_data(window, count)
+        found.add_data(np.array([[window, 1, count]], np.int64))
+    found.finish(Windows(1, 0))
     return found
 
 
@@ -78,19 +81,22 @@ def test_finding_data_is_the_inverse_of_counting_what_lies_before(clusters: dict
 def test_windows_of_equal_count_are_kept_as_one_run() -> None:
     """A full disk of any size takes a few bytes."""
     found = summary_of(dict.fromkeys(range(10_000), 8192))
-    assert len(found._runs) == 1
+    assert len(found._first) == 1
     assert found.find_data(8192 * 5000 + 1) == (5000, 8192 * 5000)
 
 
-needs = st.lists(st.tuples(st.integers(0, 20), flag_lists.filter(lambda flags: len(flags) <= 20)), max_size=5)
+range_lists = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8)), max_size=5)
 
 
-@given(needs)
-def test_an_l2_table_is_needed_if_anybody_said_so(said: list[tuple[int, list[bool]]]) -> None:
+@given(st.lists(range_lists, max_size=4))
+def test_an_l2_table_is_needed_if_that_was_said_once(said: list[list[tuple[int, int]]]) -> None:
     found = Summary(40)
     wanted = [False] * 40
-    for first, needed in said:
-        found.need_l2(first, np.array(needed, np.bool_))
-        for index, flag in enumerate(needed, first):
-            wanted[index] |= flag
+    for ranges in said:
+        apart = union(np.array([(first, first + count) for first, count in ranges], np.int64).reshape(-1, 2))
+        found.need_l2(apart)
+        for first, last in apart.tolist():
+            wanted[first:last] = [True] * (last - first)
+    found.finish(Windows(1, 0))
     assert found.l2_tables.between(0, 40).tolist() == wanted
+    assert found.l2_tables.count == sum(wanted)

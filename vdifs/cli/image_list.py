@@ -129,10 +129,8 @@ def _dates(file: HostFile, header: Header) -> dict[str, float]:
 
 def _data_held(member: Member) -> int:
     """Return the bytes of guest data in one file."""
-    layer, held = member.layer, 0
-    for first, end in layer.populated().tolist():
-        for start in range(first, end, layer.max_range):
-            extents = layer.extents(start, min(start + layer.max_range, end))
-            data = (extents.kind == Kind.DATA) | (extents.kind == Kind.COMPRESSED)
-            held += int(extents.length[data].sum())
+    held = 0
+    for extents in Chain((member,)).in_parts():
+        data = (extents.kind == Kind.DATA) | (extents.kind == Kind.COMPRESSED)
+        held += int(extents.length[data].sum())
     return held

@@ -6,7 +6,9 @@ layer 2  bottom     |=======|-------|=======|00|
 """
 
 import errno
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self
 
@@ -14,24 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import ChainError
-from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.extents import NO_LAYER, Extents, Kind, Stack
+from vdifs.qcow2.geometry import SECTOR
 from vdifs.source.hostfile import Fingerprint
 from vdifs.source.layer import Layer
 from vdifs.source.members import Member, open_members
 from vdifs.source.policy import Policy
+from vdifs.source.resolve import AT_ONCE, Resolver, Source
 
 __all__ = ["Chain", "Member", "union"]
-
-_RUNS_AT_ONCE = 1 << 17
-"""So many runs of all layers together are made at once."""
 
 
 class Chain:
     """An open chain. A context manager; safe to use from several threads."""
 
-    def __init__(self, members: tuple[Member, ...]) -> None:
-        """Take over `members`, top first."""
+    def __init__(self, members: tuple[Member, ...], at_once: int = AT_ONCE) -> None:
+        """Take over `members`, top first; at_once: how much of their tables is looked at together."""
         self.members = members
+        self._at_once = at_once
         self.virtual_size = members[0].layer.virtual_size
 
         self.files = tuple(dict.fromkeys(file for member in members for file in (member.file, member.data)))
@@ -97,40 +99,31 @@ class Chain:
         What is UNALLOCATED in the result no layer among them holds. A layer that is a backing file is ZERO beyond its
         end, as in QEMU. The `layer` column holds indices into `members`.
         """
-        if not (members := self.members[layers]):
-            return Extents.uniform(start, end, Kind.UNALLOCATED)
-        first = layers.start or 0
-        return Extents.stacked(
-            _layer_extents(member.layer, index, start, end) for index, member in enumerate(members, first)
-        )
+        return Extents.joined(list(self.resolver(layers).resolve(start, end)))
 
-    def populated(self, layers: slice = slice(None)) -> NDArray[np.int64]:
-        """Return the ranges outside of which `layers` hold nothing but, perhaps, the zeros beyond `zero_from`.
+    def resolver(
+        self,
+        layers: slice = slice(None),
+        *,
+        step: int = SECTOR,
+        grid: int = SECTOR,
+        narrow: Callable[[Stack], None] | None = None,
+        narrow_at: int = 0,
+    ) -> Resolver:
+        """Return what resolves the consecutive `layers` in parts, none of them large. See Resolver."""
+        return Resolver(self._sources[layers], step, grid, self._at_once, narrow, narrow_at)
 
-        int64, shape (n, 2), sorted, apart, within the virtual size.
-        """
-        ranges = [np.empty((0, 2), np.int64)] + [member.layer.populated() for member in self.members[layers]]
-        return union(np.minimum(np.concatenate(ranges), self.virtual_size))
+    def in_parts(self, layers: slice = slice(None)) -> Iterator[Extents]:
+        """Yield what `layers` hold of the whole disk, in parts of no more than some runs."""
+        return self.resolver(layers).resolve(0, self.virtual_size)
 
-    def zero_from(self, layers: slice = slice(None)) -> int:
-        """Return where the first backing file among `layers` ends: from there on nothing is UNALLOCATED."""
-        ends = [self.virtual_size, *(member.layer.virtual_size for member in self.members[layers])]
-        return min(ends)
-
-    @property
-    def max_range(self) -> int:
-        """The most bytes, a power of two, that one call of `extents` should ask for: no layer's memory is large then.
-
-        Nor is what many layers hold side by side: a range of n times the finest grain has n runs at most.
-        """
+    @cached_property
+    def _sources(self) -> tuple[Source, ...]:
         layers = [member.layer for member in self.members]
-        most = min(layer.max_range for layer in layers)
-        if sum(layer.most_runs for layer in layers) <= _RUNS_AT_ONCE:
-            return most
-        size = min(layer.grain for layer in layers) * _RUNS_AT_ONCE // 2
-        while size < most and sum(min(2 * size // layer.grain, layer.most_runs) for layer in layers) <= _RUNS_AT_ONCE:
-            size *= 2
-        return min(size, most)
+        return tuple(
+            Source(layer.load, partial(_layer_extents, layer, index), layer.virtual_size if layer.has_backing else 0)
+            for index, layer in enumerate(layers)
+        )
 
 
 def _layer_extents(layer: Layer, index: int, start: int, end: int) -> Extents:

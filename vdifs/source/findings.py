@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from vdifs.qcow2.refcounts import reserved_table_bits
 from vdifs.source.file_tables import FileTables, reserved_l1_entries
 from vdifs.source.members import Member, read_bitmaps
 from vdifs.source.qcow2_layer import Qcow2Layer
+from vdifs.source.table_parts import TableParts
 
 __all__ = [
     "Problem",
@@ -159,23 +161,43 @@ def of_tables(tables: FileTables, of_file: Teller) -> Iterator[Problem]:
 def _of_entries(tables: FileTables, member: Member, layer: Qcow2Layer, problem: Teller) -> Iterator[Problem]:
     """Yield what is wrong in the L2 tables; damage in one does not hide what is wrong in the others."""
     reserved, on_table, damage = 0, None, None
-    for start, end in layer.groups(0, layer.virtual_size):
-        try:
-            entries = layer.entries(start, end)
-            reserved += int(np.count_nonzero(reserved_bits(entries, layer.geometry)))
-            packed = packed_ranges(entries, layer.geometry)
-            if member.data is member.file and on_table is None:
-                on_table = tables.beneath(np.concatenate([data_ranges(entries, layer.geometry), packed]))
-            layer.extents(start, end)
-            _check_within_file(member, packed[:, 0])
-        except VdifsError as error:
-            damage = damage or error
+    for batch in layer.batches(0, layer.virtual_size):
+        found = [_of_batch(tables, member, layer, batch)]
+        if found[0].damage is not None:
+            found = [_of_batch(tables, member, layer, part) for part in batch.neighbours()]
+        for each in found:
+            reserved += each.reserved
+            on_table = each.on_table if on_table is None else on_table
+            damage = damage or each.damage
     yield from _of_reserved("L2 tables", reserved, problem)
     if on_table is not None:
         what = f"guest data lie on its own tables, first at {on_table:#x}"
         yield problem(Severity.WARNING, "overlap", f"{what}: restore it from a copy")
     if damage is not None:
         yield failed(member.path, damage)
+
+
+class _OfBatch(NamedTuple):
+    """What is wrong in some entries: how many have reserved bits, which data lie on a table, what they fail with."""
+
+    reserved: int
+    on_table: int | None
+    damage: VdifsError | None
+
+
+def _of_batch(tables: FileTables, member: Member, layer: Qcow2Layer, batch: TableParts) -> _OfBatch:
+    reserved, on_table = 0, None
+    try:
+        entries = layer.entries(batch)
+        reserved = int(np.count_nonzero(reserved_bits(entries, layer.geometry)))
+        packed = packed_ranges(entries, layer.geometry)
+        if member.data is member.file:
+            on_table = tables.beneath(np.concatenate([data_ranges(entries, layer.geometry), packed]))
+        layer.check(batch, entries)
+        _check_within_file(member, packed[:, 0])
+    except VdifsError as error:
+        return _OfBatch(reserved, on_table, error)
+    return _OfBatch(reserved, on_table, None)
 
 
 def _of_reserved(where: str, count: int, problem: Teller) -> Iterator[Problem]:

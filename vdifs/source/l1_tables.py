@@ -5,26 +5,23 @@ from dataclasses import dataclass
 from threading import Lock
 from weakref import WeakValueDictionary
 
-import numpy as np
-from numpy.typing import NDArray
+from vdifs.source.load import Load
+from vdifs.source.table_parts import TableParts
 
 __all__ = ["L1Table", "shared_table"]
 
 
 @dataclass(frozen=True, eq=False)
 class L1Table:
-    """The entries in use. indices, offsets: int64, where each stands in the table, and the host offset of its L2 table.
+    """Where its L2 tables lie, and how much they hold. Kept as long as a layer holds it."""
 
-    Kept as long as a layer holds it.
-    """
-
-    indices: NDArray[np.int64]
-    offsets: NDArray[np.int64]
+    parts: TableParts
+    load: Load
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
-        return self.indices.nbytes + self.offsets.nbytes
+        return self.parts.nbytes + self.load.nbytes
 
 
 _open: WeakValueDictionary[Hashable, L1Table] = WeakValueDictionary()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vdifs.extents import Extents, Kind
 from vdifs.qcow2.geometry import SECTOR, round_up
 from vdifs.source.hostfile import HostFile
+from vdifs.source.load import Load
 
 __all__ = ["UNLIMITED", "Layer", "RawLayer", "identity_of", "without_holes"]
 
@@ -28,16 +29,12 @@ class Layer(Protocol):
         """Bytes of guest disk, a multiple of 512."""
 
     @property
-    def max_range(self) -> int:
-        """The most bytes, a power of two, that one call of `extents` should ask for, so that its memory stays small."""
+    def has_backing(self) -> bool:
+        """Whether it is UNALLOCATED outside of `populated`, where layers below it may answer, and not ZERO."""
 
     @property
-    def grain(self) -> int:
-        """The fewest bytes in one run, a power of two, holes of the file apart: a cluster or subcluster."""
-
-    @property
-    def most_runs(self) -> int:
-        """So many runs there can be in all, holes of the file apart."""
+    def load(self) -> Load:
+        """How much it has below any offset."""
 
     @property
     def identity(self) -> Hashable:
@@ -66,15 +63,15 @@ class Layer(Protocol):
 class RawLayer:
     """A raw file: data where SEEK_DATA says so, zeros elsewhere; never unallocated."""
 
-    max_range = grain = UNLIMITED
-    most_runs = 1
+    has_backing = False
 
     def __init__(self, file: HostFile) -> None:
         """Look up the holes of `file`."""
         self.virtual_size = round_up(file.size, SECTOR)
         self._edges = file.data_edges()
         self.identity = identity_of([file], [self._edges])
-        self.nbytes = self._edges.nbytes
+        self.load = Load(self.populated(), UNLIMITED)
+        self.nbytes = self._edges.nbytes + self.load.nbytes
 
     def extents(self, start: int, end: int) -> Extents:
         """Return DATA and ZERO runs; see Layer."""

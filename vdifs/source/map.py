@@ -5,6 +5,7 @@ ends earlier. It is not present and reads as zeros.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from vdifs.extents import Extents, Kind
 from vdifs.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.source.chain import Chain
-from vdifs.source.pace import give_way
+from vdifs.source.resolve import Resolver, Source
 
 __all__ = ["MapRun", "map_runs"]
 
-_STEP = 1 << 34
+_STEP = 1 << MAX_CLUSTER_BITS
 _ROWS_AT_ONCE = 4096
 _ZERO = {Kind.ZERO, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT, Kind.ABSENT_ALLOC}
 _DATA = {Kind.DATA, Kind.DATA_HOLE, Kind.COMPRESSED}
@@ -43,9 +44,8 @@ def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
     neither zero nor data. Follows get_block_status of qemu-img.c. Raises FormatError, StorageError.
     """
     pending: MapRun | None = None
-    for start, end in _steps(chain):
-        give_way()
-        for run in _runs(_details(chain, start, end, down_to)):
+    for part in _parts(chain, down_to):
+        for run in _runs(part):
             if pending is not None and _continues(pending, run):
                 pending = pending._replace(length=pending.length + run.length)
             else:
@@ -56,26 +56,17 @@ def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
         yield pending
 
 
-def _steps(chain: Chain) -> Iterator[tuple[int, int]]:
-    """Yield the disk in parts: small ones where some layer has an L2 table, each range between those as a whole."""
-    step = max(min(_STEP, chain.max_range), 1 << MAX_CLUSTER_BITS)
-    at = 0
-    for first, last in [*chain.populated().tolist(), (chain.virtual_size, chain.virtual_size)]:
-        if at < first:
-            yield at, first
-        for start in range(first, last, step):
-            yield start, min(start + step, last)
-        at = last
-
-
-def _details(chain: Chain, start: int, end: int, down_to: int | None) -> Extents:
-    if depth := len(chain.members[:down_to]):
-        found = Extents.stacked(_details_of(chain, index, start, end) for index in range(depth))
-    else:
-        found = Extents.uniform(start, end, Kind.UNALLOCATED)
-    if down_to is not None:
-        found.layer[found.kind == Kind.UNALLOCATED] = down_to
-    return found
+def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:
+    """Yield what a map shows of the whole disk, in parts of no more than some runs."""
+    sizes = [*(member.layer.virtual_size for member in chain.members), 0]
+    sources = [
+        Source(chain.members[index].layer.load, partial(_details_of, chain, index), min(sizes[index : index + 2]))
+        for index in range(len(chain.members[:down_to]))
+    ]
+    for found in Resolver(sources, _STEP, _STEP).resolve(0, chain.virtual_size):
+        if down_to is not None:
+            found.layer[found.kind == Kind.UNALLOCATED] = down_to
+        yield found
 
 
 def _details_of(chain: Chain, index: int, start: int, end: int) -> Extents:

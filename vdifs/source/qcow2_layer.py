@@ -13,16 +13,16 @@ from vdifs.qcow2.geometry import L1_MAX_BYTES, SECTOR, Geometry, round_down
 from vdifs.qcow2.header import Header
 from vdifs.source.hostfile import HostFile
 from vdifs.source.l1_tables import L1Table, shared_table
-from vdifs.source.layer import UNLIMITED, identity_of, without_holes
+from vdifs.source.layer import identity_of, without_holes
+from vdifs.source.load import Load
 from vdifs.source.pace import give_way
+from vdifs.source.table_parts import TableParts
 
 __all__ = ["L1Place", "Qcow2Layer"]
 
 _L1_STEP = 1 << 20
 _ENTRIES_AT_ONCE = 1 << 17
 """So many L2 entries are decoded together: 1 MiB, and some more for what is made of them."""
-_SPARSE_ENTRIES = 1 << 18
-"""A layer with no more entries than that may be asked for any range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Qcow2Layer:
     Of the L1 table only the entries in use are kept, so memory follows what is on disk, not what the header claims.
     """
 
+    has_backing = True
+
     def __init__(self, file: HostFile, data: HostFile, header: Header, place: L1Place) -> None:
         """Load the L1 table at `place`; data: the file that holds the guest data, `file` or another.
 
@@ -54,13 +56,9 @@ class Qcow2Layer:
         self._edges = self._data.data_edges()
         edges = self._edges if data is file else file.data_edges()
         self.identity = identity_of([file, data], [edges, self._edges], place)
-        count = min(place.entries, self.geometry.l1_size)
-        self._table = shared_table(self.identity, lambda: L1Table(*self._load_l1(place.offset, count, edges)))
-        self._l1_index, self.l2_offsets = self._table.indices, self._table.offsets
+        self._table = shared_table(self.identity, lambda: self._load_table(edges))
+        self._parts, self.load = self._table.parts, self._table.load
         self.nbytes = self._table.nbytes + self._edges.nbytes
-        self.grain = self.geometry.grain
-        self.most_runs = len(self._l1_index) * self.geometry.units_per_l2
-        self.max_range = self.grain * _ENTRIES_AT_ONCE if self.most_runs > _SPARSE_ENTRIES else UNLIMITED
 
     def extents(self, start: int, end: int) -> Extents:
         """Return the merged runs of [start, end); see Layer. Reads the L2 tables of the range."""
@@ -73,25 +71,27 @@ class Qcow2Layer:
     def _extents(self, start: int, end: int, *, detailed: bool) -> Extents:
         parts: list[Extents] = []
         at = start
-        for low, high in self.groups(start, end):
+        for batch in self.batches(start, end):
+            decoded = self._decoded(batch, self.entries(batch), detailed)
+            low, high = max(start, int(decoded.start[0])), min(end, decoded.end)
             if at < low:
                 parts.append(Extents.uniform(at, low, Kind.UNALLOCATED))
-            parts.append(self._decoded(low, high, detailed))
+            parts.append(decoded.between(low, high))
             at = high
         if at < end:
             parts.append(Extents.uniform(at, end, Kind.UNALLOCATED))
         return Extents.joined(parts)
 
     def populated(self) -> NDArray[np.int64]:
-        """Return the ranges that have an L2 table, neighbours joined; see Layer."""
-        if not len(self._l1_index):
-            return np.empty((0, 2), np.int64)
-        breaks = np.flatnonzero(np.diff(self._l1_index) > 1)
-        first = self._l1_index[np.append(0, breaks + 1)]
-        last = self._l1_index[np.append(breaks, len(self._l1_index) - 1)] + 1
-        coverage = self.geometry.l2_coverage
-        ranges: NDArray[np.int64] = np.minimum(np.stack([first, last], 1) * coverage, self.virtual_size)
+        """Return the ranges that have L2 entries in the file, neighbours joined; see Layer."""
+        ranges: NDArray[np.int64] = self._parts.guest_ranges() << self.geometry.cluster_bits
+        np.minimum(ranges, self.virtual_size, out=ranges)
         return ranges
+
+    def _load_table(self, edges: NDArray[np.int64]) -> L1Table:
+        g = self.geometry
+        parts = _written_parts(*self._load_l1(self.place.offset, min(self.place.entries, g.l1_size), edges), g, edges)
+        return L1Table(parts, Load(np.minimum(parts.guest_ranges() << g.cluster_bits, self.virtual_size), g.grain))
 
     def _load_l1(
         self, offset: int, count: int, edges: NDArray[np.int64]
@@ -156,37 +156,39 @@ class Qcow2Layer:
             "repair the image with 'qemu-img check -r all'"
         )
 
-    def entries(self, start: int, end: int) -> NDArray[np.uint64]:
-        """Return the native L2 entries of [start, end), one of `groups`: one word for each, with extended L2 two."""
-        return self._read_entries(start >> self.geometry.cluster_bits, self.geometry.clusters_for(end))
-
-    def groups(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield the parts of [start, end) that neighbouring L2 tables map, each of a bounded number of entries."""
+    def batches(self, start: int, end: int) -> Iterator[TableParts]:
+        """Yield the parts of L2 tables that map [start, end), a bounded number of entries at a time."""
         g = self.geometry
-        low, high = self._l1_index.searchsorted((start // g.l2_coverage, -(-end // g.l2_coverage)))
-        indices = self._l1_index[low:high]
-        if not len(indices):
-            return
-        at_once = max(1, _ENTRIES_AT_ONCE // g.units_per_l2)
-        breaks = np.flatnonzero(np.diff(indices) > 1) + 1
-        for group in np.split(indices, breaks):
-            for at in range(0, len(group), at_once):
-                part = group[at : at + at_once]
-                first, last = int(part[0]) * g.l2_coverage, (int(part[-1]) + 1) * g.l2_coverage
-                yield max(start, first), min(end, last)
+        parts = self._parts.within(start >> g.cluster_bits, g.clusters_for(end), g.l2_entry_size)
+        yield from parts.batches(_ENTRIES_AT_ONCE // g.units_per_cluster)
 
-    def _decoded(self, start: int, end: int, detailed: bool) -> Extents:
-        """Return the runs of [start, end), which neighbouring L2 tables map."""
+    def entries(self, batch: TableParts) -> NDArray[np.uint64]:
+        """Return the native L2 entries of `batch`, all in a row: one word for each, with extended L2 two."""
+        size = self.geometry.l2_entry_size
+        found = [
+            self._file.read_table("L2 table", offset, count * size, self.geometry.cluster_size)
+            for offset, count in batch.places(size, self._file.size)
+        ]
+        return np.frombuffer(b"".join(found), ">u8").astype(np.uint64)
+
+    def check(self, batch: TableParts, entries: NDArray[np.uint64]) -> None:
+        """Raise FormatError where `extents` would, for any of the `entries` of `batch`."""
+        self._decoded(batch, entries, detailed=False)
+
+    def _decoded(self, batch: TableParts, entries: NDArray[np.uint64], detailed: bool) -> Extents:
+        """Return the runs from the first cluster of `batch` to its last; between its parts is nothing."""
         g = self.geometry
-        first, last = start >> g.cluster_bits, g.clusters_for(end)
-        table = self.entries(start, end)
         try:
-            runs = self._decode_l2(table, detailed)
+            runs = self._decode_l2(entries, detailed)
         except FormatError as error:
+            pieces = list(batch.neighbours())
+            for piece in pieces if len(pieces) > 1 else ():  # tell which of them it is
+                self._decoded(piece, self.entries(piece), detailed)
+            start = int(batch.first[0]) << g.cluster_bits
             raise FormatError(f"{self._file.name}: at guest offset {start:#x}: {error.finding}") from error
         layer = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_LAYER), np.int16(0))
-        starts = (first << g.cluster_bits) + runs.first * g.grain
-        extents = Extents(starts, runs.kind, layer, runs.host, last << g.cluster_bits).between(start, end)
+        count = batch.clusters << g.cluster_bits
+        extents = batch.spread(Extents(runs.first * g.grain, runs.kind, layer, runs.host, count), g.cluster_bits)
         if not extents.has(Kind.DATA):
             return extents
         if self._data is not self._file:
@@ -203,19 +205,6 @@ class Qcow2Layer:
         if external and (runs.kind == Kind.COMPRESSED).any():
             raise FormatError("a compressed cluster, which an image with an external data file cannot have")
         return runs
-
-    def _read_entries(self, first: int, last: int) -> NDArray[np.uint64]:
-        """Return the native entries of clusters [first, last), all of which have an L2 table."""
-        g = self.geometry
-        parts: list[bytes] = []
-        low = int(self._l1_index.searchsorted(first // g.l2_entries))
-        high = int(self._l1_index.searchsorted(-(-last // g.l2_entries)))
-        for l1_index, offset in zip(self._l1_index[low:high].tolist(), self.l2_offsets[low:high].tolist(), strict=True):
-            start = max(first - l1_index * g.l2_entries, 0)
-            stop = min(last - l1_index * g.l2_entries, g.l2_entries)
-            skip, size = start * g.l2_entry_size, (stop - start) * g.l2_entry_size
-            parts.append(self._file.read_table("L2 table", offset + skip, size, g.cluster_size))
-        return np.frombuffer(b"".join(parts), ">u8").astype(np.uint64)
 
     def _check_in_place(self, extents: Extents) -> None:
         """Refuse data in an external data file that do not lie at their guest offset, as QEMU does."""
@@ -239,6 +228,35 @@ class Qcow2Layer:
                 f"{int(extents.host[index]) + inside:#x}, beyond the end of the file at {self._data.size:#x}: "
                 "the file was cut short; restore it from a copy"
             )
+
+
+def _written_parts(
+    index: NDArray[np.int64], offsets: NDArray[np.int64], geometry: Geometry, edges: NDArray[np.int64]
+) -> TableParts:
+    """Return the parts of the L2 tables with L1 indices `index`, at `offsets`, that do not lie in holes of the file.
+
+    edges: HostFile.data_edges. A table of 2 MiB may have all but a few KiB in a hole.
+    """
+    entries, size = geometry.l2_entries, geometry.l2_entry_size
+    low = edges.searchsorted(offsets, "right")
+    count = edges.searchsorted(offsets + geometry.cluster_size, "left") - low
+    if not count.any():
+        return TableParts(index * entries, np.minimum((index + 1) * entries, geometry.clusters), offsets)
+    table = np.arange(len(index)).repeat(count + 1)
+    nth = np.arange(len(table)) - (np.cumsum(count + 1) - count - 1).repeat(count + 1)
+    start, stop = np.zeros(len(table), np.int64), np.full(len(table), geometry.cluster_size)
+    inner = nth > 0
+    start[inner] = edges[(low[table] + nth - 1)[inner]] - offsets[table[inner]]
+    inner = nth < count[table]
+    stop[inner] = edges[(low[table] + nth)[inner]] - offsets[table[inner]]
+    data = (low[table] + nth) % 2 == 1
+    first, last, table = start[data] // size, -(-stop[data] // size), table[data]
+    again = np.append(False, table[1:] == table[:-1])  # an entry that two runs of data share belongs to the first
+    first[again] = np.maximum(first[again], last[np.flatnonzero(again) - 1])
+    last = np.minimum(last, geometry.clusters - index[table] * entries)
+    some = first < last
+    first, last, table = first[some], last[some], table[some]
+    return TableParts(index[table] * entries + first, index[table] * entries + last, offsets[table] + first * size)
 
 
 def _in_holes(offsets: NDArray[np.int64], length: int, edges: NDArray[np.int64]) -> NDArray[np.bool_]:

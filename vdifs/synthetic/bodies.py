@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from vdifs.qcow2.geometry import ceil_div
 from vdifs.synthetic.allocation import Allocation
 from vdifs.synthetic.gather import Gatherer
 from vdifs.synthetic.layout import Layout
@@ -83,27 +82,30 @@ class Qcow2Body:
 class RawBody:
     """The guest contents: every window is its own region."""
 
-    def __init__(self, allocation: Allocation, gatherer: Gatherer) -> None:
+    def __init__(self, summary: Summary, allocation: Allocation, gatherer: Gatherer) -> None:
         """Read nothing yet."""
         self.size = allocation.geometry.virtual_size
-        self._allocation, self._gatherer = allocation, gatherer
+        self._summary, self._allocation, self._gatherer = summary, allocation, gatherer
+        self._windows = allocation.windows
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
         """See Body."""
-        size = self._allocation.window_size
-        index, at = divmod(offset, size)
-        if at + len(buffer) <= size:  # most reads: within one window
-            self._gatherer.readinto(self._allocation.raw_pieces(index, wait=wait), at, buffer, wait=wait)
-            return
-        for index in range(offset // size, ceil_div(offset + len(buffer), size)):
-            start = index * size
-            low, high = max(offset, start), min(offset + len(buffer), start + size)
+        index = self._windows.at(offset)
+        start, stop = self._windows.range(index)
+        if offset < offset + len(buffer) <= stop:  # most reads: within one window
             pieces = self._allocation.raw_pieces(index, wait=wait)
-            self._gatherer.readinto(pieces, low - start, buffer[low - offset : high - offset], wait=wait)
+            self._gatherer.readinto(pieces, offset - start, buffer, wait=wait)
+            return
+        done, end = 0, offset + len(buffer)
+        while done < len(buffer):
+            index = self._windows.at(offset + done)
+            start, stop = self._windows.range(index)
+            count = min(end, stop) - offset - done
+            pieces = self._allocation.raw_pieces(index, wait=wait)
+            self._gatherer.readinto(pieces, offset + done - start, buffer[done : done + count], wait=wait)
+            done += count
 
     def regions(self) -> Iterator[Region]:
         """See Body."""
-        size = self._allocation.window_size
-        for first, last in self._allocation.populated_windows().tolist():
-            for index in range(first, last):
-                yield Region(index * size, min((index + 1) * size, self.size), self._allocation.raw_pieces(index))
+        for index in self._summary.windows_with_data():
+            yield Region(*self._windows.range(index), self._allocation.raw_pieces(index))

@@ -254,7 +254,7 @@ def _open_once(policy: Policy, path: str, wish: _Wish) -> Image:
         backing = None if index is None else _backing(chain, index, wish.backing_name)
         body: Body
         if wish.view == "raw":
-            body, most = RawBody(allocation, gatherer), geometry.virtual_size
+            body, most = RawBody(summary, allocation, gatherer), geometry.virtual_size
         else:
             layout = Layout.plan(geometry, summary.l2_tables.count, summary.data_clusters, backing)
             body = Qcow2Body(layout, summary, allocation, gatherer)

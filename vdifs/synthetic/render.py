@@ -85,14 +85,15 @@ class Renderer:
 
     def _l2_entries(self, first: int, last: int, wait: bool) -> bytes:
         """Return the entries of guest clusters [first, last), of one table; 0 beyond the end of the disk."""
-        per_window = self._allocation.window_size >> self._layout.geometry.cluster_bits
+        bits, windows = self._layout.geometry.cluster_bits, self._allocation.windows
         disk = self._layout.geometry.clusters
         parts: list[bytes] = []
         at = first
         while at < min(last, disk):
-            window = at // per_window
-            stop = min(last, (window + 1) * per_window, disk)
-            parts.append(self._window_entries(window, at - window * per_window, stop - window * per_window, wait))
+            window = windows.at(at << bits)
+            start, end = windows.range(window)
+            begin, stop = start >> bits, min(last, self._layout.geometry.clusters_for(end))
+            parts.append(self._window_entries(window, at - begin, stop - begin, wait))
             at = stop
         return b"".join(parts).ljust((last - first) * self._layout.geometry.l2_entry_size, b"\0")
 

@@ -9,25 +9,18 @@ takes a few bytes. Prefix sums turn a window into a position and back.
     before               0              24        27          data clusters before the run
 """
 
+from array import array
 from bisect import bisect_right
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bits", "Summary", "WindowRun"]
+from vdifs.synthetic.windows import Windows
+
+__all__ = ["Bits", "Summary"]
 
 _BLOCK = 4096
-_RUN_BYTES = 200
-
-
-class WindowRun(NamedTuple):
-    """`windows` windows from `first` on with `each` data clusters, `before` of them before the run."""
-
-    first: int
-    windows: int
-    each: int
-    before: int
 
 
 class Bits:
@@ -61,52 +54,80 @@ class Bits:
 
 
 class Summary:
-    """Built window by window, in order; read only after that."""
+    """Built from the windows in order, `finish`ed, and read only after that."""
 
     def __init__(self, l1_size: int) -> None:
         """Start with nothing."""
-        self._runs: list[WindowRun] = []
+        self._added: list[NDArray[np.int64]] = []
         self._flags = np.zeros(l1_size, np.bool_)
-        self.data_clusters = 0
-        self._bits: Bits | None = None
+        self.finish(Windows(1, 0))
 
-    def add_data(self, window: int, clusters: int) -> None:
-        """Say that `window`, above all before, has `clusters` data clusters."""
-        if not clusters:
+    def add_data(self, runs: NDArray[np.int64]) -> None:
+        """Say how many data clusters windows have that are above all before.
+
+        runs: int64, shape (n, 3): the first of neighbouring windows, how many they are, and the data clusters of each.
+        """
+        self._added.append(_merged(runs[(runs[:, 1] > 0) & (runs[:, 2] > 0)]))
+
+    def need_l2(self, ranges: NDArray[np.int64]) -> None:
+        """Say which L2 tables are needed: ranges of indices, int64, shape (n, 2), sorted, apart; those stay so."""
+        if not len(ranges):
             return
-        last = self._runs[-1] if self._runs else WindowRun(-1, 0, 0, 0)
-        if last.each == clusters and last.first + last.windows == window:
-            self._runs[-1] = last._replace(windows=last.windows + 1)
-        else:
-            self._runs.append(WindowRun(window, 1, clusters, self.data_clusters))
-        self.data_clusters += clusters
+        low, high = int(ranges[0, 0]), int(ranges[-1, 1])
+        turns = np.zeros(high - low + 1, np.int8)
+        turns[ranges[:, 0] - low] = 1
+        turns[ranges[:, 1] - low] -= 1
+        self._flags[low:high] |= turns[:-1].cumsum(dtype=np.int8).view(np.bool_)
 
-    def need_l2(self, first: int, needed: NDArray[np.bool_]) -> None:
-        """Say which of the L2 tables from index `first` on are needed, one flag each; what was needed stays so."""
-        self._flags[first : first + len(needed)] |= needed
+    def finish(self, windows: Windows) -> None:
+        """Count what was added of `windows`."""
+        self.windows = windows
+        runs = _merged(np.concatenate([np.empty((0, 3), np.int64), *self._added]))
+        self._added.clear()
+        clusters = runs[:, 1] * runs[:, 2]
+        ends = np.cumsum(clusters)
+        self._first, self._windows, self._each = (_plain(column) for column in runs.T)
+        self._before = _plain(ends - clusters)
+        self.data_clusters = int(clusters.sum())
+        self.l2_tables = Bits(self._flags)
+        """The L1 indices of the L2 tables that are needed."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory, about."""
-        return 1024 + self._flags.nbytes + _RUN_BYTES * len(self._runs)
-
-    @property
-    def l2_tables(self) -> Bits:
-        """The L1 indices of the L2 tables that are needed."""
-        if self._bits is None:
-            self._bits = Bits(self._flags)
-        return self._bits
+        return 1024 + self._flags.nbytes + 32 * len(self._first) + self.windows.nbytes
 
     def data_before(self, window: int) -> int:
         """Return the data clusters of all windows below `window`."""
-        at = bisect_right(self._runs, window, key=lambda run: run.first) - 1
+        at = bisect_right(self._first, window) - 1
         if at < 0:
             return 0
-        run = self._runs[at]
-        return run.before + min(window - run.first, run.windows) * run.each
+        windows = min(window - self._first[at], self._windows[at])
+        return self._before[at] + windows * self._each[at]
 
     def find_data(self, index: int) -> tuple[int, int]:
         """Return the window that holds data cluster `index` of the output, and the data clusters before that window."""
-        run = self._runs[bisect_right(self._runs, index, key=lambda run: run.before) - 1]
-        windows = (index - run.before) // run.each
-        return run.first + windows, run.before + windows * run.each
+        at = bisect_right(self._before, index) - 1
+        before, each = self._before[at], self._each[at]
+        windows = (index - before) // each
+        return self._first[at] + windows, before + windows * each
+
+    def windows_with_data(self) -> Iterator[int]:
+        """Yield the windows that have data clusters, in order."""
+        for first, windows in zip(self._first, self._windows, strict=True):
+            yield from range(first, first + windows)
+
+
+def _plain(values: NDArray[np.int64]) -> "array[int]":
+    """Return them as what gives an integer in less time than numpy does."""
+    return array("q", values.tobytes())
+
+
+def _merged(runs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return neighbouring runs of windows that have as many data clusters as one run."""
+    if len(runs) < 2:
+        return runs
+    before, after = runs[:-1], runs[1:]
+    new = np.append(True, (before[:, 2] != after[:, 2]) | (before[:, 0] + before[:, 1] != after[:, 0]))
+    first = np.flatnonzero(new)
+    return np.stack([runs[first, 0], np.add.reduceat(runs[:, 1], first), runs[first, 2]], 1)

@@ -23,7 +23,6 @@ __all__ = [
     "Window",
     "by_cluster",
     "data_pieces",
-    "hold_only_zeros",
     "stored_clusters",
     "unit_states",
 ]
@@ -85,28 +84,26 @@ class Window:
         return 1024 + self.states.nbytes + self.pieces.nbytes
 
 
-def unit_states(extents: Extents, unit_bits: int, *, delta: bool) -> NDArray[np.uint8]:
+def unit_states(
+    extents: Extents, unit_bits: int, data: NDArray[np.bool_], held: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
     """Return the state of each unit that `extents` touch, from its first on: uint8.
 
-    A full image needs the units that touch data, and nothing else. Of a delta, a unit wholly covered by zeros is ZERO,
-    an untouched one UNALLOCATED, any other DATA. extents.start[0] must be a multiple of the unit's size.
+    data, held: bool, which runs are data, and which the output holds, those or zeros. A unit that touches nothing held
+    is UNALLOCATED, another one that touches data DATA, any other ZERO. extents.start[0] must be a multiple of the
+    unit's size.
     """
     origin = int(extents.start[0])
     count = -(-(extents.end - origin) >> unit_bits)
     states = np.zeros(count, np.uint8)
-    if not delta:
-        states[_touched(extents, extents.kind >= Kind.DATA, unit_bits, count)] = State.DATA
+    with_data = _touched(extents, data, unit_bits, count)
+    if data is held:
+        states[with_data] = State.DATA
         return states
-    held = _touched(extents, extents.kind != Kind.UNALLOCATED, unit_bits, count)
-    other = _touched(extents, extents.kind != Kind.ZERO, unit_bits, count)
-    states[held & other] = State.DATA
-    states[held & ~other] = State.ZERO
+    holding = _touched(extents, held, unit_bits, count)
+    states[holding] = State.ZERO
+    states[holding & with_data] = State.DATA
     return states
-
-
-def hold_only_zeros(extents: Extents, unit_bits: int, count: int) -> NDArray[np.bool_]:
-    """Return which of the `count` units from extents.start[0] on touch no data: bool."""
-    return ~_touched(extents, extents.kind >= Kind.DATA, unit_bits, count)
 
 
 def stored_clusters(states: NDArray[np.uint8], units_per_cluster: int) -> NDArray[np.bool_]:
