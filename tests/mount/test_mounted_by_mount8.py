@@ -57,7 +57,7 @@ def inside(folder: Path, script: str) -> "subprocess.CompletedProcess[str]":
 
 def test_the_package_installs_the_helpers_by_the_names_that_mount8_looks_for() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts["mount.fuse.vdifs"] == scripts["mount.vdifs"] == "vdifs.cli.mount_helper:main"
+    assert scripts["mount.fuse.vdifs"] == scripts["mount.vdifs"] == "vdifs.cli.entry:mount_helper"
 
 
 @pytest.mark.parametrize("kind", ["fuse.vdifs", "vdifs"])
