@@ -132,6 +132,27 @@ async def test_an_owner_whose_files_hang_keeps_no_other_owner_waiting(nursery: t
     stuck.set()
 
 
+async def test_many_heavy_works_of_an_owner_leave_threads_for_light_ones(nursery: trio.Nursery) -> None:
+    """Though they are more than there are threads, and their owner and file systems are the same."""
+    threads, done, stop = Threads(2, deadline=PATIENCE_S), list[int](), Event()
+
+    def heavy() -> None:
+        while not stop.is_set():
+            give_way(heavy=True)
+            stop.wait(0.02)
+        done.append(1)
+
+    for _ in range(6):
+        nursery.start_soon(threads.run_work, threads.work(DEVICES, 1), heavy)
+    await trio.sleep(0.1)
+    with trio.fail_after(PATIENCE_S):
+        assert await threads.answer_work(threads.work(DEVICES, 1), DEVICES, lambda: "answer") == "answer"
+        assert not done
+        stop.set()
+        while len(done) < 6:
+            await trio.sleep(0.01)
+
+
 async def test_what_goes_wrong_in_a_work_is_raised(nursery: trio.Nursery) -> None:
     del nursery
     threads = Threads(2, deadline=PATIENCE_S)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import trio
 
 from vdifs.errors import StorageError, VdifsError, printable
-from vdifs.mount.turns import Turns, Work
+from vdifs.mount.turns import HeavyError, Turns, Work
 
 __all__ = ["DeadlineError", "Threads"]
 
@@ -72,7 +72,7 @@ class Threads:
 
     def work(self, devices: Devices, owner: int | None = None) -> Work:
         """Return a piece of work about the files of `owner` on those file systems, for `run_work`."""
-        return Work(self._turns, (devices, owner, self._limit))
+        return Work(self._turns, (devices, owner, self._limit), movable=owner is not None)
 
     async def run_work(self, work: Work, function: Callable[..., T], *args: object) -> T:
         """Return function(*args), run in a thread as `work`. No deadline."""
@@ -81,7 +81,11 @@ class Threads:
             with work.in_thread():
                 return function(*args)
 
-        return await self._run(work.lane, in_thread)
+        try:
+            return await self._run(work.lane, in_thread)
+        except HeavyError:
+            work.move()
+        return await self._run((work.lane, "heavy"), in_thread)
 
     async def answer_work(self, work: Work, devices: Devices, function: Callable[..., T], *args: object) -> T:
         """Return function(*args), run in a thread as `work`. Raises DeadlineError where that does not go on."""

@@ -15,18 +15,26 @@ from threading import Condition
 
 from vdifs.source.pace import giving_way
 
-__all__ = ["LIGHT_S", "LOST_S", "TURN_S", "Turns", "Work"]
+__all__ = ["LIGHT_S", "LOST_S", "TURN_S", "HeavyError", "Turns", "Work"]
 
 LIGHT_S = 0.003
 TURN_S = 0.02
 LOST_S = 0.25
 
 
-class Work:
-    """One piece of work in a lane: begun in a thread, or still on its way there."""
+class HeavyError(BaseException):
+    """A work turned out to be heavy where others work hard: it is to be begun anew, where only such ones wait."""
 
-    def __init__(self, turns: "Turns", lane: Hashable) -> None:
+
+class Work:
+    """One piece of work in a lane: begun in a thread, or still on its way there.
+
+    movable: whether it may be begun anew, so that it does not wait for its turn in a thread that light works need.
+    """
+
+    def __init__(self, turns: "Turns", lane: Hashable, *, movable: bool = False) -> None:
         self.lane = lane
+        self._movable = movable
         self._turns = turns
         self._asked = time.monotonic()
         self._seen: float | None = None
@@ -53,12 +61,18 @@ class Work:
         finally:
             self._turns.end(self)
 
+    def move(self) -> None:
+        """Note that it is to be begun anew."""
+        self._movable, self._seen, self._asked = False, None, time.monotonic()
+
     def seen(self, now: float) -> None:
         """Note a sign of life."""
         self._seen = now
 
     def _step(self, heavy: bool) -> None:
         self._heavy = self._heavy or heavy or time.thread_time() - self._begun > LIGHT_S
+        if self._heavy and self._movable and self._turns.are_others_at_work(self):
+            raise HeavyError
         self._turns.step(self, self._heavy)
 
 
@@ -75,6 +89,10 @@ class Turns:
     def last_sign(self, lane: Hashable) -> float:
         """Return when a work of that lane last showed that it goes on."""
         return time.monotonic() if self._waiting.get(lane) else self._signs.get(lane, 0.0)
+
+    def are_others_at_work(self, work: Work) -> bool:
+        """Tell whether `work` would have to wait for its turn."""
+        return self._holder not in (None, work)
 
     def step(self, work: Work, heavy: bool) -> None:
         """Note that `work` goes on; a heavy one first waits for its turn."""
