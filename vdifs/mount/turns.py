@@ -17,7 +17,7 @@ from vdifs.source.pace import giving_way
 
 __all__ = ["LIGHT_S", "LOST_S", "TURN_S", "HeavyError", "Turns", "Work"]
 
-LIGHT_S = 0.003
+LIGHT_S = 0.03
 TURN_S = 0.02
 LOST_S = 0.25
 
