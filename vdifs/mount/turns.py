@@ -92,7 +92,7 @@ class Turns:
 
     def are_others_at_work(self, work: Work) -> bool:
         """Tell whether `work` would have to wait for its turn."""
-        return self._holder not in (None, work)
+        return self._holder not in (None, work) or bool(self._waiting)
 
     def step(self, work: Work, heavy: bool) -> None:
         """Note that `work` goes on; a heavy one first waits for its turn."""
