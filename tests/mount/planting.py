@@ -24,7 +24,8 @@ MODULES = tuple(
     f"vdifs.mount.{name}"
     for name in (
         "attributes boundary complaints failures files handles inodes kernel_pages listings local_disk names namespace "
-        "nodes open_images operations scanner shelf sidecars slot sources state status tasks threads tree xattrs"
+        "nodes open_images operations refusals report scanner shelf sidecars slot sources state status tasks threads "
+        "tree xattrs"
     ).split()
 )
 """All that runs between the request loop and the images. Order gives the sites their numbers."""
