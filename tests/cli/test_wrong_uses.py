@@ -65,7 +65,7 @@ PATHS = [
     Wrong("list images/base.qcow2@s", FAILED, "base.qcow2@s: No such file", "name an existing directory or image"),
     Wrong("list gone", FAILED, "gone: No such file", "name an existing directory or image"),
     Wrong("list text", FAILED, "text: no image", "name a qcow2 or raw image, or a directory"),
-    Wrong("list fifo", FAILED, "fifo: no image", "name a qcow2 or raw image, or a directory"),
+    Wrong("list fifo", FAILED, "fifo: not a regular file", "only regular files can be images"),
     Wrong("list images --trust text", FAILED, "text: Not a directory", "name an existing directory"),
     Wrong("check gone", FAILED, "gone: No such file", "name an existing directory or image"),
     Wrong("check text", FAILED, "text: no image", "name a qcow2 or raw image, or a directory"),

@@ -40,6 +40,7 @@ class FakeCatalog:
         self.entries: Mapping[str, Entry] = dict(self.next)
         self.left_out: tuple[LeftOut, ...] = ()
         self.troubles: Mapping[str, VdifsError] = {}
+        self.shut: frozenset[str] = frozenset()
         self.scans = 0
 
     def scan(self) -> bool:

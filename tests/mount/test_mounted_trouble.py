@@ -28,6 +28,7 @@ from tests.mount.taken_away import (
 )
 from tests.mount.taken_away import renamed_and_filled_anew as filled_anew
 from tests.qemu import oracle
+from vdifs.mount.mounts import topmost
 
 LOOKS = 4
 UNCONFINED = ("tests.mount.unconfined",)
@@ -53,11 +54,16 @@ class Place:
         self._mounts = mounts
 
     def mount(self) -> Mounted:
+        mounted = self.mount_unproven()
+        assert self.mirror(mounted) == 0
+        return mounted
+
+    def mount_unproven(self) -> Mounted:
+        """Mount what may be in trouble already."""
         module = AS_EVER if self.landlock else UNCONFINED
         mounted = self._mounts(self.source, user=self.user, module=module, trusted=[str(self.pool)])
         mounted.allow_log("place/(src|pool)")
         mounted.allow_log("(Landlock|the source)")
-        assert self.mirror(mounted) == 0
         return mounted
 
     def mirror(self, mounted: Mounted) -> int:
@@ -175,3 +181,45 @@ def test_nor_is_one_whose_file_system_has_gone(place: Place, kind: Behind, targe
         assert place.mirror(mounted) != 0
         assert place.copies() == copies
         assert place.end() == []
+
+
+def test_a_folder_that_was_unreadable_from_the_beginning_is_no_missing_one(place: Place) -> None:
+    """What was copied from an earlier mount must not be deleted: the folder is there, and cannot be listed."""
+    if place.user is None:
+        pytest.skip("root may read any folder")
+    place.mount()
+    place.end()
+    copies = place.copies()
+    place.below.chmod(0)
+    mounted = place.mount_unproven()
+    assert listing(mounted, "full") == ["@trust", "alone.qcow2", "vm.qcow2", "vms"]
+    for folder in ("full/vms", "raw/vms", "delta/vms", "delta/alone.qcow2/vms", ".vdifs/info/vms"):
+        assert listing(mounted, folder) is None, folder
+    assert place.mirror(mounted) != 0
+    assert place.copies() == copies
+    assert status(mounted).returncode == 1
+    place.below.chmod(0o755)
+    eventually(lambda: place.mirror(mounted) == 0)
+    assert place.copies() == copies
+
+
+@pytest.mark.usefixtures("root_only")
+def test_a_server_below_that_serves_another_user_alone_takes_no_image_with_it(place: Place, nobody: int) -> None:
+    far, disk = place.below / "far", place.folder / "disk"
+    owner = nobody if place.user is None else None
+    for each in (far, disk):
+        each.mkdir()
+        os.chown(each, nobody, nobody)
+    with subprocess.Popen(["bindfs", "-f", "--no-allow-other", disk, far], **as_user(owner)) as server:
+        eventually(lambda: topmost(str(far)) is not None or server.poll() is not None)
+        try:
+            mounted = place.mount_unproven()
+            assert listing(mounted, "full/vms") == ["base.qcow2", "far", "monday.qcow2", "tuesday.qcow2"]
+            assert listing(mounted, "full/vms/far") is None
+            assert [str(far) in message for message in troubles(mounted)] == [True]
+            image = mounted / "full/vms/tuesday.qcow2"
+            assert subprocess.run(["cat", image], stdout=subprocess.DEVNULL, **as_user(place.user)).returncode == 0
+            assert place.end() == []
+        finally:
+            server.kill()
+            subprocess.run(["umount", "-l", far], check=True)

@@ -1,9 +1,11 @@
 """The tree of names, over a catalog without files."""
 
+import errno
+
 import pytest
 
 from tests.mount.fakes import FakeCatalog, entry
-from vdifs.errors import FormatError, UnsupportedError
+from vdifs.errors import FormatError, StorageError, UnsupportedError
 from vdifs.mount.nodes import Folder, ImageFile, StatusFile
 from vdifs.mount.tree import Tree
 
@@ -227,3 +229,22 @@ def test_many_bases_are_not_all_kept() -> None:
     for number in range(1000):
         assert tree.at(f"delta/{number}/{number}") == ImageFile(f"{number}")
     assert len(tree._bases) == 64
+
+
+def test_what_was_never_seen_and_is_in_trouble_leaves_a_mark() -> None:
+    """A folder that cannot be looked into is there; what may be an image or not is missed where it stands."""
+    catalog, trouble = FakeCatalog(entry("a/b.qcow2"), entry("c.qcow2")), StorageError("no answer", errno=errno.EIO)
+    catalog.troubles = {"a/shut": trouble, "a/failing.qcow2": trouble, "@trust/a": trouble, "far/away": trouble}
+    catalog.shut = frozenset({"a/shut", "far/away"})
+    tree = Tree(catalog)
+    for top in ("full", "raw", "delta", "delta/c.qcow2"):
+        for path in ("a/shut", "far/away"):
+            folder = tree.at(f"{top}/{path}")
+            assert isinstance(folder, Folder)
+            assert tree.trouble(folder) is trouble
+    assert {path: tree.trouble(Folder(path)) for path in ("full", "full/a", "raw/a", "full/far")} == {
+        "full": None,
+        "full/a": trouble,
+        "raw/a": trouble,
+        "full/far": None,
+    }

@@ -18,12 +18,16 @@ __all__ = ["Shelf"]
 class Shelf:
     """The folders at and beneath `root`. folders: path in the mount -> name -> node."""
 
-    def __init__(self, root: Folder, paths: Iterable[str]) -> None:
-        """Make the folders that `paths`, relative to `root`, stand in."""
+    def __init__(self, root: Folder, paths: Iterable[str], shut: Iterable[str] = ()) -> None:
+        """Make the folders that `paths`, relative to `root`, stand in.
+
+        shut: folders that are there too, of which it is not known what they hold: without them, a mirror would delete
+        its copies of all that is in there.
+        """
         self._root = root
         self.folders: dict[str, dict[str, Node]] = {root.path: {}}
         self.problems: list[VdifsError] = []
-        for path in paths:
+        for path in (*paths, *(f"{folder}/" for folder in shut)):
             for folder in names.folders_of(path):
                 self._make(Folder(f"{root.path}/{folder}", root.base))
 

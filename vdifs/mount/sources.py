@@ -28,6 +28,10 @@ class Catalog(Protocol):
     def troubles(self) -> Mapping[str, VdifsError]:
         """The folders of which it cannot be told what they hold now, by PATH, "" for the source root, and why."""
 
+    @property
+    def shut(self) -> frozenset[str]:
+        """The folders below the source root that cannot be looked into, by PATH: also those that never could be."""
+
     def chain(self, path: str) -> tuple[Entry, ...]:
         """Return an image and its ancestors, top first; raises VdifsError."""
 

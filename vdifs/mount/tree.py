@@ -20,6 +20,7 @@ from vdifs.mount.sources import Catalog, Source, source_of
 from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
 from vdifs.source.left_out import LeftOut
+from vdifs.source.policy import TRUST_PREFIX
 from vdifs.source.troubles import is_within
 
 __all__ = ["Tree"]
@@ -40,6 +41,8 @@ class Tree:
         self._catalog = catalog
         self._entries = catalog.entries
         self.troubles = catalog.troubles
+        self._shut = catalog.shut
+        self._unseen = self._find_unseen()
         self._salt = salt
         self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
         self._sources: dict[str, Source] = {}
@@ -55,7 +58,9 @@ class Tree:
 
     def is_prepared(self, folder: Folder) -> bool:
         """Tell whether looking into `folder`, and at what is in it, takes no long time."""
-        return len(self._entries) <= _FEW or (self._related and self._needed(folder) <= self._sections.keys())
+        return len(self._entries) + len(self._shut) <= _FEW or (
+            self._related and self._needed(folder) <= self._sections.keys()
+        )
 
     def prepare(self, folder: Folder) -> None:
         """Make what `is_prepared` asks for: in a thread, while others use the tree."""
@@ -82,7 +87,16 @@ class Tree:
         top = self._section_of(folder.path) if folder.base is None else f"{names.DELTA}/{folder.base}"
         behind = [folder.path.removeprefix(top).lstrip("/"), *([] if folder.base is None else [folder.base])]
         found = (is_within(path, self.troubles) for path in behind)
-        return next((self.troubles[path] for path in found if path is not None), None)
+        within = next((self.troubles[path] for path in found if path is not None), None)
+        return within or self._unseen.get(behind[0])
+
+    def _find_unseen(self) -> dict[str, VdifsError]:
+        """Return the folders of the source that hold what is in trouble and may be an image that was never seen."""
+        below = [path for path in self.troubles if path and not path.startswith(TRUST_PREFIX)]
+        if not below:
+            return {}
+        shown = {*self._shut, *self._entries}.union(*map(names.folders_of, self._entries))
+        return {posixpath.dirname(path): self.troubles[path] for path in below if path not in shown}
 
     def is_section(self, folder: Folder) -> bool:
         """Tell whether a folder is there whatever the images are: the root, `full`, `.vdifs/info`."""
@@ -199,7 +213,7 @@ class Tree:
         return self._sections[section]
 
     def _build_section(self, section: str) -> Shelf:
-        shelf = Shelf(Folder(section), self._entries)
+        shelf = Shelf(Folder(section), self._entries, self._shut)
         match section:
             case names.FULL:
                 whole = [path for path, entry in self._entries.items() if entry.format == "qcow2"]
@@ -225,7 +239,8 @@ class Tree:
 
     def _build_base(self, base: str) -> Shelf:
         overlays = self._catalog.overlays(base)
-        shelf = Shelf(Folder(f"{names.DELTA}/{base}", base), [base, *overlays])
+        shut = self._shut if len(self._shut) <= _FEW else ()  # images are many, and each has such a folder
+        shelf = Shelf(Folder(f"{names.DELTA}/{base}", base), [base, *overlays], shut)
         shelf.put(base, _base_entry(self._entries[base]))
         for path in overlays:
             shelf.put(path, ImageFile(path, base), names.delta_backing_name(path, base))

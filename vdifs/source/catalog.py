@@ -55,7 +55,7 @@ class _State:
     """The result of one scan. young: files with time stamps so young that they must be read again to be sure.
 
     above: the permissions of the folders from `/` down to the source root, and to those of files in trusted ones.
-    folders: those below the source root. troubles: see Catalog.troubles. emptied: those of them that hold no image now.
+    folders: those below the source root. troubles, shut: see Catalog. emptied: those of them that hold no image now.
     """
 
     files: Mapping[str, _Sniffed] = field(default_factory=dict)
@@ -69,6 +69,7 @@ class _State:
     folders: Mapping[str, Identity] = field(default_factory=dict)
     troubles: Mapping[str, VdifsError] = field(default_factory=dict)
     emptied: frozenset[str] = frozenset()
+    shut: frozenset[str] = frozenset()
 
     def differs_from(self, other: "_State") -> bool:
         """Tell whether anything that somebody may ask for is another."""
@@ -160,6 +161,11 @@ class Catalog:
         """
         return self._state.troubles
 
+    @property
+    def shut(self) -> frozenset[str]:
+        """The folders below the source root that cannot be looked into, by PATH: also those that never could be."""
+        return self._state.shut
+
     def scan(self) -> bool:
         """Search the source; return whether anything is different from before. Unchanged files are not read again.
 
@@ -191,6 +197,7 @@ class Catalog:
             folders=as_before(old.folders, found.kept) | dict(found.folders),
             troubles=troubles,
             emptied=frozenset(empty),
+            shut=found.shut,
             unread=unread,
             passed=found.passed,
         )

@@ -18,9 +18,10 @@ __all__ = ["Search", "search"]
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors that say nothing of the source: the daemon itself has too little."""
+_READABLE = "make it readable for this user (or have 'vdifs mount --exclude' leave it out)"
 _REMEDIES = {
-    errno.EACCES: "make it readable for this user, or leave it out with --exclude",
-    errno.EPERM: "make it readable for this user, or leave it out with --exclude",
+    errno.EACCES: _READABLE,
+    errno.EPERM: _READABLE,
 }
 
 
@@ -29,7 +30,8 @@ class Search:
     """What a search found. files: by path, without what is in `troubles`. folders: those that were looked into.
 
     troubles: the folders that cannot be looked into, by PATH, empty for the source root, and why. kept: PATHs at and
-    below which everything stays as it was: those, and what this process was too short of something to look at.
+    below which everything stays as it was: those, and what this process was too short of something to look at. shut:
+    PATHs in `troubles` that are known to be folders.
     passed: links and the like. nothing: why nothing at all can be told.
     """
 
@@ -37,6 +39,7 @@ class Search:
     folders: Mapping[str, Identity] = field(default_factory=dict)
     troubles: Mapping[str, VdifsError] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    shut: frozenset[str] = frozenset()
     passed: Passed = field(default_factory=lambda: Passed(""))
     nothing: VdifsError | None = None
 
@@ -61,7 +64,8 @@ def search(
     files = {found.path: found for found in walk(policy.place, wanted, skip | vdifs_mounts(), seen, known, passed)}
     lost = {path: _trouble(policy, path, error) for path, error in seen.lost.items()}
     troubles |= {path: trouble for path, trouble in lost.items() if seen.lost[path].errno not in _OURS}
-    return Search(files, seen.folders, troubles, frozenset({*troubles, *lost}), passed, lost.get(""))
+    kept, shut = frozenset({*troubles, *lost}), frozenset(seen.shut & troubles.keys() - {""})
+    return Search(files, seen.folders, troubles, kept, shut, passed, lost.get(""))
 
 
 def _single(policy: Policy, only: str, troubles: dict[str, VdifsError]) -> Search:

@@ -73,16 +73,24 @@ class Seen:
     """What a walk came by, besides files, by path, "" for the root.
 
     folders: those that it looked into. lost: folders and files of which nothing can be told, and why: a disk failed, a
-    folder may not be read, too many files are open.
+    folder may not be read, too many files are open. shut: those of them that are known to be folders.
     """
 
     folders: dict[str, Identity] = field(default_factory=dict)
     lost: dict[str, OSError] = field(default_factory=dict)
+    shut: set[str] = field(default_factory=set)
 
-    def note(self, folder: str, path: str, error: OSError) -> None:
+    def close(self, folder: str, error: OSError) -> None:
+        """Note that nothing can be told of what is in `folder`."""
+        self.lost[folder] = error
+        self.shut.add(folder)
+
+    def note(self, folder: str, path: str, error: OSError, *, is_folder: bool) -> None:
         """Note that the stat of `path`, whose name stands in `folder`, failed."""
-        if error.errno in _DENIED:
-            self.lost[folder] = error  # its names may be read, and nothing else in it
+        if is_folder and error.errno not in _VANISHED:
+            self.close(path, error)  # as the mountpoint of a server that has died, or serves one user alone
+        elif error.errno in _DENIED:
+            self.close(folder, error)  # its names may be read, and nothing else in it
         elif error.errno not in _NO_FILE:
             self.lost[path] = error
 
@@ -132,7 +140,15 @@ def walk(
                     else:
                         _pass_by(passed, entry, path, wanted)
                 except OSError as error:
-                    seen.note(folder, path, error)
+                    seen.note(folder, path, error, is_folder=_is_folder(entry))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is known to be a folder, though nothing else may be known of it."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _pass_by(passed: Passed | None, entry: "os.DirEntry[str]", path: str, wanted: Filter) -> None:
@@ -160,7 +176,7 @@ def _entries(root: Root, folder: str, seen: Seen) -> Generator["os.DirEntry[str]
         yield from found
     except OSError as error:
         if folder == "" or error.errno not in _VANISHED:
-            seen.lost[folder] = error
+            seen.close(folder, error)
     finally:
         for descriptor in opened:
             os.close(descriptor)
