@@ -1,5 +1,6 @@
 """A mounted daemon is confined, and serves all that it should: as anybody, from any file system, in any mode."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -100,8 +101,18 @@ def test_an_image_given_by_a_link_is_served_and_the_link_leads_nowhere_else(moun
         return
     (links / "link.qcow2").unlink()
     (links / "link.qcow2").symlink_to(elsewhere / "base.qcow2")
-    eventually(lambda: "link.qcow2" not in os.listdir(mounted / "full"))
-    assert list((mounted / "full").iterdir()) == []
+    mounted.expect_log("links/link.qcow2: Permission denied")
+    eventually(lambda: errno_of_listing(mounted / "full") == errno.EIO)
+    assert not can_read(mounted, "raw/link.qcow2.raw")
+
+
+def errno_of_listing(folder: Path) -> int | None:
+    """Return what a listing fails with."""
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def make_tmpfs(folder: Path, scratch: Path) -> None:

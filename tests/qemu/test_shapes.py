@@ -215,6 +215,6 @@ def test_a_file_with_more_holes_than_are_looked_for_is_read_all_the_same(folder:
     with source.open("r+b") as file:
         for index in range(70_000):
             os.pwrite(file.fileno(), b"x", offset + index * 8 * KIB)
-        with vdifs.open(source, view="raw") as opened:
-            for start in (0, 100 * MIB + 1, 545 * MIB):
-                assert opened.read_at(start, MIB) == os.pread(file.fileno(), MIB, offset + start)
+    with source.open("rb") as file, vdifs.open(source, view="raw") as opened:
+        for start in (0, 100 * MIB + 1, 545 * MIB):
+            assert opened.read_at(start, MIB) == os.pread(file.fileno(), MIB, offset + start)
