@@ -8,6 +8,7 @@ import ctypes
 import errno
 import fcntl
 import json
+import mmap
 import os
 import signal
 import socket
@@ -170,6 +171,9 @@ def attempts(source: Path, log: Path, secret: Path) -> dict[str, Callable[[], ob
         "signal another process": lambda: os.kill(os.getppid(), 0),
         "signal itself": lambda: signal.pthread_kill(threading.get_ident(), 0),
         "trace": by_libc("ptrace", 16, os.getppid(), 0, 0),
+        "say how memory is used": by_libc("madvise", None, 0, mmap.MADV_DONTNEED),
+        "poison a page of memory": by_libc("madvise", None, mmap.PAGESIZE, 100),
+        "take a page of memory away": by_libc("madvise", None, mmap.PAGESIZE, 101),
         "mount": by_libc("mount", b"none", b"/mnt", b"tmpfs", 0, None),
         "unmount": by_libc("umount2", b"/mnt", 2),
         "change the namespace": by_libc("unshare", 0x20000),

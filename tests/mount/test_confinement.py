@@ -22,6 +22,7 @@ HARMLESS = {
     "read the table of mounts", "write the log", "write to an open socket", "signal itself", "look at a limit",
     "start a thread", "copy a descriptor", "look at a descriptor", "keep a pipe from blocking", "make a pipe larger",
     "ask about a lock", "probe with a lease", "be told of a lease by SIGURG", "watch a source",
+    "say how memory is used",
 }  # fmt: skip
 WITHOUT_LANDLOCK = HARMLESS - {"write the log"} | {
     "read something else", "list something else", "read what this process was given",
@@ -136,7 +137,7 @@ def test_the_filter_is_short_and_finds_the_calls_of_a_read_first() -> None:
     for landlock in (None, 1, 3):
         code = filter_for(machine, 1, landlock)
         assert len(code) % 8 == 0
-        assert len(code) // 8 < 300
+        assert len(code) // 8 < 320
     assert len(set(machine.allowed)) == len(machine.allowed)
     assert not set(machine.allowed) & set(machine.judged.values())
 

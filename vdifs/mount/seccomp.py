@@ -51,6 +51,7 @@ _F_RDLCK, _F_UNLCK = 0, 2
 _O_ACCMODE = 3
 _KNOWS_TRUNCATION = 3
 """The version of Landlock that guards files from being truncated by one that may read them."""
+_MOST_ADVICE = 31
 _PRCTLS = (15, 0x53564D41)  # PR_SET_NAME, PR_SET_VMA: names for threads and for memory
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -153,6 +154,8 @@ def _judgement(name: str, pid: int) -> Iterator[_Instruction]:
             yield from _when(_F_SETSIG, list(_if_argument(2, [_SIGURG])))  # what ends no process
             yield _argument(1)
             yield from _when(_F_SETLEASE, list(_if_argument(2, [_F_RDLCK, _F_UNLCK])))
+        case "madvise":  # neither MADV_HWPOISON nor MADV_SOFT_OFFLINE, which take pages from all
+            yield from _if_argument(2, [0], mask=0xFFFFFFFF & ~_MOST_ADVICE)
         case "tgkill":
             yield from _if_argument(0, [pid])
         case "prctl":

@@ -63,7 +63,6 @@ _NUMBERS: Final = {
     "munmap": (11, 215),
     "mremap": (25, 216),
     "mprotect": (10, 226),
-    "madvise": (28, 233),
     "brk": (12, 214),
     "getrandom": (318, 278),
     # time and signals of its own
@@ -112,6 +111,7 @@ _JUDGED: Final = {
     "clone": (56, 220),
     "clone3": (435, 435),
     "fcntl": (72, 25),
+    "madvise": (28, 233),
     "tgkill": (234, 131),
     "prctl": (157, 167),
     "ioctl": (16, 29),
