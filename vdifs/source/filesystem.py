@@ -4,11 +4,11 @@ import ctypes
 import errno
 import os
 
-__all__ = ["AUTOFS", "BTRFS", "EXT", "F2FS", "FUSE", "OVERLAY", "TMPFS", "XFS", "filesystem_type", "reserve"]
+__all__ = ["AUTOFS", "BTRFS", "EXT", "F2FS", "FUSE", "OVERLAY", "RAMFS", "TMPFS", "XFS", "filesystem_type", "reserve"]
 
 EXT, XFS, BTRFS, F2FS = 0xEF53, 0x58465342, 0x9123683E, 0xF2F52010
 """f_type in statfs(2) of ext2/3/4, XFS, btrfs, f2fs."""
-TMPFS, OVERLAY, FUSE, AUTOFS = 0x01021994, 0x794C7630, 0x65735546, 0x0187
+TMPFS, RAMFS, OVERLAY, FUSE, AUTOFS = 0x01021994, 0x858458F6, 0x794C7630, 0x65735546, 0x0187
 
 
 class _Statfs(ctypes.Structure):

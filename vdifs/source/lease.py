@@ -19,11 +19,11 @@ import errno
 import fcntl
 import signal
 
-from vdifs.source.filesystem import BTRFS, EXT, F2FS, FUSE, OVERLAY, TMPFS, XFS
+from vdifs.source.filesystem import BTRFS, EXT, F2FS, FUSE, OVERLAY, RAMFS, TMPFS, XFS
 
 __all__ = ["WITH_LEASES", "is_open_for_writing"]
 
-WITH_LEASES = frozenset({EXT, XFS, BTRFS, F2FS, TMPFS, OVERLAY, FUSE})
+WITH_LEASES = frozenset({EXT, XFS, BTRFS, F2FS, TMPFS, RAMFS, OVERLAY, FUSE})
 """File systems whose EAGAIN says what is said above; servers have other reasons for it."""
 
 _libc = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL, it keeps the interpreter's lock

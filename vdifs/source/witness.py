@@ -22,7 +22,7 @@ moves mtime, so that an mtime that moved must have its IN_ATTRIB; and memory tha
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from vdifs.source.filesystem import BTRFS, EXT, F2FS, TMPFS, XFS, filesystem_type
+from vdifs.source.filesystem import BTRFS, EXT, F2FS, OVERLAY, RAMFS, TMPFS, XFS, filesystem_type
 from vdifs.source.lease import WITH_LEASES, is_open_for_writing
 from vdifs.source.watches import Watch, watches
 
@@ -31,15 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Witness"]
 
-_WATCHED = frozenset({EXT, XFS, BTRFS, F2FS, TMPFS})
-"""File systems that no other machine changes, and no other file system beneath them."""
+_ALONE = frozenset({EXT, XFS, BTRFS, F2FS, TMPFS, RAMFS})
+"""File systems that no other machine changes, and no other file system beneath them: no event means no write."""
+_SILENT = frozenset({TMPFS, RAMFS, OVERLAY})
+"""Those where a mapping writes without moving the time stamps: an overlay may have its files on a tmpfs."""
 
 
 class Finding(Enum):
     """What a witness says.
 
     NOTHING: nothing was written. UNSEEN: no write was seen that has ended; one under way cannot be excluded. UNKNOWN:
-    it could not look. WRITTEN: it may have been written.
+    it could not look, or not at all writers. WRITTEN: it may have been written.
     """
 
     NOTHING = 0
@@ -51,7 +53,7 @@ class Finding(Enum):
 class Witness:
     """Watches one open file. silent_writers: its mappings may write without moving the time stamps, as on tmpfs."""
 
-    __slots__ = ("_fd", "_leases", "_others", "_watch", "_writes", "silent_writers")
+    __slots__ = ("_fd", "_leases", "_others", "_sees_all", "_watch", "_writes", "silent_writers")
 
     def __init__(self, fd: int, *, watching: bool = True) -> None:
         """Watch the file that is open as `fd` from now on; watching=False: only be able to ask for a lease.
@@ -61,9 +63,10 @@ class Witness:
         kind = filesystem_type(fd)
         self._fd = fd
         self._leases = kind in WITH_LEASES
-        self._watch: Watch | None = watches.add(fd) if watching and kind in _WATCHED else None
+        self._watch: Watch | None = watches.add(fd) if watching else None
+        self._sees_all = kind in _ALONE
         self._writes = self._others = 0
-        self.silent_writers = kind == TMPFS
+        self.silent_writers = kind in _SILENT
 
     def close(self) -> None:
         """Watch no more; more than once is harmless."""
@@ -110,7 +113,7 @@ class Witness:
         watches.drain()
         if watch.writes != self._writes:
             return Finding.WRITTEN
-        if watch.lost:
+        if watch.lost or not self._sees_all:
             return Finding.UNKNOWN
         return Finding.UNSEEN if written is None else Finding.NOTHING
 
