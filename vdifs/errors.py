@@ -56,6 +56,7 @@ class VdifsError(Exception):
     about: what a log need not be told twice in a short while, whatever else differs; None: this very message.
     remedy: what to do, for kinds of errors whose raisers cannot say; it is told unless the message has one.
     passing: a disk, a server or this machine failed, not an image, which may be well.
+    unreachable: a file could not be opened or asked, whatever it holds: the next search of the source tells why.
     """
 
     errno: int = _errno.EIO
@@ -63,6 +64,7 @@ class VdifsError(Exception):
     about: object = None
     remedy: str | None = None
     passing: bool = False
+    unreachable: bool = False
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
@@ -136,6 +138,8 @@ _OF_THE_FILE = frozenset({
 
 class StorageError(VdifsError):
     """The operating system could not open or read a source file."""
+
+    unreachable = True
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message, errno=errno)

@@ -131,3 +131,13 @@ def test_what_was_in_use_is_due_after_a_while_and_hidden_until_it_could_be_opene
     assert not failures.refuses_image("a")
     assert failures.refuses_image("b")
     assert len(failures) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.ENOTDIR])
+def test_what_was_found_and_cannot_be_opened_stays(number: int) -> None:
+    """Its folder was taken away since the last search, say: the next one tells."""
+    catalog, failures = FakeCatalog(entry("a"), entry("b", "a")), Failures()
+    gone = StorageError("a: cannot be opened", errno=number)
+    failures.add(inode(catalog, ImageFile("a")), ImageFile("a"), gone)
+    failures.add(inode(catalog, ImageFile("b")), ImageFile("b"), cannot_be_opened("b", "backing file", gone))
+    assert hidden(catalog, failures) == set()

@@ -21,9 +21,17 @@ class _Failure:
     at: float = field(default_factory=time.monotonic)
 
     @property
+    def refuses(self) -> bool:
+        """Whether it tells what is wrong with the images.
+
+        A file that was there in the last search and cannot be opened does not: its folder may be in trouble.
+        """
+        return not (self.error.passing or self.error.unreachable)
+
+    @property
     def refuses_image(self) -> bool:
         """Whether all files of the image are refused with it."""
-        return self.file.base is None and not self.error.passing
+        return self.file.base is None and self.refuses
 
 
 class Failures:
@@ -61,7 +69,7 @@ class Failures:
     def refuses(self, inode: int) -> bool:
         """Tell whether the file failed, however long ago, for what is wrong with its images."""
         failure = self._failures.get(inode)
-        return failure is not None and not failure.error.passing
+        return failure is not None and failure.refuses
 
     def refuses_image(self, path: str) -> bool:
         """Tell whether the image `path` alone, and so each of its files, failed for what is wrong with its chain."""

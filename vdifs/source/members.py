@@ -181,7 +181,7 @@ def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | 
     code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
     failed = kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
     failed.about = "opening", error.subject  # whichever images name that file
-    failed.passing = error.passing
+    failed.passing, failed.unreachable = error.passing, error.unreachable
     return failed
 
 
