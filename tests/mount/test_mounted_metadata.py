@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 
 import pytest
 
 from tests.conftest import require_tool
-from tests.mount.mounting import SOON_S, Mounted, Mounts, as_user, eventually
+from tests.mount.mounting import PATIENCE_S, SOON_S, Mounted, Mounts, as_user, eventually
 from tests.mount.test_mounted_broken import errno_of_open, looks_broken, problem_of
 from tests.qemu.stamps import difference, stamped
 from tests.source.test_written import METADATA, METADATA_IDS, set_attribute, touch_without_opening
@@ -170,7 +170,7 @@ def test_copies_go_on_while_metadata_change_again_and_again(mounts: Mounts, shar
     target = mounts.scratch / "copies"
     target.mkdir()
     target.chmod(0o777)
-    ended = Event()
+    ended, changed = Event(), Semaphore(0)
 
     def change() -> int:
         count = 0
@@ -179,6 +179,7 @@ def test_copies_go_on_while_metadata_change_again_and_again(mounts: Mounts, shar
             shared.with_name("link").hardlink_to(shared)
             shared.with_name("link").unlink()
             count += 1
+            changed.release()
         return count
 
     with ThreadPoolExecutor(1) as pool:
@@ -190,6 +191,8 @@ def test_copies_go_on_while_metadata_change_again_and_again(mounts: Mounts, shar
                 assert done.returncode == 0, f"copy {turn}: {done.stderr}"
                 for path in target.iterdir():
                     path.unlink()
+                if turn % 4 == 0:  # a quick machine copies all of it between two changes
+                    assert changed.acquire(timeout=PATIENCE_S)
         finally:
             ended.set()
         assert changing.result() > 5

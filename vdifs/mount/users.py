@@ -57,6 +57,7 @@ def command_of(pid: int) -> str:
 
 def state_of(pid: int) -> str:
     """Return the letter that proc(5) has for the state of a process, `?` for one that has gone."""
-    with suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0]
+    # As bytes: a handler of signals asks too, in the midst of anything, and no codec may have to be loaded then.
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0].decode()
     return "?"
