@@ -18,7 +18,7 @@ from vdifs.source.map import MapRun, map_runs
 from vdifs.source.naming import ImageName, base_index, open_chain
 from vdifs.source.policy import Live
 
-__all__ = ["run_as_json", "show_map"]
+__all__ = ["run_as_json", "run_without_name", "show_map"]
 
 
 @click.command("map", short_help="Show which part of the disk comes from which file.")
@@ -75,6 +75,13 @@ def _as_seen_from_here(path: str) -> str:
 
 
 def run_as_json(chain: Chain, run: MapRun) -> dict[str, Any]:
+    value = run_without_name(run)
+    if run.offset is not None:
+        value |= json_name("filename", chain.members[run.depth].data.path)
+    return value
+
+
+def run_without_name(run: MapRun) -> dict[str, Any]:
     value: dict[str, Any] = {
         "start": run.start,
         "length": run.length,
@@ -86,7 +93,6 @@ def run_as_json(chain: Chain, run: MapRun) -> dict[str, Any]:
     }
     if run.offset is not None:
         value["offset"] = run.offset
-        value |= json_name("filename", chain.members[run.depth].data.path)
     return value
 
 

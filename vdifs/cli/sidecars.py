@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 
 from vdifs.cli.info import describe, described_as_json
-from vdifs.cli.map import run_as_json
+from vdifs.cli.map_text import map_text
 from vdifs.mount.sidecars import Describe, too_long
 from vdifs.source.chain import Chain
 from vdifs.source.entry import Entry
-from vdifs.source.map import map_runs
 from vdifs.source.policy import Policy
 
 __all__ = ["SIDECARS"]
@@ -31,15 +30,11 @@ def _info(policy: Policy, entry: Entry, most: int) -> bytes:
 
 def _map(policy: Policy, entry: Entry, most: int) -> bytes:
     with Chain.open(policy, entry.file_path, entry.snapshot, stated=entry.format) as chain:
-        found = bytearray()
-        for run in map_runs(chain):
-            found += b",\n" if found else b"["
-            found += json.dumps(run_as_json(chain, run)).encode()
-            if len(found) > most:
-                raise too_long(entry.path, "map", most)
+        text = map_text(chain, most)
         chain.check_unchanged()
-    found += b"]\n" if found else b"[]\n"
-    return bytes(found)
+    if text is None:
+        raise too_long(entry.path, "map", most)
+    return text
 
 
 SIDECARS: Mapping[str, Describe] = {"info": _info, "map": _map}
