@@ -1,13 +1,15 @@
 """Where the programs begin. The first thing that happens is that Ctrl-C ends them, without a word of Python's.
 
-Imports as little as can be before that: until then an interrupt would end in a traceback.
+commands/vdifs, which starts them, has Ctrl-C wait until then. Where it cannot, an interrupt would end in a traceback
+meanwhile: hence imports as little as can be before that.
 """
 
 import os
 import signal
 import sys
+from contextlib import suppress
 
-__all__ = ["main", "mount_helper"]
+__all__ = ["run"]
 
 _STANDARD_ERROR = 2
 _ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
@@ -24,20 +26,26 @@ def _leave(number: int, _: object) -> None:
 if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, _leave)
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asks an export how far it is, and is meant for every process called so
+# A Ctrl-C that has waited comes now. A caller that wants no interruption has SIGINT ignored, as nohup does with SIGHUP,
+# and it stays so; one that has it blocked has forgotten that, and the command would be deaf to Ctrl-C for ever.
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def main() -> int:
-    """Run `vdifs`, and return the exit status."""
-    from vdifs.cli.main import main as run
+def run() -> int:
+    """Run `vdifs`, or what mount(8) calls `mount.fuse.vdifs`, and return the exit status."""
+    name = os.path.basename(sys.argv[0])
+    _be_called(name)
+    if name.startswith("mount."):
+        from vdifs.cli.mount_helper import main as program
+    else:
+        from vdifs.cli.main import main as program
+    return _end(program())
 
-    return _end(run())
 
-
-def mount_helper() -> int:
-    """Run `mount.fuse.vdifs`, and return the exit status."""
-    from vdifs.cli.mount_helper import main as run
-
-    return _end(run())
+def _be_called(name: str) -> None:
+    """Have pgrep, pkill and ps know this process by the command's name, not as one more Python."""
+    with suppress(OSError), open("/proc/self/comm", "wb", buffering=0) as file:  # without /proc it is not called so
+        file.write(os.fsencode(name))
 
 
 def _end(status: int) -> int:
