@@ -2,8 +2,9 @@
 
     still.raw   only its metadata change: what is open must go on
     loud.raw    is written too, in place or through a mapping, each time whole, and then made to look as if it were not
+    links.raw   only its links, owner and attributes change: who has asked for its number must open the same file
 
-Both are read raw and through an overlay. Each page says which generation wrote it, so that all that one open file shows
+All are read raw and through an overlay. Each page says which generation wrote it, so that all that one open file shows
 must be of one.
 """
 
@@ -24,6 +25,7 @@ from tortures.mounting import mounted
 from tortures.states import pages_of
 from tortures.tally import Kind
 from tortures.task import Task
+from vdifs.mount.told_numbers import LONG_S
 
 __all__ = ["metadata"]
 
@@ -31,7 +33,7 @@ _SIZE = 1 << 20
 _CHUNK = 64 << 10
 _READERS = 8
 _MOST_STEPS = 12
-_NAMES = ("still", "loud")
+_NAMES = ("still", "loud", "links")
 _VIEWS = ("raw/{}.raw.raw", "raw/{}.qcow2.raw")
 _REFUSED = frozenset({errno.ESTALE, errno.EBUSY, errno.ENOENT, errno.EACCES, errno.EIO})
 """What opening may answer; EIO: the backing file is away for a moment, renamed."""
@@ -43,6 +45,7 @@ class Seen:
 
     reads: int = 0
     answers: dict[str, int] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -55,16 +58,20 @@ def metadata(task: Task) -> None:
         (source / f"{name}.raw").write_bytes(stamped(0, _SIZE, 1))
         oracle.create(source / f"{name}.qcow2", _SIZE, backing=(f"{name}.raw", "raw"), cwd=source)
     rng, generation = task.rng, 1
+    begun = time.monotonic()
     with mounted(task, source) as mount, Crowd(_READERS, partial(_reader, mount.path, task.seed)) as readers:
         while task.going():
             for name in _NAMES:
-                generation = _sequence(task, source / f"{name}.raw", rng, generation, loud=name == "loud")
+                generation = _sequence(task, source / f"{name}.raw", rng, generation)
             task.tally.tried += 1
         results, silent = readers.results(60)
     task.tally.facts["reads"] = sum(seen.reads for seen in results)
+    most = int((time.monotonic() - begun) / LONG_S)  # so often a number may move whoever is about to open its file
     for seen in results:
         for answer, count in seen.answers.items():
             task.tally.add(answer, count)
+        for what in seen.replaced if len(seen.replaced) > most * len(_VIEWS) else ():
+            task.found(Kind.BROKEN, what)
         for what in seen.mixed:
             task.found(Kind.WRONG, what)
         for what in seen.broken:
@@ -73,16 +80,17 @@ def metadata(task: Task) -> None:
         task.found(Kind.HANG, f"{silent} of {_READERS} readers gave no answer")
 
 
-def _sequence(task: Task, path: Path, rng: Random, generation: int, *, loud: bool) -> int:
+def _sequence(task: Task, path: Path, rng: Random, generation: int) -> int:
     """Let some changes happen to one file; return the generation that it holds then."""
-    before = path.stat()
+    before, loud = path.stat(), path.stem == "loud"
+    steps = _QUIET_STEPS if path.stem == "links" else _STEPS
     for _ in range(rng.randint(1, _MOST_STEPS)):
         if loud and rng.random() < 0.3:
             generation = generation % 60_000 + 1
             rng.choice([_write, _write_mapped, _write_by_a_mapping_alone])(path, generation)
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
             task.tally.add("writes")
-        rng.choice(_STEPS)(path)
+        rng.choice(steps)(path)
         task.tally.add("changes of metadata")
         time.sleep(rng.choice([0, 0, 0.001, 0.02]))
     return generation
@@ -121,14 +129,13 @@ def _chown(path: Path) -> None:
     os.chown(path, -1, os.getegid())
 
 
-_STEPS: list[Callable[[Path], None]] = [
+_QUIET_STEPS: list[Callable[[Path], None]] = [
     _link,
-    _rename,
     _chown,
     lambda path: path.chmod(0o644),
     lambda path: os.setxattr(path, "user.torture", b"%d" % time.monotonic_ns()),
-    os.utime,
 ]
+_STEPS: list[Callable[[Path], None]] = [*_QUIET_STEPS, _rename, os.utime]
 
 
 def _reader(mountpoint: Path, seed: int, number: int, going: Going) -> Seen:
@@ -137,12 +144,17 @@ def _reader(mountpoint: Path, seed: int, number: int, going: Going) -> Seen:
         name = rng.choice(_NAMES)
         path = mountpoint / rng.choice(_VIEWS).format(name)
         try:
+            asked = os.stat(path)
+            time.sleep(rng.choice([0, 0, 0.02, 0.3]))
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
         except OSError as error:
             _answered(seen, f"{name}: {errno.errorcode[error.errno or 0]} at open", known=error.errno in _REFUSED)
             time.sleep(0.01)
             continue
         try:
+            found = os.fstat(descriptor)
+            if name == "links" and (asked.st_ino, asked.st_size) != (found.st_ino, found.st_size):
+                seen.replaced.append(f"{path.name}: replaced between stat and open: {asked}, {found}")
             _read(descriptor, path, name, rng, seen)
         finally:
             os.close(descriptor)

@@ -16,7 +16,8 @@ from vdifs.mount.attributes import Attributes
 from vdifs.mount.confinement import Confinement
 from vdifs.mount.handles import Handle, Handles, Snapshot
 from vdifs.mount.inspection import Inspection
-from vdifs.mount.namespace import MovedError, Namespace
+from vdifs.mount.moved import MovedError
+from vdifs.mount.namespace import Namespace
 from vdifs.mount.nodes import ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.open_images import OpenImages
 from vdifs.mount.options import MountOptions
@@ -37,8 +38,8 @@ T = TypeVar("T")
 class Pages(Protocol):
     """The pages that the kernel keeps of the mount's files."""
 
-    async def drop(self, inode: int) -> None:
-        """Drop all pages of an inode."""
+    async def drop(self, inode: int) -> bool:
+        """Drop all pages of an inode; return whether the kernel keeps none of those that it had."""
 
 
 class Files:
@@ -149,11 +150,28 @@ class Files:
             await self._check_no_writer(slot)
         except SourceChangedError as error:
             raise MovedError(str(error)) from error
+        await self._drop_earlier(inode, file, slot)
         attributes = self._namespace.peek(file)
         if attributes.inode != inode:
             raise MovedError(f"{printable(file.path)}: changed while it was opened")
         path = next(iter(self._namespace.tree.paths(file)), file.path)
         return Handle(path, slot, attributes)
+
+    async def _drop_earlier(self, inode: int, file: ImageFile, slot: Slot) -> None:
+        """See to it that the kernel serves no pages of another state than the one that is opened under this number.
+
+        Where a number was kept through a change, it may have some. As long as a program has the other state open it
+        may read more of them, and this one must have another number. Raises MovedError.
+        """
+        known, state = self._namespace.inodes.get(inode), self._namespace.numbers.state_of(file, slot)
+        while (of := inode if known is None or known.pages_of is None else known.pages_of) != state:
+            if known is None or self._is_open(inode) or not await self._pages.drop(inode):
+                raise self._namespace.numbers.move(file, slot)
+            if not self._is_open(inode) and of == (known.pages_of or inode):
+                known.pages_of = None if state == inode else state  # until the handle is there nothing else happens
+
+    def _is_open(self, inode: int) -> bool:
+        return any(handle.attributes.inode == inode for handle in self._handles.images())
 
     async def _read(self, slot: Slot, offset: int, length: int) -> memoryview:
         if slot.stale is not None:

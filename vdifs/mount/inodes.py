@@ -31,11 +31,15 @@ class KnownInode:
     """An inode that the kernel holds. lookups: how often it was handed out and not yet forgotten.
 
     facts: of a file that was looked into; the kernel has its size then, and must be given no placeholder again.
+    facts_of, pages_of: where a number was kept through a change, the number of the state that the facts were last
+    found to be true of, and of which the kernel may have pages.
     """
 
     node: Node
     lookups: int = 0
     facts: Facts | None = None
+    facts_of: int | None = None
+    pages_of: int | None = None
 
 
 class InodeTable:

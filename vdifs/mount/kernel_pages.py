@@ -23,8 +23,8 @@ class KernelPages:
         """Ask nothing yet."""
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
 
-    async def drop(self, inode: int) -> None:
-        """Drop all pages of an inode."""
+    async def drop(self, inode: int) -> bool:
+        """Drop all pages of an inode; return whether the kernel keeps none of those that it had."""
         try:
             await trio.to_thread.run_sync(
                 pyfuse3.invalidate_inode, inode, abandon_on_cancel=True, limiter=self._limiter
@@ -32,3 +32,5 @@ class KernelPages:
         except OSError as error:
             if error.errno not in _OF_NO_USE:
                 log.warning("inode %#x: the kernel keeps its pages: %s", inode, error)
+                return False
+        return True

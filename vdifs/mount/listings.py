@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from vdifs.mount.attributes import Attributes
-from vdifs.mount.namespace import MovedError, Namespace
+from vdifs.mount.moved import MovedError
+from vdifs.mount.namespace import Namespace
 from vdifs.mount.nodes import Node
 
 __all__ = ["Listings"]
@@ -54,7 +55,7 @@ class Listings:
         """Note that the kernel took the entry before `position`, which had that inode number."""
         name, node = self._open[number].entries[position - 1]
         if name not in _DOTS:
-            self._namespace.inodes.hand_out(inode, node)
+            self._namespace.hand_out(inode, node)
 
     def release(self, number: int) -> None:
         """Close an open folder."""

@@ -21,8 +21,10 @@ from vdifs.mount.attributes import Attributes, Facts, Ownership
 from vdifs.mount.complaints import Complaints
 from vdifs.mount.failures import Failures
 from vdifs.mount.inodes import InodeTable
+from vdifs.mount.moved import MovedError
 from vdifs.mount.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
 from vdifs.mount.open_images import OpenImages
+from vdifs.mount.present_numbers import PresentNumbers
 from vdifs.mount.refusals import Refusals
 from vdifs.mount.scanner import Scannable, Scanner
 from vdifs.mount.slot import Slot
@@ -32,19 +34,15 @@ from vdifs.mount.tasks import Tasks
 from vdifs.mount.threads import DeadlineError, Threads
 from vdifs.mount.tree import Tree
 
-__all__ = ["MovedError", "Namespace", "ScannedCatalog"]
+__all__ = ["Namespace", "ScannedCatalog"]
 
 
 _NAMES = frozenset[int]()
 _DOTS = (".", "..")
 _TRIED_AT_ONCE = 64
 _TRIED_FOR_S = 1.0
-
-
-class MovedError(VdifsError):
-    """An inode number stands for a state of the sources that has passed. The kernel looks the name up again."""
-
-    errno = errno.ESTALE
+_OPENINGS = 4
+"""So often an image is opened of which only metadata change meanwhile: the kernel itself tries no more than twice."""
 
 
 class ScannedCatalog(Catalog, Scannable, Protocol):
@@ -81,6 +79,7 @@ class Namespace:
         self._changed = time.time_ns()
         self.tree = Tree(catalog, salt, sidecars)
         self.inodes = InodeTable()
+        self.numbers = PresentNumbers(self.tree, catalog, images, self.inodes)
         self.failures = Failures()
         self.complaints = Complaints()
         self.counters = Counters()
@@ -100,8 +99,13 @@ class Namespace:
         attributes = self.peek(node)
         if name == "." and attributes.inode != parent:
             raise MovedError(f"{node}: has changed")
-        self.inodes.hand_out(attributes.inode, node)
+        self.hand_out(attributes.inode, node)
         return attributes
+
+    def hand_out(self, inode: int, node: Node) -> None:
+        """Take note that the kernel is given `inode` once more. Raises VdifsError if it stands for another node."""
+        self.inodes.hand_out(inode, node)
+        self.numbers.tell(node, inode)
 
     async def listing(self, inode: int) -> list[tuple[str, Node]]:
         """Return what is in a folder, `.` and `..` first. `check_known` tells whether that is all."""
@@ -142,30 +146,42 @@ class Namespace:
 
         Raises MovedError, DeadlineError, and why the image cannot be opened.
         """
-        await self.scanner.fresh()
-        file, source = self._current(inode)
-        if source.problem is not None:
-            raise source.problem.bare()
-        if (failure := self.failures.standing(inode)) is not None:
-            raise failure.bare()  # as stat says: size 0, which the kernel would believe if this open came through
+        for tries_left in reversed(range(_OPENINGS)):
+            await self.scanner.fresh()
+            file, source = self._current(inode)
+            self.numbers.tell(file, inode)
+            if source.problem is not None:
+                raise source.problem.bare()
+            if (failure := self.failures.standing(inode)) is not None:
+                raise failure.bare()  # as stat says: size 0, which the kernel would believe if this open came through
+            try:
+                return file, await self._open(inode, file, source)
+            except SourceChangedError as error:
+                self.scanner.outdated()
+                if not tries_left:
+                    raise MovedError(str(error)) from error
+        raise AssertionError("the last try returns or raises")
+
+    async def _open(self, inode: int, file: ImageFile, source: Source) -> Slot:
+        """Open an image in the state of `source`. Raises SourceChangedError if that has passed."""
+        self.numbers.discard_earlier(inode, source)
         try:
             slot = await self._images.acquire(inode, file, source)
-        except SourceChangedError as error:
-            self.scanner.outdated()
-            raise MovedError(str(error)) from error
+        except (SourceChangedError, MovedError):
+            raise
         except DeadlineError as error:
             raise error.named(file.path) from None
         except VdifsError as error:
             self.failures.add(inode, file, error)
+            self.numbers.forget(file)
             raise
         try:
             self.failures.remove(inode)
-            if (known := self.inodes.get(inode)) is not None and known.facts is None:
-                known.facts = Facts.of(slot.image, file.view)
+            self.numbers.note_facts(inode, file, slot)
         except BaseException:
             self._images.release(slot)
             raise
-        return file, slot
+        return slot
 
     def node(self, inode: int) -> Node:
         """Return the node with that number. Raises MovedError."""
@@ -177,7 +193,7 @@ class Namespace:
 
     def peek(self, node: Node) -> Attributes:
         """Return the attributes of a node as far as they are known without opening anything. Raises MovedError."""
-        inode = self._number(node)
+        inode = self.numbers.of(node)
         if inode is None:
             raise MovedError(f"{node}: was removed")
         match node:
@@ -219,11 +235,12 @@ class Namespace:
     async def _stat_file(self, inode: int, file: ImageFile) -> Attributes:
         _, source = self._current(inode)
         known = self.inodes.get(inode)
-        facts = known.facts if known else None
+        facts = known.facts if known and self.numbers.are_facts_present(inode, file, known) else None
         if facts is None and source.problem is None and self.failures.standing(inode) is None:
             facts = await self._look_into(inode)
             self._current(inode)  # as the tree may be another one now
-        return self._of_file(inode, file, facts)
+        self.numbers.tell(file, inode)
+        return self._of_file(inode, file, facts or (known.facts if known else None))
 
     async def _look_into(self, inode: int) -> Facts | None:
         """Return the facts of an image file, None if it cannot be opened."""
@@ -239,37 +256,13 @@ class Namespace:
         finally:
             self._images.release(slot)
 
-    def _number(self, node: Node) -> int | None:
-        """Return the number that a node has now.
-
-        An image that is open keeps its number for a while where only metadata have changed since, as whoever has asked
-        for its size and opens it now would find it replaced.
-        """
-        inode = self.tree.inode(node)
-        slot = self._images.of(node) if isinstance(node, ImageFile) else None
-        if slot is None or slot.inode == inode or inode is None:
-            return inode
-        return slot.inode if self._is_as_opened(slot) else inode
-
-    def _is_as_opened(self, slot: Slot) -> bool:
-        """Tell whether an open image holds what its files hold now, for the same readers."""
-        source = None if slot.file is None else self.tree.source(slot.file.path)
-        if slot.file is None or source is None or source.access != slot.access or not slot.prompt:
-            return False
-        try:
-            slot.image.check_unchanged()
-            described = tuple(each for entry in self._catalog.chain(slot.file.path) for each in entry.fingerprints)
-        except VdifsError:
-            return False
-        return slot.image.chain.was(described, settled=False)
-
     def _current(self, inode: int) -> tuple[ImageFile, Source]:
         """Return the image file with that number and its source, if the number stands for the present state of it."""
         node = self.node(inode)
         if not isinstance(node, ImageFile):
             raise VdifsError(f"{node}: no image", errno=errno.EISDIR)
         source = self.tree.source(node.path)
-        if source is None or self._number(node) != inode:
+        if source is None or self.numbers.of(node) != inode:
             raise MovedError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
         return node, source
 
@@ -291,6 +284,8 @@ class Namespace:
         size, blocks = (facts.size, facts.blocks) if facts else (0, 0)
         # What failed may be well again under the same number; its size must not be taken for 0 then.
         lasting = source.problem is not None or (facts is not None and not failed)
+        if lasting and (known := self.inodes.get(inode)) is not None:
+            lasting = self.numbers.are_facts_present(inode, file, known)
         times = source.mtime_ns, source.ctime_ns
         return Attributes(inode, S_IFREG | mode, uid, gid, links, size, blocks, *times, lasting=lasting)
 
@@ -329,7 +324,7 @@ class Namespace:
         return above if isinstance(above, Folder) else Folder("")
 
     def _renew(self) -> None:
-        self.tree = Tree(self._catalog, self._salt, self._sidecars)
+        self.tree = self.numbers.tree = Tree(self._catalog, self._salt, self._sidecars)
         self._changed = time.time_ns()
         self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)
         for trouble in self.tree.troubles.values():
@@ -340,4 +335,4 @@ class Namespace:
     def _is_of_use(self, slot: Slot) -> bool:
         """Tell whether an image that is kept open is one that may be asked for again."""
         known = self.inodes.get(slot.inode)
-        return known is not None and self._number(known.node) == slot.inode
+        return known is not None and self.numbers.of(known.node) == slot.inode

@@ -151,7 +151,7 @@ class OpenImages:
 
         def in_thread() -> Slot:
             image = self._opener(file, source)
-            return Slot(inode, image, source.devices, source.access, source.owner, file)
+            return Slot(inode, image, source.devices, source.owner, file, source.generation)
 
         try:
             opening.result = slot = self._slots[inode] = await self._threads.run_work(opening.work, in_thread)

@@ -5,7 +5,6 @@ from threading import Lock
 from vdifs.errors import SourceChangedError, VdifsError
 from vdifs.mount.local_disk import all_on_local_disk
 from vdifs.mount.nodes import ImageFile
-from vdifs.source.access import Access
 from vdifs.synthetic.image import Image
 
 __all__ = ["Slot"]
@@ -15,9 +14,9 @@ class Slot:
     """An open image and the number of its users. Closed by whoever lets go last, once it is retired.
 
     devices: the file systems it is read from. owner: of the image. prompt: the event loop may make system calls on its
-    files. stale: what to answer to readers once its sources are known to have changed. file, access: what was opened,
-    and who might read it then. holders, used_at: for `OpenImages`, who else but threads uses it, and when it was let go
-    of.
+    files. stale: what to answer to readers once its sources are known to have changed. file: what was opened;
+    generation: in which state of its sources. holders, used_at: for `OpenImages`, who else but threads uses it, and
+    when it was let go of.
     """
 
     def __init__(
@@ -25,16 +24,16 @@ class Slot:
         inode: int,
         image: Image,
         devices: frozenset[int],
-        access: Access | None = None,
         owner: int = 0,
         file: ImageFile | None = None,
+        generation: bytes = b"",
     ) -> None:
         """Take over `image`. May block."""
         self.inode = inode
         self.image = image
         self.devices = devices
         self.file = file
-        self.access = access
+        self.generation = generation
         self.owner = owner
         self.prompt = all_on_local_disk(member.file.fd for member in image.chain.members)
         self.stale: SourceChangedError | None = None

@@ -8,6 +8,7 @@ from typing import Protocol
 from vdifs.errors import VdifsError
 from vdifs.source.access import Access
 from vdifs.source.catalog import Entry
+from vdifs.source.hostfile import Fingerprint
 from vdifs.source.left_out import LeftOut
 
 __all__ = ["Catalog", "Source", "source_of"]
@@ -57,7 +58,7 @@ class Source:
 
     mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds. owner: of the
     image's own file. problem: why it cannot be opened; then nobody has access, and times and devices are the image's
-    own.
+    own. files: what tells their states apart, the image's own first.
     """
 
     generation: bytes
@@ -67,6 +68,7 @@ class Source:
     problem: VdifsError | None
     ctime_ns: int = 0
     owner: int = 0
+    files: tuple[Fingerprint, ...] = ()
 
 
 def source_of(catalog: Catalog, entry: Entry) -> Source:
@@ -81,7 +83,7 @@ def source_of(catalog: Catalog, entry: Entry) -> Source:
     mtime, ctime = max(each.mtime_ns for each in prints), max(each.ctime_ns for each in prints)
     devices = _shared_devices(frozenset(each.dev for each in prints))
     access = _shared_access(access)
-    return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid)
+    return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid, tuple(prints))
 
 
 @lru_cache

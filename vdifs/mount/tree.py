@@ -163,11 +163,11 @@ class Tree:
                 return inode_number("sidecar", node.kind, node.path, source.generation) if source else None
             case ImageFile():
                 source = self.source(node.path)
-                if source is None:
-                    return None
-                return inode_number(
-                    node.view, node.path, node.base or "", b"d" if node.base else b"", source.generation, self._salt
-                )
+                return None if source is None else self.inode_in(node, source.generation)
+
+    def inode_in(self, file: ImageFile, generation: bytes) -> int:
+        """Return the number that an image file has while its chain is in the state that has that generation."""
+        return inode_number(file.view, file.path, file.base or "", b"d" if file.base else b"", generation, self._salt)
 
     def find(self, inode: int) -> Node | None:
         """Return the node with that number, by looking at all of them: only for file handles older than the mount."""
