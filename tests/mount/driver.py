@@ -5,7 +5,6 @@ import json
 import sys
 from typing import Any
 
-from vdifs.cli.sidecars import SIDECARS
 from vdifs.errors import VdifsError
 from vdifs.mount.daemon import MountOptions, mount, umount
 
@@ -14,6 +13,8 @@ def main() -> int:
     command, argument = sys.argv[1:]
     try:
         if command == "mount":
+            from vdifs.cli.sidecars import SIDECARS  # which needs numpy: not for unmounting
+
             options: dict[str, Any] = {
                 key: tuple(v) if isinstance(v, list) else v for key, v in json.loads(argument).items()
             }

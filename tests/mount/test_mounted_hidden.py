@@ -145,6 +145,34 @@ def test_a_lookup_of_what_is_hidden_says_that_it_is_not_there(mounts: Mounts, so
 
 
 @pytest.mark.parametrize(
+    ("refused", "more", "status", "kept"),
+    [
+        ("hide", ["--delete"], 0, []),
+        ("hide", ["--delete", "--backup", "--backup-dir=../deleted"], 0, ["deleted"]),
+        ("hide", [], 0, ["backup"]),
+        ("list", ["--delete"], 23, ["backup"]),
+    ],
+)
+def test_what_a_mirror_does_with_the_copy_of_a_hidden_image(
+    mounts: Mounts, source: Path, refused: str, more: list[str], status: int, kept: list[str]
+) -> None:
+    """What the README says beside `--refused hide`."""
+    mounted = mounts(source, refused=refused)
+    mounted.allow_log("tuesday.qcow2")
+
+    def mirror() -> int:
+        command = [require_tool("rsync"), "-rt", *more, f"{mounted.path}/full/", f"{mounts.scratch}/backup/"]
+        return subprocess.run(command, capture_output=True).returncode
+
+    assert mirror() == 0
+    with qemu_io(source / "tuesday.qcow2"):
+        eventually(lambda: errno_of_open(mounted / "full/tuesday.qcow2") in ("ENOENT", "EBUSY"))
+        assert mirror() == status
+    places = [name for name in ("backup", "deleted") if (mounts.scratch / name / "tuesday.qcow2").exists()]
+    assert places == kept
+
+
+@pytest.mark.parametrize(
     ("taken", "way"), [("src", renamed_and_made_anew), ("src/vms", removed_and_made_anew), ("pool", renamed_away)]
 )
 def test_what_is_taken_away_is_not_hidden_from_a_mirror(mounts: Mounts, taken: str, way: Way) -> None:
