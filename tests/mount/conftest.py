@@ -1,6 +1,7 @@
 """Fixtures of the mount's tests. A real mount is checked when its test ends: the log, the daemon, /proc/mounts."""
 
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -58,20 +59,31 @@ def mounts() -> Iterator[Mounts]:
         pytest.fail("\n".join(problems), pytrace=False)
 
 
-@pytest.fixture
-def source(mounts: Mounts) -> Path:
-    """A folder with the chain base <- monday <- tuesday."""
+@pytest.fixture(scope="session")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the chain base <- monday <- tuesday, for all tests: each has a copy, `source`."""
     require_tool("qemu-img")
     require_tool("qemu-io")
-    images.week(mounts.scratch / "src")
-    return mounts.scratch / "src"
+    folder = tmp_path_factory.mktemp("week")
+    images.week(folder)
+    return folder
+
+
+@pytest.fixture
+def source(mounts: Mounts, week: Path) -> Path:
+    """A folder with the chain base <- monday <- tuesday, new as if just written."""
+    source = mounts.scratch / "src"
+    source.mkdir()
+    for image in week.iterdir():
+        shutil.copyfile(image, source / image.name)
+    return source
 
 
 @pytest.fixture
 def nobody() -> int:
     """An ordinary user, as which a test run by root can mount too."""
     if os.geteuid() != 0:
-        pytest.skip("only root may become somebody else")
+        pytest.skip("only root may become another user")
     if not os.stat("/dev/fuse").st_mode & 0o006:
         cannot_be_tried("others may not use /dev/fuse here, as no udev has given it its mode 0666")
     return NOBODY
@@ -79,7 +91,7 @@ def nobody() -> int:
 
 @pytest.fixture(params=["myself", "ordinary user"])
 def user(request: pytest.FixtureRequest) -> int | None:
-    """Who mounts: whoever runs the tests, and if that is root an ordinary user too."""
+    """Who mounts: the user who runs the tests, and if that is root an ordinary user too."""
     if request.param == "myself":
         return None
     found: int = request.getfixturevalue("nobody")
