@@ -23,8 +23,9 @@ MEMORY = 64 * MIB
 
 SIZES = {
     "2GiB": (2 * GIB, (KIB, 64 * KIB, 2 * MIB)),
-    "8GiB": (8 * GIB, (KIB, 64 * KIB, 2 * MIB)),
-    "5TiB": (5 * TIB, (16 * KIB, 64 * KIB, 2 * MIB)),  # clusters of 1 KiB end at 512 GiB: the L1 table is 32 MiB then
+    "5GiB": (5 * GIB, (KIB, 64 * KIB, 2 * MIB)),  # offsets have more than 32 bits
+    # So have the numbers of sectors; clusters of 1 KiB end at 512 GiB: the L1 table is 32 MiB then.
+    "3TiB": (3 * TIB, (16 * KIB, 64 * KIB, 2 * MIB)),
 }
 
 

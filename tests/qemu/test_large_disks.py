@@ -17,7 +17,7 @@ from tests.qemu.stamps import stamped
 
 TIB = 1 << 40
 CLUSTER_SIZES = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 2 * MIB]
-MOST_TABLES = 1 << 14
+MOST_TABLES = 1 << 13
 """L2 tables of one disk: QEMU looks at each when it compares."""
 
 
