@@ -26,7 +26,7 @@ import pytest
 
 from vdifs.mount.mounts import topmost
 
-pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")  # before anybody imports them
+pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")  # before any test imports them
 
 # What nohup or a shell's `&` has made the tests ignore, the programs that they start and interrupt would ignore too.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGTSTP):
@@ -183,7 +183,7 @@ class WarningWatch(logging.Handler):
         self.expected.append(pattern)
 
     def problems(self) -> list[str]:
-        """Return a line for each message nobody expected and each expected one that never came."""
+        """Return a line for each message that was not expected and each expected one that never came."""
         surprises = [m for m in self.messages if not any(re.search(pattern, m) for pattern in self.expected)]
         missing = [p for p in self.expected if not any(re.search(p, message) for message in self.messages)]
         return [f"logged unexpectedly: {m}" for m in surprises] + [f"never logged: {p}" for p in missing]
@@ -191,7 +191,7 @@ class WarningWatch(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def warning_watch() -> Iterator[WarningWatch]:
-    """Fail the test on a warning that nobody expected: a log that cries wolf is not read when it matters."""
+    """Fail the test on an unexpected warning: a log that cries wolf is not read when it matters."""
     watch = WarningWatch()
     logger = logging.getLogger("vdifs")
     logger.addHandler(watch)

@@ -29,7 +29,7 @@ __all__ = [
 def printable(name: str | bytes) -> str:
     """Return a file name for a message: one line, control characters and undecodable bytes as escapes.
 
-    Names come from images and folders that somebody else wrote, so none of them may move a terminal's cursor or
+    Names come from images and folders that another user wrote, so none of them may move a terminal's cursor or
     forge a second log line.
     """
     text = os.fsdecode(name)

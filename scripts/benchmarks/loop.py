@@ -35,7 +35,7 @@ def loop_filesystem(folder: Path, size: int, make: tuple[str, ...], stack: ExitS
 
 
 def _unmount(folder: Path) -> None:
-    """Unmount once nobody has a file of it open any more: a process may still be ending. Raises FailedError."""
+    """Unmount once no process has a file of it open any more: a process may still be ending. Raises FailedError."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:

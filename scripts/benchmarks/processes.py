@@ -83,7 +83,7 @@ def _last_line(file: IO[bytes]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A file server that answers. idle: its memory when nobody had asked it for anything yet."""
+    """A file server that answers. idle: its memory before the first request."""
 
     pid: int
     idle: int

@@ -23,7 +23,7 @@ _READERS = 8
 _ROUND_S = 8.0
 _RECOVERED_WITHIN_S = 10.0
 _FAULTS = 20
-"""At least, in a round: a few may all be of reads ahead, which nobody is told of."""
+"""At least, in a round: a few may all be of reads ahead, of which no reader is told."""
 _FAULTS_WITHIN_S = 60.0
 _PERCENT = [10, 2, 100, 40]
 
@@ -97,7 +97,7 @@ def _round(
     if silent + silent_too:
         task.found(Kind.HANG, f"{silent + silent_too} readers gave no answer")
     if given and not seen:
-        task.found(Kind.WRONG, f"{given} faults, but nobody was answered EIO")
+        task.found(Kind.WRONG, f"{given} faults, but no reader was answered EIO")
 
 
 def _wait_for_faults(task: Task, faults: Faulty, count: int, percent: int) -> None:

@@ -62,7 +62,7 @@ def _where(error: Exception) -> str:
 
 @contextmanager
 def _limited_address_space() -> Iterator[None]:
-    """Have allocations fail that nobody bounded. Programs that are started meanwhile inherit the limit."""
+    """Have unbounded allocations fail. Programs that are started meanwhile inherit the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ADDRESS_SPACE, hard))

@@ -1,4 +1,4 @@
-"""The section `hang`: a source that answers nothing, and 300 readers on it. Others go on; nobody waits for ever."""
+"""The section `hang`: a source that answers nothing, and 300 readers on it. Others go on; no reader waits for ever."""
 
 import errno
 import mmap
@@ -190,14 +190,14 @@ def _recover(task: Task, hung: Path, good: Sequence[File]) -> None:
 
 
 def _unmount(task: Task, mount: Mount, readers: Sequence[int]) -> None:
-    """End the mount while its source hangs; nothing may be left of it, and nobody in state D."""
+    """End the mount while its source hangs; nothing may be left of it, and no process in state D."""
     mount.ended = True
     os.kill(mount.pid, signal.SIGTERM)
     try:
         took = eventually(lambda: not mount.is_mounted(), _GONE_WITHIN_S, "unmount while the source hangs")
         eventually(lambda: not is_running(mount.pid), _GONE_WITHIN_S, "end of the daemon while the source hangs")
         task.tally.most("slowest unmount in s", round(took, 2))
-        eventually(lambda: not _stuck([mount.pid, *readers]), _GONE_WITHIN_S, "nobody in state D")
+        eventually(lambda: not _stuck([mount.pid, *readers]), _GONE_WITHIN_S, "no process in state D")
     except BrokenError as error:
         task.found(Kind.HANG, str(error))
 

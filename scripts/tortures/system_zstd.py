@@ -1,7 +1,7 @@
 """The system's libzstd, which QEMU uses, in the place of vdifs's own.
 
 Damaged data without a checksum have no right bytes, and two versions of libzstd take them for different ones (1.5.4 and
-1.5.7 do). So where vdifs and QEMU differ, vdifs is asked once more with QEMU's library: if that settles it, nobody is
+1.5.7 do). So where vdifs and QEMU differ, vdifs is asked once more with QEMU's library: if that settles it, neither is
 wrong.
 """
 

@@ -56,7 +56,7 @@ class Terminal:
             while data := os.read(self._ours, 1 << 16):
                 self._read += data
         except OSError:
-            pass  # EIO: nobody has it open any more
+            pass  # EIO: no process has it open any more
 
     @property
     def text(self) -> str:

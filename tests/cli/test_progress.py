@@ -228,7 +228,7 @@ def test_ctrl_c_while_mounting_ends_the_daemon_too(image: Path, mountpoint: Path
         out, said = interrupted(mounting)
     assert (mounting.returncode, out, said.strip()) == (130, "", "vdifs: interrupted")
     assert not is_running(daemon)
-    eventually(lambda: not any(map(is_running, background)))  # nobody is left who would mount later
+    eventually(lambda: not any(map(is_running, background)))  # no process is left that would mount later
     assert not is_mounted(mountpoint)
 
 

@@ -262,7 +262,7 @@ def test_a_mount_that_cannot_be_is_one_line_to_act_on(wrong: Wrong, folder: Path
 
 @pytest.fixture
 def forbidden() -> Iterator[tuple[Path, int | None]]:
-    """A folder whose `base.qcow2` one user, None for whoever runs the tests, may not read, and that user."""
+    """A folder whose `base.qcow2` one user, None for the user who runs the tests, may not read, and that user."""
     with tempfile.TemporaryDirectory(prefix="vdifs-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)

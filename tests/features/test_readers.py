@@ -170,7 +170,7 @@ def inspect(image: Path) -> Any:
 
 
 def test_the_guard_of_openstack_takes_guest_contents_for_what_the_guest_put_there(tmp_path: Path) -> None:
-    """A raw view is raw: what somebody detects in it, the guest has written."""
+    """A raw view is raw: what a reader detects in it, the guest has written."""
     inspector = require_module("oslo_utils.imageutils.format_inspector")
     images = make(SMALL[0], tmp_path / "source")
     with vdifs.open(images.image, view="raw") as opened:

@@ -1,4 +1,4 @@
-"""Disks that a test mounts with mount(8): made in a file, copied while nobody writes, mounted under another number."""
+"""Disks that a test mounts with mount(8): made in a file, copied while at rest, mounted under another number."""
 
 import subprocess
 from collections.abc import Iterator, Sequence

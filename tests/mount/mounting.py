@@ -21,7 +21,7 @@ from vdifs.mount.mounts import FUSE_TYPE, mounts
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
-SOON_S = 5.0  # for what takes a second, or two at most, where nobody else is at work; test_scanner adds it up
+SOON_S = 5.0  # for what takes a second, or two at most, where no other load is; test_scanner adds it up
 _LONGEST_TURN_S = 0.1
 NOBODY = 65534
 

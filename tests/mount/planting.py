@@ -2,7 +2,7 @@
 
     x = await self._files.read(fh)      ->      x = (_planted(7), await (_planted(8), self._files.read(fh))[1])[1]
 
-The modules are rewritten as they are imported, so a new line of code is a new site without anybody listing it. The
+The modules are rewritten as they are imported, so a new line of code is a new site without any list. The
 daemon and the test share a small file: the number of the site that is to raise, once; and one byte per site that was
 passed. `planting CONTROL mount OPTIONS_AS_JSON` is `driver` with that.
 """
@@ -34,7 +34,7 @@ _NAME = "_planted"
 
 
 class PlantedError(Exception):
-    """A bug that nobody foresaw."""
+    """A bug that was not foreseen."""
 
 
 class Site(NamedTuple):

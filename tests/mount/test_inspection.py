@@ -207,7 +207,7 @@ async def test_while_requests_come_there_is_a_step_in_a_while(
 async def test_what_has_changed_since_the_search_is_told_by_the_next_one(
     nursery: trio.Nursery, error: VdifsError
 ) -> None:
-    """Which is not made before somebody looks: files may just be replaced, one after the other."""
+    """Which is not made before a request looks: files may just be replaced, one after the other."""
     inspected = Inspected(nursery, entry("a"), entry("b"))
     inspected.opener.bad["a"] = error
     inspected.catalog.remove("a")

@@ -1,4 +1,4 @@
-"""What an image costs in a mount that somebody has listed (SPEC.md 5.9): 1 KiB, and 128 bytes per inode."""
+"""What an image costs in a mount that was listed (SPEC.md 5.9): 1 KiB, and 128 bytes per inode."""
 
 import gc
 import os
@@ -33,7 +33,7 @@ def list_all(tree: Tree, inodes: InodeTable, folder: Folder) -> None:
 
 def test_a_listed_image_takes_a_kibibyte_and_an_inode_128_bytes(tmp_path: Path) -> None:
     fill(tmp_path)
-    for measured in (False, True):  # what is loaded and cached at the first time is nobody's share
+    for measured in (False, True):  # what is loaded and cached at the first time is no image's share
         gc.collect()
         tracemalloc.start()
         catalog = Catalog(os.fspath(tmp_path))

@@ -1,4 +1,4 @@
-"""An image that cannot be served stays listed, says why, and disturbs nobody."""
+"""An image that cannot be served stays listed, says why, and disturbs no other."""
 
 import os
 import shutil

@@ -49,7 +49,7 @@ def folder(mounts: Mounts, source: Path, root_only: None) -> Path:
 
 
 def inside(folder: Path, script: str) -> "subprocess.CompletedProcess[str]":
-    """Run a shell script where /sbin holds the helper; what it mounts nobody else sees."""
+    """Run a shell script where /sbin holds the helper; what it mounts no other process sees."""
     words = [*private_namespace(), "bash", "-c", INSIDE, "bash", f"{folder}/sbin", f"{folder}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run([*words, script], capture_output=True, text=True, timeout=60, env=environment)

@@ -1,4 +1,4 @@
-"""A mounted daemon is confined, and serves all that it should: as anybody, from any file system, in any mode."""
+"""A mounted daemon is confined, and serves all that it should: as any user, from any file system, in any mode."""
 
 import errno
 import fcntl
@@ -205,4 +205,4 @@ def test_a_pid_file_that_another_daemon_has_just_made_stays(mounts: Mounts, sour
     mounted = mounts(source, pid_file=str(pid_file))
     pid_file.write_text("")
     assert mounted.umount().status == 0
-    assert not pid_file.exists(), "nobody's"
+    assert not pid_file.exists(), "of no daemon"

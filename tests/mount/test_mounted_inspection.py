@@ -1,4 +1,4 @@
-"""What opening alone shows is told before anybody looks, in the line of `mount` or soon after it."""
+"""What opening alone shows is told before any request looks, in the line of `mount` or soon after it."""
 
 import os
 import re

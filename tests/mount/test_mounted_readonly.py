@@ -1,4 +1,4 @@
-"""Whatever would change something fails, with the errno that an ext4 mounted read-only gives, for anybody."""
+"""Whatever would change something fails, with the errno that an ext4 mounted read-only gives, for any user."""
 
 import hashlib
 import json

@@ -21,7 +21,7 @@ NAMES = ("full/tuesday.qcow2", "delta/base.qcow2/monday.qcow2", "raw/base.qcow2.
 
 
 def drop_caches() -> None:
-    """Have the kernel forget the names and inodes that nobody uses."""
+    """Have the kernel forget the names and inodes that are not in use."""
     Path("/proc/sys/vm/drop_caches").write_text("2")
 
 

@@ -19,7 +19,7 @@ from vdifs.cli.main import main
 
 
 def told(mounted: Mounted, kind: str, name: str) -> Any:
-    """Return what a sidecar holds; its size is right, whoever asks first."""
+    """Return what a sidecar holds; its size is right, whichever request is first."""
     path = mounted / f".vdifs/{kind}/{name}.json"
     size, contents = path.stat().st_size, path.read_bytes()
     assert len(contents) == size > 0

@@ -1,4 +1,4 @@
-"""How a mount begins: in the background or not, as anybody, and what is refused."""
+"""How a mount begins: in the background or not, as any user, and what is refused."""
 
 import json
 import os

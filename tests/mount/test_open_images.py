@@ -221,7 +221,7 @@ async def test_idle_images_of_no_use_are_closed_at_once(images: OpenImages, open
         images.release(await images.acquire(inode, A, SOURCE))
     images.close_useless(lambda slot: slot.inode == 3)
     await until(lambda: opener.opened[1].closed)
-    assert not opener.opened[0].closed, "somebody reads it"
+    assert not opener.opened[0].closed, "it has a reader"
     assert not opener.opened[2].closed
     images.release(held)
 

@@ -1,4 +1,4 @@
-"""Scanning on demand: never when nobody looks, never twice at once, always again once something is known to be old."""
+"""Scanning on demand: never without a request, never twice at once, always again once something is known to be old."""
 
 from threading import Event
 
@@ -49,7 +49,7 @@ async def scanner(source: Slow, changes: list[int], nursery: trio.Nursery) -> Sc
 
 
 def test_all_that_a_change_waits_for_is_less_than_a_second() -> None:
-    """What the kernel remembers of names, and the age of a tree that nobody looks at again."""
+    """What the kernel remembers of names, and the age of a tree that no request looks at again."""
     assert scanner_module.MAX_AGE_S + attributes.TIMEOUT_S < 1
 
 
@@ -64,7 +64,7 @@ async def test_a_young_tree_is_not_scanned_again(
 
 async def test_an_old_tree_is_scanned_when_somebody_looks(scanner: Scanner, source: Slow, changes: list[int]) -> None:
     await trio.sleep(scanner_module.MAX_AGE_S + 0.05)
-    assert source.scans == 0, "nobody has looked"
+    assert source.scans == 0, "no request has looked"
     await scanner.fresh()
     assert source.scans == 1
     assert changes == [1]

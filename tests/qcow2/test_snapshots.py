@@ -40,7 +40,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 
 
 def packed(snapshot: Snapshot, more: bytes = b"") -> bytes:
-    """Pack an entry as the specification says; more: extra data that nobody knows."""
+    """Pack an entry as the specification says; more: extra data of no known meaning."""
     extra = b""
     if snapshot.vm_state_size > 0xFFFF_FFFF or snapshot.disk_size is not None:
         extra = struct.pack(">Q", snapshot.vm_state_size)

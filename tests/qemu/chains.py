@@ -3,7 +3,7 @@
     make_chain(folder, seed)  ->  SourceChain: images top first, and the recipe that made them
 
 A chain grows from its base up. Every image gets a few operations from OPERATIONS; then some images below the top get
-more, as if somebody had worked on a backing file (what QEMU makes of that is the chain's meaning, right or wrong);
+more, as if a guest had worked on a backing file (what QEMU makes of that is the chain's meaning, right or wrong);
 then SURGERY changes files in ways that QEMU's tools do not. A new feature of the format is one more function in
 OPERATIONS or in `creation_options`.
 """

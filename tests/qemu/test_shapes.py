@@ -1,4 +1,4 @@
-"""Disks and chains of particular shapes, each a mistake that somebody made once; QEMU says what they hold."""
+"""Disks and chains of particular shapes, each a mistake that a program made once; QEMU says what they hold."""
 
 import os
 from pathlib import Path

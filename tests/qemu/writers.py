@@ -79,7 +79,7 @@ def qemu_nbd(image: Path, *options: str) -> Iterator[None]:
 
 
 def _is_locked(image: Path, byte: int) -> bool:
-    """Tell whether somebody holds that lock: qemu-nbd makes its socket before it opens the image, its locks in turn."""
+    """Tell whether that lock is held: qemu-nbd makes its socket before it opens the image, its locks in turn."""
     lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     ranges = [words[-2:] for words in lines if words[-3].endswith(f":{image.stat().st_ino}")]
     return any(int(first) <= byte and (last == "EOF" or byte <= int(last)) for first, last in ranges)

@@ -1,4 +1,4 @@
-"""A folder made to attack whoever searches it: names that lead out, files that block, chains that never end.
+"""A folder made to attack the program that searches it: names that lead out, files that block, chains that never end.
 
 Each of its images is here with what vdifs must answer; beside the bad ones lie good ones, which must be served.
 """

@@ -1,4 +1,4 @@
-"""Nobody reads through the mount what he could not read in the sources: a model of all persons (SPEC.md 5.6)."""
+"""No user reads through the mount what he could not read in the sources: a model of all persons (SPEC.md 5.6)."""
 
 import os
 import struct
@@ -141,7 +141,7 @@ NOBODY = 0xFFFF_FFFF
 DENIED_GROUP = ((USER_OBJ, 7, NOBODY), (USER, 5, 4711), (GROUP_OBJ, 0, NOBODY), (MASK, 5, NOBODY), (OTHER, 0, NOBODY))
 """The owning group may nothing, but the mode's middle bits, which are the mask then, look as if it might."""
 DENIED_USER = ((USER_OBJ, 7, NOBODY), (USER, 0, 4711), (GROUP_OBJ, 5, NOBODY), (MASK, 5, NOBODY), (OTHER, 5, NOBODY))
-"""Everybody may read but user 4711, whom the synthetic file would let in as one of the others."""
+"""Every user may read but 4711, whom the synthetic file would let in as one of the others."""
 
 
 def set_acl(path: Path, entries: tuple[tuple[int, int, int], ...]) -> None:

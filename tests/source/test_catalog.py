@@ -194,7 +194,7 @@ def test_only_the_owner_reads_what_lies_on_a_private_base(source: Path) -> None:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody may enter, unlike pytest's."""
+    """A folder that every user may enter, unlike pytest's."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
@@ -511,7 +511,7 @@ def test_bad_bytes_are_not_read_again(source: Path, monkeypatch: pytest.MonkeyPa
 def test_a_source_in_trouble_does_not_look_like_an_empty_one(
     source: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """Whoever mirrors the mount would else delete his copies."""
+    """A mirror of the mount would else delete its copies."""
     with scanned(source) as catalog:
         before = dict(catalog.entries)
         with monkeypatch.context() as trouble:

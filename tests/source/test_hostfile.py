@@ -24,7 +24,7 @@ def opened(path: Path) -> HostFile:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostFile]:
-    """A file that nobody changes."""
+    """A file that is not changed."""
     path = tmp_path_factory.mktemp("hostfile") / "file"
     path.write_bytes(CONTENTS)
     file = opened(path)

@@ -76,7 +76,7 @@ def test_nothing_outside_the_source_is_opened(folder: hostile.Hostile, trace: Tr
 
 
 def test_what_is_opened_are_regular_files_or_folders(folder: hostile.Hostile, trace: Trace) -> None:
-    """A FIFO, a socket or a device is opened by nobody but the one who names it, and then does not block, nor act."""
+    """A FIFO, a socket or a device is opened only by the user who names it, and then does not block, nor act."""
     for line in trace.marked:
         if OPENING.match(line) and RESULT.search(line):
             special = re.search(r'"(?:\./)?(fifo|socket|zero|loop)(?:\.qcow2|\.raw)?"', line)

@@ -87,7 +87,7 @@ def test_only_the_bytes_for_writing_and_resizing_count(image: Path, byte: int, w
 
 
 def test_a_lock_of_the_whole_file_counts_as_a_writer(image: Path) -> None:
-    """Of a program of another kind, say flock(1)'s elder brother lockf: whoever locks all of it means to write."""
+    """Of a program of another kind, say flock(1)'s elder brother lockf: locking all of it means to write."""
     holder = (
         "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
     )

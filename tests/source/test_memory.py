@@ -1,4 +1,4 @@
-"""What an image costs while nobody looks at it (SPEC.md 5.9: 1 KiB per image, for the whole mount)."""
+"""What an image costs while it is not in use (SPEC.md 5.9: 1 KiB per image, for the whole mount)."""
 
 import gc
 import tracemalloc
@@ -33,7 +33,7 @@ def test_an_image_in_the_catalog_takes_less_than_its_share(
         (tmp_path / f"vm{number:03}").mkdir()
         fill(tmp_path / f"vm{number:03}")
     with scanned(tmp_path):
-        pass  # what is loaded and cached once is nobody's share
+        pass  # what is loaded and cached once is no image's share
     gc.collect()
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Whose base an overlay may use (RELIABILITY.md): its owner's own, or one that everybody may read; of root's, any."""
+"""Whose base an overlay may use (RELIABILITY.md): its owner's own, or one that every user may read; of root's, any."""
 
 import errno
 import os
@@ -160,7 +160,7 @@ def test_each_overlay_answers_for_the_base_that_it_names(source: Path) -> None:
     os.chown(source / "top.qcow2", ALICE, ALICE)
     assert verdict(source) == (None, 0)
     with scanned(source) as catalog:
-        assert catalog.access("top.qcow2").mode & 0o444 == 0, "and yet nobody but root may read what is made of it"
+        assert catalog.access("top.qcow2").mode & 0o444 == 0, "and yet only root may read what is made of it"
     os.chown(source / "middle.qcow2", BOB, BOB)
     assert verdict(source) == verdict(source, "middle.qcow2") == REFUSED
 

@@ -1,7 +1,7 @@
 """Time stamps that are too young to tell two writes apart (RELIABILITY.md): waited for when opening, looked at again.
 
 The kernel of these tests may give every write another time stamp, so the second write within a tick is played: the file
-is changed and its time stamps are set back, of which ctime, which nobody can set, is hidden from vdifs.
+is changed and its time stamps are set back, of which ctime, which no user can set, is hidden from vdifs.
 """
 
 import os
@@ -76,7 +76,7 @@ def young_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Clock:
-    """The time as the code under test has it: a sleep puts it on, and nobody waits. sleeps: the seconds asked for."""
+    """The time as the code under test has it: a sleep puts it on, and no test waits. sleeps: the seconds asked for."""
 
     def __init__(self) -> None:
         self._slept_ns = 0

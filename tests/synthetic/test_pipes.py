@@ -82,7 +82,7 @@ def test_a_small_pipe_is_enlarged(tmp_path: Path, pipe: Pipe) -> None:
     fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 4096)
     oracle.create(tmp_path / "a.qcow2", MIB)
     with vdifs.open(tmp_path / "a.qcow2") as image:
-        to_stream(image, pipe.writing)  # nobody reads
+        to_stream(image, pipe.writing)  # there is no reader
         os.close(pipe.writing)
         assert pipe.rest() == image.read_at(0, image.size)
 

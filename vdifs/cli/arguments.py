@@ -43,7 +43,7 @@ class Size(click.ParamType[int]):
 
 
 class PathName(click.ParamType[str]):
-    """The name of a file or folder. Any text but none is one: whoever opens it says what is wrong with it."""
+    """The name of a file or folder. Any text but none is one: what opens it says what is wrong with it."""
 
     name = "PATH"
 

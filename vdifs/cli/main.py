@@ -95,7 +95,7 @@ def _verdict(error: BaseException) -> tuple[str, int]:
             return "interrupted", 128 + error.number
         case click.Abort() | KeyboardInterrupt():
             return "interrupted", 128 + signal.SIGINT
-        case VdifsError(errno=errno.EPIPE):  # whoever read our output has had enough, which click knows how to end
+        case VdifsError(errno=errno.EPIPE):  # the reader of our output has had enough, which click knows how to end
             return "", 1
         case VdifsError():
             return str(error), error.exit_code

@@ -105,4 +105,4 @@ def _holds_something(folder: str) -> bool:
         with os.scandir(folder) as entries:
             return any(True for _ in entries)
     except OSError:
-        return False  # whoever mounts there says what is wrong with it
+        return False  # mounting there says what is wrong with it

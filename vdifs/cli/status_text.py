@@ -39,7 +39,7 @@ class OpenFile:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long its reader will need at this rate, None if nobody knows."""
+        """How long its reader will need at this rate, None if that is not known."""
         return (self.size - self.position) / self.rate if self.rate else None
 
 

@@ -40,7 +40,7 @@ def _shared(facts: Facts) -> Facts:
 class Attributes:
     """The fields of stat(2). mode: with the file type. lasting: the kernel may keep them for a while.
 
-    Attributes of a file that nobody has looked into are a placeholder of size 0 and must not be kept.
+    Attributes of a file that no request has looked into are a placeholder of size 0 and must not be kept.
     """
 
     inode: int
@@ -63,7 +63,7 @@ class Attributes:
 class Ownership:
     """Who owns what: as the sources say, unless the user of the mount says otherwise.
 
-    folder: of all folders where nobody else may look in, so that whoever mounted may, though by his groups alone.
+    folder: of all folders where no other user may look in, so that the mounting user may, though by his groups alone.
     """
 
     options: MountOptions
@@ -80,7 +80,7 @@ class Ownership:
         return self._overridden(access, 0o777)
 
     def of_broken(self, access: Access) -> Access:
-        """Return the same for a file that cannot be opened: nobody may read it."""
+        """Return the same for a file that cannot be opened: no user may read it."""
         return self.of_file(access)._replace(mode=0)
 
     def of_report(self, access: Access) -> Access:

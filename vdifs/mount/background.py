@@ -23,7 +23,7 @@ from vdifs.mount.signals import ENDING, blocked, set_ending
 __all__ = ["Ready", "in_background"]
 
 Ready = Callable[[str], None]
-"""Called once the mount answers, with a line for whoever mounts, or an empty one."""
+"""Called once the mount answers, with a line for the user who mounts, or an empty one."""
 
 _PATIENCE_S = 10.0
 _POLL_S = 0.01

@@ -68,7 +68,7 @@ def confine(sources: Iterable[str], log_file: str | None) -> Confinement:
     """
     preload()
     # The table of mounts is read with every search of the sources. The rule is about this very inode, and procfs keeps
-    # that only as long as somebody has it open.
+    # that only as long as a process has it open.
     os.open(MOUNTINFO, os.O_PATH | os.O_CLOEXEC)
     sources = list(sources)
     readable = [*sources, *_interpreter(), *_LIBRARIES, MOUNTINFO]

@@ -28,7 +28,7 @@ from vdifs.mount.signals import ignore_all_but_ending, raise_on_ending, set_endi
 from vdifs.mount.supervisor import Supervisor
 from vdifs.mount.unmount import lock_mountpoint, umount
 
-if TYPE_CHECKING:  # it is about catalogs, which nobody needs before the fork
+if TYPE_CHECKING:  # it is about catalogs, which are not needed before the fork
     from vdifs.mount.sidecars import Sidecars
 
 __all__ = ["MountOptions", "mount", "umount"]

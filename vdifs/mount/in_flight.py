@@ -2,8 +2,8 @@
 
 Reads past the page cache and readahead are such requests. Twelve that wait for a source that hangs would keep the
 readers of every other source waiting, and each twelve of its own readers the next ones, deadline after deadline. The
-file system `fusectl` sets the limit; its files belong to whoever mounted. Where it is not mounted, root looks at it
-without mounting it anywhere.
+file system `fusectl` sets the limit; its files belong to the user who mounted. Where it is not mounted, root looks at
+it without mounting it anywhere.
 """
 
 import ctypes

@@ -133,7 +133,7 @@ class Inspection:
         if source is None or not this.may_open(entry, source):
             return
         if source.problem is not None:
-            self._known.add(state)  # everybody is told anyway
+            self._known.add(state)  # every reader is told anyway
             return
         await self._pace.step()
         begun = time.monotonic()
@@ -233,7 +233,7 @@ def _in_order(entries: Mapping[str, Entry]) -> Iterator[Entry]:
 def _says_nothing(error: VdifsError) -> bool:
     """Tell whether an error is no news of an image: ours, or of a chain that is another since it was searched.
 
-    The next search tells of such a chain. It is not made now: nobody looks, and files may be about to be replaced.
+    The next search tells of such a chain. It is not made now: no reader waits, and files may be about to be replaced.
     """
     return error.errno in _OURS | _MOVED or isinstance(error, ChainError | PolicyError)
 

@@ -1,7 +1,7 @@
 """Where the log of a mount goes: its file, or standard error, or in the background without a file the system's log.
 
-Lines are written by a thread of their own, so that a disk that is full or hangs stops nobody. What cannot be written
-is counted, and the count is the first line once writing goes again.
+Lines are written by a thread of their own, so that a disk that is full or hangs stops no request. What cannot be
+written is counted, and the count is the first line once writing goes again.
 """
 
 import logging

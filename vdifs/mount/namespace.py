@@ -1,6 +1,6 @@
 """Names and attributes: what lookup, readdir and stat get. Knows trio, not FUSE.
 
-    lookup, listing    names only: a file that nobody has looked into gets a placeholder, so that no image is opened
+    lookup, listing    names only: a file not yet looked into gets a placeholder, so that no image is opened
     stat               opens the image in the state that its inode number stands for
 
 Once the sources have moved on from that state, who asks for the number gets ESTALE, and the kernel looks the name up
@@ -129,7 +129,7 @@ class Namespace:
             raise trouble.bare()
 
     async def stat(self, inode: int) -> Attributes:
-        """Return the attributes of what the kernel knows under that number, looking into it if nobody has.
+        """Return the attributes of what the kernel knows under that number, looking into it if that was not done yet.
 
         Raises MovedError, DeadlineError. A file that cannot be opened is shown as broken.
         """

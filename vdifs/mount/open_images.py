@@ -55,7 +55,7 @@ class OpenImages:
         self._tasks = tasks
         self._threads = threads
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._idle_files = min(MAX_IDLE_FILES, limit // 4)  # the others are for images that somebody uses
+        self._idle_files = min(MAX_IDLE_FILES, limit // 4)  # the others are for images in use
         self._slots: dict[int, Slot] = {}  # the idle ones in the order in which they became idle
         self._by_file: dict[ImageFile, Slot] = {}  # the last opened of each
         self._opening: dict[int, _Opening] = {}
@@ -73,7 +73,7 @@ class OpenImages:
         return self._by_file.get(file)
 
     def in_use(self) -> list[Slot]:
-        """Return the images that somebody holds."""
+        """Return the images in use."""
         return [slot for slot in self._slots.values() if slot.users]
 
     async def acquire(self, inode: int, file: ImageFile, source: Source) -> Slot:
@@ -114,7 +114,7 @@ class OpenImages:
         self._close(slot)
 
     def check_room(self, slot: Slot) -> None:
-        """Raise VdifsError, ENOMEM, if the tables of all images that somebody holds, with this one, are too large."""
+        """Raise VdifsError, ENOMEM, if the tables of all images in use, with this one, are too large."""
         check_room(slot, (each for each in self.in_use() if each is not slot))
 
     def close_useless(self, of_use: Callable[[Slot], bool]) -> None:
@@ -159,7 +159,7 @@ class OpenImages:
             self._close_later(slot)  # all who waited may have given up
         except VdifsError as error:
             opening.result = error.bare()  # its frames would hold it, in a circle, and all that the opening had read
-        except Exception as error:  # noqa: BLE001 - raised again in everybody who waits
+        except Exception as error:  # noqa: BLE001 - raised again in each task that waits
             opening.result = error
         finally:
             self._opening.pop(inode, None)
@@ -199,7 +199,7 @@ class OpenImages:
             self.discard(oldest)
 
     def _close(self, slot: Slot) -> None:
-        """Close the image if nobody uses it: where close(2) may wait for a server, in a thread."""
+        """Close the image if it has no user: where close(2) may wait for a server, in a thread."""
         if slot.prompt:
             slot.close_if_done()
         else:
@@ -207,7 +207,7 @@ class OpenImages:
 
 
 def _holding(slot: Slot, function: Callable[..., T], *args: object) -> T:
-    """Call `function` while the image cannot be closed, even if nobody waits for the answer any more."""
+    """Call `function` while the image cannot be closed, even if no request waits for the answer any more."""
     slot.take()
     try:
         return function(*args)

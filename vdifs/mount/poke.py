@@ -23,7 +23,7 @@ class Poke:
 
     @contextmanager
     def needed(self) -> Iterator[None]:
-        """Send signals as long as anybody is inside."""
+        """Send signals as long as a thread is inside."""
         self._needed += 1
         if self._needed == 1:
             signal.setitimer(signal.ITIMER_REAL, PERIOD_S, PERIOD_S)

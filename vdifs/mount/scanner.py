@@ -1,7 +1,7 @@
-"""Keeping the tree of names young: the source is scanned again when somebody looks and the last scan is too old.
+"""Keeping the tree of names young: the source is scanned again when a request looks and the last scan is too old.
 
 Added to the time for which the kernel itself remembers names (`attributes.TIMEOUT_S`) it stays below a second, and an
-idle mount costs nothing. Whoever asks waits for the scan, but not for a source that hangs.
+idle mount costs nothing. A request waits for the scan, but not for a source that hangs.
 """
 
 import errno

@@ -162,7 +162,7 @@ def _judgement(name: str, pid: int) -> Iterator[_Instruction]:
             yield from _if_argument(0, _PRCTLS)
         case "ioctl":
             yield from _if_argument(1, _IOCTLS)
-        case "sendto":  # to nobody but the other end
+        case "sendto":  # to the other end only
             yield from _if_null(4, list(_allow()))
         case "prlimit64":  # asking about itself
             yield from _if_null(2, list(_if_argument(0, [0])))

@@ -45,7 +45,7 @@ from vdifs.source.watches import watches
 __all__ = ["serve"]
 
 MAX_TASKS = 4096
-"""Requests in flight: far more than threads that may hang, as else those that hang would keep everybody waiting."""
+"""Requests in flight: far more than threads that may hang, as else those that hang would keep all others waiting."""
 MIN_TASKS = 8
 _SWITCH_S = 0.001
 """After which a thread hands over the interpreter; a read needs it several times, whatever else is at work."""
@@ -161,7 +161,7 @@ async def _report(options: MountOptions, namespace: Namespace, readahead: Readah
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What whoever mounts is told: that the mount is ready, and what it does not serve as far as is known at once."""
+    """What is told when mounting: that the mount is ready, and what it does not serve as far as is known at once."""
 
     catalog: Catalog
     failures: Failures
@@ -188,7 +188,7 @@ def _sources(options: MountOptions, catalog: Catalog) -> list[str]:
 
 
 async def _miss_supervisor(supervisor: Supervisor, options: MountOptions) -> None:
-    """Say so if the supervisor ends while the mount is there: nobody would take that away any more."""
+    """Say so if the supervisor ends while the mount is there: nothing would take that away any more."""
     if supervisor.pidfd is None:
         return
     await trio.lowlevel.wait_readable(supervisor.pidfd)

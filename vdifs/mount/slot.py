@@ -11,7 +11,7 @@ __all__ = ["Slot"]
 
 
 class Slot:
-    """An open image and the number of its users. Closed by whoever lets go last, once it is retired.
+    """An open image and the number of its users. Closed by the last user to let go, once it is retired.
 
     devices: the file systems it is read from. owner: of the image. prompt: the event loop may make system calls on its
     files. stale: what to answer to readers once its sources are known to have changed. file: what was opened;
@@ -71,7 +71,7 @@ class Slot:
         self._retired = True
 
     def close_if_done(self) -> None:
-        """Close the image if it is retired and nobody uses it. May block."""
+        """Close the image if it is retired and has no user. May block."""
         with self._lock:
             if not self._retired or self._users or self._closed:
                 return

@@ -57,7 +57,7 @@ class Source:
     """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
 
     mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds. owner: of the
-    image's own file. problem: why it cannot be opened; then nobody has access, and times and devices are the image's
+    image's own file. problem: why it cannot be opened; then no user has access, and times and devices are the image's
     own. files: what tells their states apart, the image's own first.
     """
 

@@ -9,12 +9,12 @@ thread counts too. A mountpoint may serve another mount by then. So the daemon t
 supervisor, which is woken whenever the table of mounts changes, takes nothing away once that one has vanished.
 
 A thread of the daemon may also hang in the mount itself, where it drops pages that are being read. It keeps /dev/fuse
-open, so nobody would ever tell the readers that the daemon is gone: the supervisor aborts the connection.
+open, so the readers would never be told that the daemon is gone: the supervisor aborts the connection.
 
 The supervisor keeps the right to unmount, which the daemon gives up; so it believes nothing. The first word that it is
 told counts, which comes before the daemon answers its first request, and only if it names what is a mount of ours, at
 the mountpoint that the supervisor was started for, and was not there then. Of what comes after that it reads nothing
-but the end. A signal that tells of the daemon's end may be anybody's, too.
+but the end. A signal that tells of the daemon's end may be sent by any process, too.
 """
 
 import ctypes
@@ -99,7 +99,7 @@ class Supervisor:
         try:
             _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
-            return  # whoever started us ignores SIGCHLD: then children are waited for, but say nothing
+            return  # our parent ignores SIGCHLD: then children are waited for, but say nothing
         if os.WIFSIGNALED(status) and self._own is not None:
             self._take_away_alone(self._own)
 

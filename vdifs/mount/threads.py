@@ -1,7 +1,7 @@
 """Waiting for a source without stopping the event loop: threads, a limit for each lane, a deadline.
 
 A thread that hangs in a system call cannot be cancelled, only left behind. It keeps its place under the limit of the
-file systems it is about, so that a source that hangs uses up its own threads and nobody else's. What may take long
+file systems it is about, so that a source that hangs uses up its own threads only. What may take long
 works in turns, and has a lane for each owner of images besides.
 """
 
@@ -25,7 +25,7 @@ _LONGEST = 10
 
 
 class DeadlineError(StorageError):
-    """A source did not answer in time. Says nothing about the image, so that nobody remembers it as broken.
+    """A source did not answer in time. Says nothing about the image, so that it is not remembered as broken.
 
     about: the file systems, for one line in the log however many images and readers are concerned.
     """
@@ -61,7 +61,7 @@ class Threads:
         self._limiters: dict[Hashable, trio.CapacityLimiter] = {}
 
     async def run(self, devices: Devices, function: Callable[..., T], *args: object) -> T:
-        """Return function(*args), run in a thread. No deadline: for tasks that nobody waits for."""
+        """Return function(*args), run in a thread. No deadline: for tasks that no request waits for."""
         return await self._run(devices, function, *args)
 
     async def answer(self, devices: Devices, function: Callable[..., T], *args: object) -> T:

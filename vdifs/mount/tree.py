@@ -3,7 +3,7 @@
     catalog (PATHs and chains)  ->  Tree  ->  folder -> name -> node -> inode number
 
 A tree stands for one state of the catalog; after a scan that found a change there is a new one. Folders are made when
-somebody looks into them, and those beneath `delta/BASE/` are dropped again when many others were looked at since.
+a request looks into them, and those beneath `delta/BASE/` are dropped again when many others were looked at since.
 """
 
 import posixpath

@@ -4,7 +4,7 @@
     lane B        [work 3][work 4]                lanes: in turns of TURN_S
 
 A lane is what belongs to one owner on one set of file systems. A work that is done within LIGHT_S of processor time
-waits for no turn. One that does not come back, as its disk hangs, loses its turn: it keeps nobody else waiting.
+waits for no turn. One that does not come back, as its disk hangs, loses its turn: it keeps no other work waiting.
 """
 
 import time

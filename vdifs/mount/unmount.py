@@ -1,8 +1,8 @@
 """`vdifs umount`: unmount, and wait until the daemon has gone.
 
-A daemon keeps a shared lock on the folder it mounts over. The folder is in sight again after unmounting, and whoever
-gets an exclusive lock on it knows that the daemon has ended; no process id, no file, no request to a daemon that may
-hang.
+A daemon keeps a shared lock on the folder it mounts over. The folder is in sight again after unmounting, and a process
+that gets an exclusive lock on it knows that the daemon has ended; no process id, no file, no request to a daemon that
+may hang.
 """
 
 import errno
@@ -46,7 +46,7 @@ def umount(mountpoint: str, patience: float = PATIENCE_S, *, lazy: bool = False)
         if not (mount.type.startswith("fuse") and _is_dead(mount.mountpoint)):
             remedy = f"use '{unmounting(mountpoint)}'"
             raise VdifsError(f"{printable(mountpoint)}: is no vdifs mount: {remedy}", errno=errno.EINVAL)
-        lazy = True  # it is in the way of one of ours, and of no use to anybody
+        lazy = True  # it is in the way of one of ours, and of no use
     if lazy:
         detach(mount.mountpoint, lazy=True)
         return
@@ -94,7 +94,7 @@ def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
         if _lock_within(folder, min(_SOON_S, patience)):
             return None
         if (elsewhere := copy_elsewhere(mount)) is not None:
-            return elsewhere  # that lasts until somebody sees to it
+            return elsewhere  # that lasts until the user sees to it
         return None if _lock_within(folder, patience) else why_running(folder)
     finally:
         os.close(folder)

@@ -1,6 +1,6 @@
 """Every quotient and rounding that follows from the cluster size and the virtual size.
 
-Nobody else divides by a cluster size: an L1 size that two places compute differently is how images lose data.
+No other module divides by a cluster size: an L1 size that two places compute differently is how images lose data.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The header: `parse` and `pack` are inverse; what no reader may accept, `parse` refuses.
 
-Messages name the field and its value; whoever knows the file puts its name in front.
+Messages name the field and its value; the caller, which knows the file, puts its name in front.
 """
 
 import struct

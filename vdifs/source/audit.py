@@ -1,6 +1,6 @@
 """Every problem of an image, with a severity: what opening refuses, and what QEMU and vdifs read but should not be.
 
-An ERROR keeps the image from being served. A WARNING does not, but somebody should look. A NOTE is worth knowing.
+An ERROR keeps the image from being served. A WARNING does not, but deserves a look. A NOTE is worth knowing.
 
 What the states of a file share, which is all but an L1 table and what it leads to, is looked at once for all of them:
 

@@ -45,7 +45,7 @@ from vdifs.source.walk import Filter, Found, Identity
 
 __all__ = ["Catalog", "Entry"]
 
-_NOBODY = (Permission(0, 0, 0),)
+_NO_USER = (Permission(0, 0, 0),)
 _Sniffed = tuple[Found, tuple[Entry, ...]]
 """A file, and the images in it."""
 
@@ -72,7 +72,7 @@ class _State:
     shut: frozenset[str] = frozenset()
 
     def differs_from(self, other: "_State") -> bool:
-        """Tell whether anything that somebody may ask for is another."""
+        """Tell whether anything that a request may ask for is another."""
         return (
             self.entries != other.entries
             or self.above != other.above
@@ -260,10 +260,10 @@ class Catalog:
         items: list[Permission] = []
         for entry in chain:
             items += entry.permissions
-            items += above.get(self._folder_of(entry.path), _NOBODY)
+            items += above.get(self._folder_of(entry.path), _NO_USER)
             if entry.data is not None:
                 items += entry.data.permissions
-                items += above.get(self._folder_of(entry.data.path), _NOBODY)
+                items += above.get(self._folder_of(entry.data.path), _NO_USER)
         allowed = intersection(items, chain[0].uid, chain[0].gid)
         return allowed._replace(mode=allowed.mode | chain[0].permissions[0].write)
 
@@ -300,17 +300,17 @@ class Catalog:
         return hashlib.sha256(repr((path, known)).encode("utf-8", "surrogateescape")).digest()
 
     def _root(self, state: _State) -> tuple[Permission, ...]:
-        return state.above.get(self.policy.root, _NOBODY)
+        return state.above.get(self.policy.root, _NO_USER)
 
     def _down_to(self, state: _State, path: str, depth: int) -> tuple[Permission, ...]:
         """Return the permissions from `/` down to the folder that the first `depth` folders of PATH lead to."""
         if not depth:
             return self._root(state)
         if (entry := state.entries.get(path)) is None:
-            return _NOBODY
+            return _NO_USER
         if not path.startswith(TRUST_PREFIX):
             return (*self._root(state), *entry.permissions[:0:-1][:depth])
-        above = state.above.get(self._folder_of(path), _NOBODY)
+        above = state.above.get(self._folder_of(path), _NO_USER)
         # `@trust` stands for `/`; behind a symbolic link there are other folders, all of which count then.
         return above[:depth] if len(above) == entry.file_path.count("/") else above
 
@@ -442,8 +442,8 @@ def _anywhere(entry: Entry) -> Iterator[tuple[int, ...]]:
 
 
 def _above(folder: str) -> tuple[Permission, ...]:
-    """Return the permissions of a folder and of all above it; nobody's, if it has gone."""
+    """Return the permissions of a folder and of all above it; those of no user, if it has gone."""
     try:
         return folders_above(folder)
     except OSError:
-        return _NOBODY
+        return _NO_USER

@@ -18,7 +18,7 @@ class Entry:
 
     snapshot: for an internal snapshot its label, with which `path` ends. snapshots: how many the header of the file
     claims. data: the external data file, if it has one.
-    backing_format: what the image states for its backing file. hidden: XCP-ng's mark. live: somebody is writing it,
+    backing_format: what the image states for its backing file. hidden: XCP-ng's mark. live: a program is writing it,
     which is then its problem.
     """
 

@@ -1,6 +1,6 @@
 """Where the tables of a qcow2 file lie, those of its snapshots included: places that nothing else may lie on.
 
-Half-open host ranges, in bytes. Entries that lead nowhere are left out: whoever reads that table tells of them.
+Half-open host ranges, in bytes. Entries that lead nowhere are left out: the reader of that table tells of them.
 """
 
 from collections.abc import Iterator

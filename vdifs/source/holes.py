@@ -1,6 +1,6 @@
 """Where a file has data: SEEK_DATA, and for preallocated extents FIEMAP.
 
-SEEK_DATA alone is no steady answer. On ext4, XFS and btrfs a preallocated (unwritten) extent is a hole until somebody
+SEEK_DATA alone is no steady answer. On ext4, XFS and btrfs a preallocated (unwritten) extent is a hole until a program
 reads it, and data from then on, because its zeros are in the page cache:
 
     on disk        |=written=|   unwritten    |=written=|

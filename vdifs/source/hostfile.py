@@ -88,7 +88,7 @@ class Fingerprint(NamedTuple):
 
     @property
     def _tells_after_ns(self) -> int:
-        return YOUNG_NS if self.ctime_ns % _SECOND_NS else COARSE_YOUNG_NS  # nobody can set a ctime
+        return YOUNG_NS if self.ctime_ns % _SECOND_NS else COARSE_YOUNG_NS  # no user can set a ctime
 
 
 _edges: LRUCache[Fingerprint, NDArray[np.int64]] = LRUCache(_MOST_EDGES, getsizeof=lambda edges: len(edges) + 32)

@@ -20,7 +20,7 @@ def with_writers(
     """Return `entries` with those that are being written marked as live, InUseError being their problem.
 
     before: the result of the last time. An image that was live and is stays as it was then, its time stamps too: as
-    nobody is served its bytes, each of its writes need not be a change of the source.
+    no reader is served its bytes, each of its writes need not be a change of the source.
     """
     inodes = locks.written_inodes()
     if not inodes and not any(entry.live for entry in entries.values()):

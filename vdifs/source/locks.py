@@ -1,6 +1,6 @@
 """QEMU's locks on an image: asked about, never taken, as one of ours would keep a virtual machine from starting.
 
-Whoever holds permission i on an image has a read lock on its byte 100 + i:
+A program that holds permission i on an image has a read lock on its byte 100 + i:
 
     byte   100 read   101 WRITE   102 write unchanged   103 RESIZE        101 or 103 held: a live writer
 

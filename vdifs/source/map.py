@@ -80,7 +80,7 @@ def _details_of(chain: Chain, index: int, start: int, end: int) -> Extents:
 
 
 def _closed(own: Extents, depth: int, below: int) -> Extents:
-    """Return what the layer at `depth` holds, and what nobody holds because the layer below it ends at `below`."""
+    """Return what the layer at `depth` holds, and what no layer holds because the layer below it ends at `below`."""
     if own.start[0] < below < own.end:
         own = own.cut(np.array([below], np.int64))
     kind = own.kind.copy()

@@ -1,6 +1,6 @@
-"""Whose file an image may name: that of its own owner, or one that everybody may read.
+"""Whose file an image may name: that of its own owner, or one that every user may read.
 
-Else whoever may write into the source could have root read for him: a hard link to a file of mode 0600 is enough.
+Else a user who may write into the source could have root read for him: a hard link to a file of mode 0600 is enough.
 Folders above the source root stand above the image as well, and a trusted directory the user named himself: neither
 counts.
 """
@@ -27,7 +27,7 @@ def check_owner(namer: str, owner: int, role: str, named: str, permissions: Sequ
         return
     refused = PolicyError(
         f"{printable(namer)}: it belongs to user {owner}, and its {role} {printable(named)} to user {lender}, who does "
-        "not let everybody read it: give both to one owner, or make the latter and its folders readable for everybody"
+        "not let every user read it: give both to one owner, or make the latter and its folders readable for all users"
     )
     refused.about = "owner", owner, named
     raise refused

@@ -37,7 +37,7 @@ class Watch:
     """What has happened to one inode since it is watched. writes: events that may be writes. others: all others.
 
     lost: the kernel watches it no more. Only `Watches` changes these. earlier: how the file looked at some moment, and
-    the writes until then, for whoever opens it once more.
+    the writes until then, for the reader who opens it once more.
     """
 
     __slots__ = ("earlier", "lost", "number", "others", "users", "writes")

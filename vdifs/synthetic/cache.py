@@ -21,7 +21,7 @@ class ByteBoundedCache(Generic[V]):
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Be empty, and locked by nobody: in a process just forked, the thread that held the lock is not there."""
+        """Be empty, and locked by no thread: in a process just forked, the thread that held the lock is not there."""
         self._values: OrderedDict[Hashable, V] = OrderedDict()  # least recently used first
         self._size = 0
         self._lock = Lock()

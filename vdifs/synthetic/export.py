@@ -1,6 +1,6 @@
 """An image to a file or to standard output, without a mount.
 
-A new file is written under a temporary name beside its target and renamed when complete: whoever sees the target sees
+A new file is written under a temporary name beside its target and renamed when complete: a reader of the target sees
 all of it. Runs of zeros become holes. A file that a machine has in use is not replaced, and a link is followed.
 """
 

@@ -1,6 +1,6 @@
 """Compressed clusters of one chain, inflated: those of one request side by side, the last ones kept.
 
-The thread that asks reads the packed bytes; the others only compute. So a source that hangs holds nobody but who asked.
+The thread that asks reads the packed bytes; the others only compute. So a source that hangs holds up that thread alone.
 """
 
 import itertools
