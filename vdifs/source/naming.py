@@ -1,9 +1,10 @@
 """How users name images: a file, or a file, `@` and an internal snapshot of it."""
 
+import errno
 import os
 from typing import NamedTuple
 
-from vdifs.errors import StorageError, UsageError, printable
+from vdifs.errors import ChainError, StorageError, UsageError, printable
 from vdifs.source.chain import Chain, Member
 from vdifs.source.members import find_snapshot, read_snapshots
 from vdifs.source.policy import Live, Policy
@@ -38,8 +39,8 @@ def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse"
 def base_index(chain: Chain, base: ImageName) -> int:
     """Return the index in `chain` of the image that the user calls `base`, however it is spelled.
 
-    Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain,
-    UsageError for another state of a file of the chain.
+    Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain, which
+    another state of a backing file is not either, UsageError for another state of the image's own file.
     """
     try:
         st = os.stat(base.path)
@@ -49,9 +50,11 @@ def base_index(chain: Chain, base: ImageName) -> int:
         if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
             if _label(member, base.snapshot) == member.snapshot:
                 return index
-            raise UsageError(
+            wrong = ChainError if index else UsageError  # of its own file that is wrong whatever the chain is
+            raise wrong(
                 f"{printable(base.path)}: the snapshots and the active state of a file are not each other's ancestors: "
-                "give one of the backing files as base"
+                "give one of the backing files as base",
+                errno=errno.EINVAL,
             )
     return chain.index_of(base.path)
 
