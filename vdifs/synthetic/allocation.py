@@ -96,6 +96,12 @@ class Allocation:
         """Return where the guest contents of a window come from, its start being 0. wait: as for `window`."""
         return self._kept((self._key, index, "raw"), wait, lambda: self._resolve_raw(index)).pieces
 
+    def raw_parts(self) -> Iterator[tuple[int, int, Pieces]]:
+        """Yield what raw_pieces does of the whole disk, in parts of no more than some runs, and where each lies."""
+        for whole in self.chain.in_parts():
+            self.chain.check_unchanged()
+            yield int(whole.start[0]), whole.end, Pieces.from_extents(whole, whole.start - whole.start[0])
+
     def _count(self, summary: Summary, extents: Extents, cuts: int) -> None:
         """Count a part, before the end of which windows are cut `cuts` times, none of them within it."""
         data, held = self._masks(extents)

@@ -1,6 +1,7 @@
 """The two kinds of synthetic file: a qcow2, and the raw guest contents. Both fill a buffer from any offset."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from vdifs.synthetic.allocation import Allocation
@@ -14,11 +15,16 @@ __all__ = ["Body", "Qcow2Body", "RawBody", "Region"]
 
 
 class Region(NamedTuple):
-    """A range of a synthetic file, and what it is made of, at offsets from its start. pieces: None if computed."""
+    """A range of a synthetic file, and what it is made of, at offsets from its start.
+
+    pieces: None if computed. readinto: fills a buffer from an offset of the region on, all within it, with what is
+    known already; None where that is no less work than reading the file there.
+    """
 
     start: int
     stop: int
     pieces: Pieces | None
+    readinto: Callable[[int, memoryview], None] | None = None
 
 
 class Body(Protocol):
@@ -80,12 +86,13 @@ class Qcow2Body:
 
 
 class RawBody:
-    """The guest contents: every window is its own region."""
+    """The guest contents."""
 
     def __init__(self, summary: Summary, allocation: Allocation, gatherer: Gatherer) -> None:
         """Read nothing yet."""
         self.size = allocation.geometry.virtual_size
-        self._summary, self._allocation, self._gatherer = summary, allocation, gatherer
+        self._is_empty = not summary.data_clusters
+        self._allocation, self._gatherer = allocation, gatherer
         self._windows = allocation.windows
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
@@ -106,6 +113,7 @@ class RawBody:
             done += count
 
     def regions(self) -> Iterator[Region]:
-        """See Body."""
-        for index in self._summary.windows_with_data():
-            yield Region(*self._windows.range(index), self._allocation.raw_pieces(index))
+        """See Body. They are as long as what is on the disk allows: its windows may be many, and little in each."""
+        for start, stop, pieces in () if self._is_empty else self._allocation.raw_parts():
+            if len(pieces.out):
+                yield Region(start, stop, pieces, partial(self._gatherer.readinto, pieces, wait=True))

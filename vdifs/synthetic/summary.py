@@ -11,7 +11,6 @@ takes a few bytes. Prefix sums turn a window into a position and back.
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,11 +110,6 @@ class Summary:
         before, each = self._before[at], self._each[at]
         windows = (index - before) // each
         return self._first[at] + windows, before + windows * each
-
-    def windows_with_data(self) -> Iterator[int]:
-        """Yield the windows that have data clusters, in order."""
-        for first, windows in zip(self._first, self._windows, strict=True):
-            yield from range(first, first + windows)
 
 
 def _plain(values: NDArray[np.int64]) -> "array[int]":

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.source.filesystem import EXT, filesystem_type, reserve
+from vdifs.synthetic.bodies import Region
 from vdifs.synthetic.image import Image
 from vdifs.synthetic.sharing import BlockSharer
 
@@ -38,6 +39,7 @@ _PIPE_SIZE = 1 << 20
 _HOLE = 1 << 16
 _ZEROS = bytes(_HOLE)
 _WORKERS = 3
+_RANGES_AT_ONCE = 4096
 _REPORT_S = 0.1
 
 
@@ -106,13 +108,15 @@ class _Copy:
         while workers:
             workers.pop(0).result()  # not kept here: its error would hold this frame, and the frame its error
 
-    def _to_copy(self) -> Iterator[tuple[int, int]]:
-        """Yield ranges to copy, sharing on the way what can be shared."""
+    def _to_copy(self) -> Iterator[tuple[Region, int, int]]:
+        """Yield ranges to copy, each of a region, sharing on the way what can be shared."""
         sharer = BlockSharer(self._image, self._fd)
         for region in self._image.regions():
-            for start, stop in _joined(sharer.share(region)).tolist():
-                for at in range(start, stop, _CHUNK):
-                    yield at, min(at + _CHUNK, stop)
+            ranges = _joined(sharer.share(region))
+            for first in range(0, len(ranges), _RANGES_AT_ONCE):
+                for start, stop in ranges[first : first + _RANGES_AT_ONCE].tolist():
+                    for at in range(start, stop, _CHUNK):
+                        yield region, at, min(at + _CHUNK, stop)
             self._done = max(self._done, region.stop)
 
     def _work(self) -> None:
@@ -123,9 +127,14 @@ class _Copy:
                     part = next(self._ranges, None)
                 if part is None:
                     return
-                count = self._image.readinto_at(part[0], memoryview(buffer)[: part[1] - part[0]])
-                self._write(part[0], buffer, count)
-                self._done = max(self._done, part[0])
+                region, start, stop = part
+                view = memoryview(buffer)[: stop - start]
+                if region.readinto is not None:
+                    region.readinto(start - region.start, view)
+                else:
+                    self._image.readinto_at(start, view)
+                self._write(start, buffer, stop - start)
+                self._done = max(self._done, start)
         except BaseException:
             self._stopped.set()
             raise
