@@ -25,6 +25,8 @@ from tests.mount.taken_away import (
     linked_to_another,
     out_of_reach,
     removed_and_made_anew,
+    renamed_and_made_anew,
+    unreadable,
 )
 from tests.mount.taken_away import renamed_and_filled_anew as filled_anew
 from tests.qemu import oracle
@@ -199,6 +201,60 @@ def test_a_folder_that_was_unreadable_from_the_beginning_is_no_missing_one(place
     assert place.copies() == copies
     assert status(mounted).returncode == 1
     place.below.chmod(0o755)
+    eventually(lambda: place.mirror(mounted) == 0)
+    assert place.copies() == copies
+
+
+def broken(mounted: Mounted, path: str) -> bool:
+    """Tell whether a file is listed as one that cannot be served."""
+    shown = subprocess.run(["stat", "-c", "%a %s", mounted / path], capture_output=True, **as_user(mounted.user))
+    return bytes(shown.stdout).split() == [b"0", b"0"]
+
+
+@pytest.mark.parametrize("way", [renamed_and_made_anew, unreadable])
+def test_what_is_missing_beneath_a_trusted_folder_from_the_beginning_is_listed(place: Place, way: Way) -> None:
+    """As where the disk that belongs there was not mounted yet."""
+    if place.user is None and way is unreadable:
+        pytest.skip("root may read any folder")
+    place.mount()
+    place.end()
+    copies, golden = place.copies(), f"@trust{place.pool}/golden.qcow2"
+    assert golden in copies
+    with way(place.pool):
+        mounted = place.mount_unproven()
+        assert broken(mounted, f"full/{golden}")
+        assert broken(mounted, "full/vm.qcow2")
+        assert listing(mounted, f"delta/{golden}") is None
+        assert place.mirror(mounted) != 0
+        assert place.copies() == copies
+        assert status(mounted).returncode == 1
+        assert any(golden[len("@trust") :] in message for message in troubles(mounted))
+    if way is unreadable or not place.landlock:  # its rules are about the folder that was there
+        eventually(lambda: place.mirror(mounted) == 0)
+    assert place.copies() == copies
+
+
+@pytest.mark.parametrize("name", ["monday.qcow2", "base.qcow2"])
+def test_an_ancestor_of_a_single_image_that_is_removed_stays_listed(place: Place, name: str) -> None:
+    """No search of its folder tells whether it was removed or is in trouble."""
+    place.source = place.below / "tuesday.qcow2"
+    mounted = place.mount()
+    copies, away = place.copies(), place.below / ".away"
+    assert copies == {"base.qcow2", "monday.qcow2", "tuesday.qcow2"}
+    (place.below / name).rename(away)
+    for _ in range(LOOKS):
+        assert place.mirror(mounted) in (0, 23)
+        time.sleep(0.15)
+    assert broken(mounted, f"full/{name}")
+    assert place.mirror(mounted) == 23
+    assert place.copies() == copies
+    place.end()
+    mounted = place.mount_unproven()
+    assert broken(mounted, f"full/{name}")
+    assert place.mirror(mounted) == 23
+    lower = {"base.qcow2"} if name == "monday.qcow2" else set[str]()
+    assert place.copies() == copies - lower, "what a file that never was seen is on cannot be known"
+    away.rename(place.below / name)
     eventually(lambda: place.mirror(mounted) == 0)
     assert place.copies() == copies
 

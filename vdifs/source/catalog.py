@@ -182,7 +182,7 @@ class Catalog:
         files |= as_before(old.files, empty)
         troubles = {**found.troubles, **empty}
         active = {path: entries[0] for path, (_, entries) in files.items() if entries}
-        ancestors = Ancestors(self.policy, found.files, old.entries, troubles)
+        ancestors = Ancestors(self.policy, found.files, old.entries, troubles, searched=self._only is None)
         ancestors.add_to(active)
         troubles |= {path: lost for path, lost in ancestors.lost.items() if is_within(path, troubles) is None}
         entries, not_offered = self._with_snapshots(active, files)
@@ -426,7 +426,8 @@ class Catalog:
     def _folders_of(self, entries: Mapping[str, Entry]) -> dict[str, str]:
         """Return the folders in trusted directories that hold files of `entries`, each with the PATH of one of them."""
         data = (entry.data.path for entry in entries.values() if entry.data is not None)
-        return {self._folder_of(path): path for path in (*entries, *data) if path.startswith(TRUST_PREFIX)}
+        seen = (path for path, entry in entries.items() if entry.fingerprint.ino)
+        return {self._folder_of(path): path for path in (*seen, *data) if path.startswith(TRUST_PREFIX)}
 
     def _folder_of(self, path: str) -> str:
         """Return the source root for a file in it, for one beneath a trusted directory its folder."""
