@@ -159,6 +159,16 @@ def test_exporting_a_mix_takes_at_most_twice_as_long_as_qemu_img_convert(tmp_pat
     prove_copied_quickly(paths[0], paths[-1], layers[0].cluster_bits, kinds)
 
 
+def test_a_disk_of_small_clusters_far_apart_is_copied_in_few_parts(tmp_path: Path) -> None:
+    """Each part is looked for alone."""
+    (path,) = write(tmp_path, [Mixed(9, False, 64 * GIB, Filling.FAR, 5000)])
+    with vdifs.open(path, view="raw") as image:
+        regions = list(image.regions())
+    pieces = [region.pieces for region in regions]
+    assert sum(len(each.out) for each in pieces if each is not None) == 5000
+    assert len(regions) < 50
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.seeds(3, long=100)
 def test_any_mix_is_looked_at_and_copied_in_time(tmp_path: Path, seed: int, rng: Random) -> None:
