@@ -152,8 +152,8 @@ def _reader(mountpoint: Path, seed: int, number: int, going: Going) -> Seen:
             time.sleep(0.01)
             continue
         try:
-            found = os.fstat(descriptor)
-            if name == "links" and (asked.st_ino, asked.st_size) != (found.st_ino, found.st_size):
+            found = os.fstat(descriptor) if name == "links" else asked
+            if (asked.st_ino, asked.st_size) != (found.st_ino, found.st_size):
                 seen.replaced.append(f"{path.name}: replaced between stat and open: {asked}, {found}")
             _read(descriptor, path, name, rng, seen)
         finally:
