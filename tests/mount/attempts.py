@@ -136,6 +136,34 @@ def ways_of_fcntl(image: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+def ways_to_the_log(log: Path) -> dict[str, Callable[[], object]]:
+    """What can be done to a log that is open to append to, and in its folder."""
+    opened = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write_over() -> None:
+        fcntl.fcntl(opened, fcntl.F_SETFL, 0)
+        try:
+            os.lseek(opened, 0, os.SEEK_SET)
+            os.write(opened, b"y")
+        finally:
+            fcntl.fcntl(opened, fcntl.F_SETFL, os.O_APPEND)
+
+    return {
+        "append to the log": lambda: os.write(opened, b"line\n"),
+        "write over the log": write_over,
+        "write at an offset of the log": lambda: os.pwrite(opened, b"y", 0),
+        "truncate the log": lambda: os.ftruncate(opened, 0),
+        "reserve space for the log": lambda: os.posix_fallocate(opened, 0, 1 << 20),
+        "map the log": lambda: mmap.mmap(opened, 1),
+        "open the log": lambda: os.open(log, os.O_WRONLY | os.O_APPEND),
+        "open the log by its descriptor": lambda: os.open(f"/proc/self/fd/{opened}", os.O_RDWR),
+        "begin the log anew": lambda: os.open(f"{log}.new", os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        "make a nameless file beside the log": lambda: os.open(log.parent, os.O_TMPFILE | os.O_WRONLY),
+        "move the log away": lambda: os.rename(log, f"{log}.old"),
+        "remove the log": log.unlink,
+    }
+
+
 def attempts(source: Path, log: Path, secret: Path) -> dict[str, Callable[[], object]]:
     return {
         **ways_of_fcntl(source / "image"),
@@ -160,8 +188,7 @@ def attempts(source: Path, log: Path, secret: Path) -> dict[str, Callable[[], ob
         "set an attribute": lambda: os.setxattr(source / "image", "user.x", b"y"),
         "make a folder": (source / "made").mkdir,
         "make a link": lambda: (source / "made").symlink_to("image"),
-        "write the log": lambda: log.open("a").write("line\n"),
-        "begin the log anew": lambda: log.with_suffix(".new").open("a").write("line\n"),
+        **ways_to_the_log(log),
         "write something else": lambda: secret.open("a").write("x"),
         "open a socket": socket.socket,
         "open a socket of the machine's own": lambda: socket.socket(socket.AF_UNIX),
@@ -197,7 +224,7 @@ def main() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # what it may ask for without a filter
     wanted = attempts(source, log, secret)
     wanted["start a process from an earlier thread"] = in_thread(fork)
-    in_force = confine([str(source)], str(log))
+    in_force = confine([str(source)])
     print("confined", flush=True)  # noqa: T201 - what the test waits for
     sys.stdin.readline()  # meanwhile the test puts a new folder into the source
     answers = {}

@@ -1,11 +1,12 @@
 """Least privilege: what a mounted daemon gives up, for good, before it answers the first request.
 
     no_new_privs    no program that it started could have more rights
-    Landlock        opens only what is beneath the sources, the interpreter and its libraries; writes only the log
+    Landlock        opens only what is beneath the sources, the interpreter and its libraries, and nothing to write
     seccomp         no sockets, no programs, no processes, no mounts; nothing that makes, changes or removes a file
 
 Each as far as this kernel has it: one that does not is no reason not to mount. The supervisor, which takes the mount
-away, keeps its rights; the daemon has lost that of doing so.
+away, and its child, which opens a log anew that was moved away, keep their rights; the daemon has lost those, and may
+only append to the log that is open.
 """
 
 import ctypes
@@ -61,7 +62,7 @@ def possible_confinement() -> Confinement:
     return Confinement(True, landlock_abi(), why_no_filter() is None)
 
 
-def confine(sources: Iterable[str], log_file: str | None) -> Confinement:
+def confine(sources: Iterable[str]) -> Confinement:
     """Give up what serving `sources` does not need, and return what is in force now.
 
     It counts for this thread and those it starts: call it while there is no other.
@@ -70,14 +71,12 @@ def confine(sources: Iterable[str], log_file: str | None) -> Confinement:
     # The table of mounts is read with every search of the sources. The rule is about this very inode, and procfs keeps
     # that only as long as a process has it open.
     os.open(MOUNTINFO, os.O_PATH | os.O_CLOEXEC)
-    sources = list(sources)
     readable = [*sources, *_interpreter(), *_LIBRARIES, MOUNTINFO]
-    writable = [] if log_file is None else [_writable_for(log_file, sources)]
     abi = landlock_abi()
     if abi is not None and not restricts_all_threads(abi) and not _is_alone():
         log.warning("Landlock: not in force in threads that run already")
     no_new_privs = _try("no_new_privs", None, _forbid_new_privileges)
-    files = no_new_privs and _try("Landlock", why_no_landlock(), lambda: restrict_files(readable, writable))
+    files = no_new_privs and _try("Landlock", why_no_landlock(), lambda: restrict_files(readable))
     in_force = abi if files else None
     calls = no_new_privs and _try("seccomp", why_no_filter(), lambda: restrict_system_calls(in_force))
     return Confinement(no_new_privs, in_force, calls)
@@ -94,14 +93,6 @@ def _interpreter() -> list[str]:
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     paths = [path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != "/"]
     return [*prefixes, package, *paths]
-
-
-def _writable_for(log_file: str, sources: Iterable[str]) -> str:
-    """Return the log's folder, so that a rotated log can begin anew; the file alone where sources lie there."""
-    path = os.path.realpath(log_file)
-    folder = os.path.dirname(path)
-    nested = any(os.path.commonpath([folder, each]) in (folder, each) for each in map(os.path.realpath, sources))
-    return path if nested or not os.path.isfile(path) else folder
 
 
 def _is_alone() -> bool:

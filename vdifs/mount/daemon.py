@@ -91,10 +91,14 @@ def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
     raise_on_ending()
     os.umask(os.umask(_PRIVATE) & _PRIVATE | _NOT_FOR_OTHERS_TO_WRITE)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads from before the confinement would not be confined
-    supervisor = Supervisor.start(options.mountpoint, options.pid_file)
+    supervisor = Supervisor.start(options.mountpoint, options.pid_file, options.log_file)
     lock_mountpoint(options.mountpoint)
     try:
-        with logging_to(options) as log_thread, _finishing(supervisor), _failures_logged(options):
+        with (
+            logging_to(options, supervisor.log_opener) as log_thread,
+            _finishing(supervisor),
+            _failures_logged(options),
+        ):
             _allow_many_files()
             keep_read_buffers()
             from vdifs.mount.serve import serve  # after the fork: the supervisor needs none of it

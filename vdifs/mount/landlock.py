@@ -17,9 +17,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
 _PATH_BENEATH = 1
 
-_WRITE_FILE, _READ_FILE, _READ_DIR, _MAKE_REG = 1 << 1, 1 << 2, 1 << 3, 1 << 8
-_OF_FILES = 1 << 0 | _WRITE_FILE | _READ_FILE | 1 << 14 | 1 << 15
-"""Rights that a file can have that is no folder."""
+_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _ALL_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 """By ABI version, each with what came before: 2 has REFER, 3 TRUNCATE, 5 IOCTL_DEV."""
 _ALL_NET_RIGHTS = 0b11
@@ -64,8 +62,8 @@ def why_no_landlock() -> str | None:
             return os.strerror(code)
 
 
-def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> None:
-    """Let files be opened only beneath `readable`, and for writing only beneath `writable`.
+def restrict_files(readable: Iterable[str]) -> None:
+    """Let files be opened only beneath `readable`, and only to be read.
 
     Each is a folder or a file; one that is not there is passed over. no_new_privs must be on. Raises OSError.
     """
@@ -74,9 +72,7 @@ def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     with _ruleset(abi) as ruleset:
         for path in readable:
-            _allow(ruleset, path, _READ_FILE | _READ_DIR)
-        for path in writable:
-            _allow(ruleset, path, _WRITE_FILE | _MAKE_REG)
+            _allow_reading(ruleset, path)
         _call(_RESTRICT_SELF, ruleset, _ALL_THREADS if restricts_all_threads(abi) else 0)
 
 
@@ -96,14 +92,14 @@ def _ruleset(abi: int) -> Iterator[int]:
         os.close(ruleset)
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def _allow_reading(ruleset: int, path: str) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        if not os.path.isdir(f"/proc/self/fd/{place}"):
-            rights &= _OF_FILES
+        folder = os.path.isdir(f"/proc/self/fd/{place}")
+        rights = _READ_FILE | _READ_DIR if folder else _READ_FILE
         _call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(_PathBeneathAttr(rights, place)), 0)
     finally:
         os.close(place)

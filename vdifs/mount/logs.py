@@ -9,9 +9,11 @@ import logging.handlers
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from queue import SimpleQueue
 
 from vdifs.errors import StorageError
+from vdifs.mount.log_opener import LogOpener
 from vdifs.mount.options import MountOptions
 
 __all__ = ["LogThread", "log_destination", "logging_to"]
@@ -49,9 +51,12 @@ class LogThread:
 
 
 @contextmanager
-def logging_to(options: MountOptions) -> Iterator[LogThread]:
-    """Send the log where the options say. Raises StorageError for a file that cannot be written."""
-    target = _target(options)
+def logging_to(options: MountOptions, opener: LogOpener | None = None) -> Iterator[LogThread]:
+    """Send the log where the options say. Raises StorageError for a file that cannot be written.
+
+    opener: what begins a file anew that was moved away, where this process may not.
+    """
+    target = _target(options, opener)
     thread = LogThread(target)
     for name in _LOGGERS:
         logging.getLogger(name).addHandler(thread.handler)
@@ -75,7 +80,7 @@ def log_destination(options: MountOptions) -> str | None:
     return "syslog" if os.path.exists(SYSTEM_LOG) else None
 
 
-def _target(options: MountOptions) -> logging.Handler:
+def _target(options: MountOptions, opener: LogOpener | None) -> logging.Handler:
     match log_destination(options):
         case None:
             return logging.NullHandler()
@@ -87,7 +92,7 @@ def _target(options: MountOptions) -> logging.Handler:
             target.ident = f"vdifs[{os.getpid()}]: "
         case path:
             try:
-                target = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+                target = _LogFile(path, opener)
             except OSError as error:
                 raise StorageError.from_os(path, error, "choose another log file") from error
             target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -128,6 +133,16 @@ class _LogFile(logging.handlers.WatchedFileHandler):
 
     _lost = 0
     _torn = False
+    _opener: LogOpener | None = None
+
+    def __init__(self, path: str, opener: LogOpener | None = None) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._opener = opener  # the first time it is opened here: only then does an error keep it from being mounted
+
+    def _open(self) -> TextIOWrapper:
+        if self._opener is None:
+            return super()._open()
+        return open(self._opener.open(), "a", encoding=self.encoding, errors=self.errors)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

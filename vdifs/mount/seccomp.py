@@ -1,8 +1,8 @@
 """A filter of system calls, seccomp(2): what a mounted daemon has no use for fails with EPERM.
 
 No sockets, no programs, no processes, no mounts, no other process's memory or signals, and nothing that makes, changes
-or removes a file, whatever Landlock allows. Which files are opened is Landlock's to allow; where that is missing, or
-too old to know of truncation, nothing is opened in a way that would change it.
+or removes a file, whatever Landlock allows: none is opened to be written, made or truncated, and what is open to append
+to stays so. Which files are opened to be read is Landlock's to allow.
 
 What is allowed whatever its arguments costs nothing: since Linux 5.11 the kernel remembers that, and before it finds
 the calls of a read at the beginning.
@@ -42,10 +42,10 @@ _IOCTLS = (0xC020660B, 0x5401, 0x5450, 0x5451)  # FS_IOC_FIEMAP; TCGETS: is this
 _FCNTLS = (0, 1, 2, 3, 5, 36, 1025, 1030, 1031, 1032)
 """F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_GETLK, F_OFD_GETLK, F_GETLEASE, F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ.
 
-Neither F_SETOWN, by which a pipe sends signals to any process, nor locks, which keep a virtual machine from starting.
+Neither F_SETOWN, by which a pipe sends signals to any process, nor locks, which keep a virtual machine from starting,
+nor F_SETFL, by which a log that is open to append to could be written over.
 """
-_F_SETFL, _F_SETSIG, _F_SETLEASE = 4, 10, 1024
-_O_ASYNC = 0x2000
+_F_SETSIG, _F_SETLEASE = 10, 1024
 _SIGURG = 23
 _F_RDLCK, _F_UNLCK = 0, 2
 _O_ACCMODE = 3
@@ -107,22 +107,19 @@ def restrict_system_calls(landlock: int | None) -> None:
 
 def filter_for(machine: Machine, pid: int, landlock: int | None) -> bytes:
     """Return the filter's instructions, packed. pid: of the process that it is for. landlock: as above."""
-    if landlock is None:
-        refused = _O_ACCMODE | os.O_CREAT | os.O_TRUNC
-    else:
-        refused = os.O_TRUNC if landlock < _KNOWS_TRUNCATION else 0
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in _instructions(machine, pid, refused))
+    guarded = landlock is not None and landlock >= _KNOWS_TRUNCATION
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in _instructions(machine, pid, guarded))
 
 
-def _instructions(machine: Machine, pid: int, refused: int) -> Iterator[_Instruction]:
-    """Yield them. refused: flags with which no file may be opened."""
+def _instructions(machine: Machine, pid: int, guarded: bool) -> Iterator[_Instruction]:
+    """Yield them. guarded: whether Landlock keeps files from being changed where the flags are out of sight."""
     yield _Instruction(_LOAD, 0, 0, _ARCHITECTURE)
     yield from _unless(machine.architecture, [_Instruction(_RETURN, 0, 0, _DENY)])
     yield _Instruction(_LOAD, 0, 0, _NUMBER)
     for number in machine.allowed:
         yield from _when(number, [_Instruction(_RETURN, 0, 0, _ALLOW)])
     for name, number in machine.opening.items():
-        yield from _when(number, [*_opening(name, refused), _Instruction(_RETURN, 0, 0, _DENY)])
+        yield from _when(number, [*_opening(name, guarded), _Instruction(_RETURN, 0, 0, _DENY)])
     for name, number in machine.judged.items():
         yield from _when(number, [*_judgement(name, pid), _Instruction(_RETURN, 0, 0, _DENY)])
     yield _Instruction(_GREATER, 0, 1, machine.newest)
@@ -130,14 +127,14 @@ def _instructions(machine: Machine, pid: int, refused: int) -> Iterator[_Instruc
     yield _Instruction(_RETURN, 0, 0, _DENY)
 
 
-def _opening(name: str, refused: int) -> Iterator[_Instruction]:
-    """Yield what allows a call that opens a file without the flags `refused`."""
-    if not refused:
+def _opening(name: str, guarded: bool) -> Iterator[_Instruction]:
+    """Yield what allows a call that opens a file to be read, and neither makes nor truncates it."""
+    if name != "openat2":
+        yield from _if_argument(1 if name == "open" else 2, [0], mask=_O_ACCMODE | os.O_CREAT | os.O_TRUNC)
+    elif guarded:
         yield from _allow()
-    elif name == "openat2":  # its flags are out of sight; it is done by openat then, a folder at a time
+    else:  # it is done by openat then, a folder at a time
         yield _Instruction(_RETURN, 0, 0, _UNKNOWN)
-    else:
-        yield from _if_argument(1 if name == "open" else 2, [0], mask=refused)
 
 
 def _judgement(name: str, pid: int) -> Iterator[_Instruction]:
@@ -149,8 +146,6 @@ def _judgement(name: str, pid: int) -> Iterator[_Instruction]:
             yield _Instruction(_RETURN, 0, 0, _UNKNOWN)
         case "fcntl":
             yield from _if_argument(1, _FCNTLS)
-            yield from _when(_F_SETFL, list(_if_argument(2, [0], mask=_O_ASYNC)))
-            yield _argument(1)
             yield from _when(_F_SETSIG, list(_if_argument(2, [_SIGURG])))  # what ends no process
             yield _argument(1)
             yield from _when(_F_SETLEASE, list(_if_argument(2, [_F_RDLCK, _F_UNLCK])))

@@ -117,7 +117,7 @@ async def _serve(
         readahead = Readahead(mount)
         allow_in_flight(mount, MAX_TASKS)
         with log_thread.paused():
-            files.confinement = confine(_sources(options, catalog), options.log_file)
+            files.confinement = confine(_sources(options, catalog))
         log.info("confined: %s", files.confinement)
         behind = Threads(2, options.deadline, poke.needed, turns)  # lanes of their own, where one may hang
         files.inspection = Inspection(namespace, opener_for(catalog, options), tasks, behind)

@@ -15,6 +15,9 @@ The supervisor keeps the right to unmount, which the daemon gives up; so it beli
 told counts, which comes before the daemon answers its first request, and only if it names what is a mount of ours, at
 the mountpoint that the supervisor was started for, and was not there then. Of what comes after that it reads nothing
 but the end. A signal that tells of the daemon's end may be sent by any process, too.
+
+The daemon also gives up the right to open files for writing: where its log was moved away, a child of the supervisor
+opens it anew (log_opener).
 """
 
 import ctypes
@@ -24,6 +27,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import NoReturn, Self
 
@@ -31,6 +35,7 @@ from vdifs.errors import VdifsError, printable
 from vdifs.mount.descriptors import close_all_but, standard_to_null
 from vdifs.mount.detach import detach_only
 from vdifs.mount.in_flight import fusectl, open_control
+from vdifs.mount.log_opener import LogAnswers, LogOpener
 from vdifs.mount.mounts import FUSE_TYPE, MOUNTINFO, Mount, mounts, topmost
 from vdifs.mount.privileges import keep_what_unmounting_needs
 from vdifs.mount.remedies import unmounting
@@ -50,10 +55,14 @@ log = logging.getLogger("vdifs.mount")
 
 
 class Supervisor:
-    """The daemon's side of it. pid, pidfd: of the supervisor, the latter if the kernel has such."""
+    """The daemon's side of it. pid, pidfd: of the supervisor, the latter if the kernel has such.
 
-    def __init__(self, pid: int, pipe: int) -> None:
+    log_opener: begins the log file anew, None without one.
+    """
+
+    def __init__(self, pid: int, pipe: int, log_opener: LogOpener | None) -> None:
         self.pid = pid
+        self.log_opener = log_opener
         self.pidfd: int | None = None
         with suppress(OSError):
             self.pidfd = os.pidfd_open(pid)
@@ -62,20 +71,23 @@ class Supervisor:
         self._finished = False
 
     @classmethod
-    def start(cls, mountpoint: str, pid_file: str | None = None) -> Self:
+    def start(cls, mountpoint: str, pid_file: str | None = None, log_file: str | None = None) -> Self:
         """Fork the supervisor of a mount that is about to be made at `mountpoint`. Call it before any thread runs.
 
-        pid_file: removed at the end, if it is the daemon's, who may not.
+        pid_file: removed at the end, if it is the daemon's, who may not. log_file: begun anew when it was moved away.
         """
         before = frozenset(mounts())
         reading, writing = os.pipe()
+        answers, opener = (None, None) if log_file is None else LogAnswers.pair(log_file)
         daemon = os.getpid()
         with blocked():
             pid = os.fork()
             if pid == 0:
-                _supervise(daemon, reading, mountpoint, before, pid_file)
+                _supervise(daemon, reading, answers, _OwnMount(mountpoint, before), pid_file)
         os.close(reading)
-        return cls(pid, writing)
+        if answers is not None:
+            answers.close()
+        return cls(pid, writing, opener)
 
     def watch(self, mount: Mount) -> None:
         """Say which mount is the daemon's."""
@@ -112,10 +124,12 @@ class Supervisor:
             log.error("%s: a dead mount stays, as its supervisor was killed: %s", printable(own.mountpoint), remedy)
 
 
-def _supervise(daemon: int, pipe: int, mountpoint: str, before: frozenset[Mount], pid_file: str | None) -> NoReturn:
+def _supervise(daemon: int, pipe: int, answers: LogAnswers | None, own: "_OwnMount", pid_file: str | None) -> NoReturn:
     try:
-        _let_go_of_everything(pipe)
-        own = _OwnMount(mountpoint, before)
+        _let_go_of_everything((pipe,) if answers is None else (pipe, answers.descriptor))
+        if answers is not None:
+            with suppress(OSError):  # no process can be started: the daemon goes on in the old file
+                answers.start()
         try:
             _end_with_the_daemon(daemon)
             _wait_for_the_end(pipe, own)
@@ -201,8 +215,8 @@ class _OwnMount:
         return top if top and self._may_be(top) else None
 
 
-def _let_go_of_everything(pipe: int) -> None:
-    """Keep nothing of the daemon but the pipe: no terminal, no folder, no file, no part in its signals, few rights.
+def _let_go_of_everything(kept: Collection[int]) -> None:
+    """Keep nothing of the daemon but `kept`: no terminal, no folder, no file, no part in its signals, few rights.
 
     It stays in the daemon's process group until the mount answers: an automounter would else have it wait for that
     very mount where it has to take it away before.
@@ -212,7 +226,7 @@ def _let_go_of_everything(pipe: int) -> None:
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     os.chdir("/")
     standard_to_null()
-    close_all_but((pipe,))
+    close_all_but(kept)
     keep_what_unmounting_needs()
 
 

@@ -103,8 +103,9 @@ _NUMBERS: Final = {
     "sysinfo": (99, 179),
     "uname": (63, 160),
     "getrlimit": (97, 163),
-    # answers from sockets that are open already: those with which trio wakes itself
+    # answers from sockets that are open already: those with which trio wakes itself, and that of a log opened anew
     "recvfrom": (45, 207),
+    "recvmsg": (47, 212),
 }
 _OPENING: Final = {"openat": (257, 56), "open": (2, None), "openat2": (437, 437)}
 _JUDGED: Final = {
