@@ -24,9 +24,9 @@ from typing import NoReturn
 import hypothesis
 import pytest
 
-from vdifs.mount.mounts import topmost
+from vdifs.linux.mountinfo import topmost
 
-pytest.register_assert_rewrite("tests.features.proofs", "tests.features.command_line")  # before any test imports them
+pytest.register_assert_rewrite("tests.support.proofs", "tests.support.command_line")  # before any test imports them
 
 # What nohup or a shell's `&` has made the tests ignore, the programs that they start and interrupt would ignore too.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGTSTP):

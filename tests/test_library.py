@@ -15,8 +15,8 @@ import pytest
 
 import vdifs
 from tests.conftest import require_tool
-from tests.qemu import oracle
-from tests.qemu.stamps import stamped
+from tests.support import oracle
+from tests.support.stamps import stamped
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZE = 3 * MIB + 512

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import vdifs
 from tests.conftest import require_tool
-from tests.qemu import oracle
-from tests.qemu.stamps import stamped
+from tests.support import oracle
+from tests.support.stamps import stamped
 from vdifs.errors import WouldBlock
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         UsageError,
         VdifsError,
     )
-    from vdifs.synthetic.image import Image
-    from vdifs.synthetic.library import open_path as open  # noqa: A004 - vdifs.open is the library's promised name
+    from vdifs.output.image import Image
+    from vdifs.output.library import open_path as open  # noqa: A004 - vdifs.open is the library's promised name
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,11 +42,11 @@ __all__ = [
 def __getattr__(name: str) -> "Any":
     """Load a module only when what is in it is asked for: `vdifs --version` must not pay for numpy."""
     if name == "open":
-        from vdifs.synthetic.library import open_path
+        from vdifs.output.library import open_path
 
         return open_path
     if name == "Image":
-        from vdifs.synthetic.image import Image
+        from vdifs.output.image import Image
 
         return Image
     if name in __all__:

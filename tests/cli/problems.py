@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.qemu import oracle
 from tests.rules.images import CLUSTER, COMPRESSED, COPIED, MIB, ZERO, Image, make, make_raw
 from tests.rules.test_backing_files import rebase
+from tests.support import oracle
 
 FOLDER = "FOLDER/"
 SOUND, REFUSED, CORRUPT = 0, 1, 2  # the exit status of qemu-img check

@@ -18,7 +18,7 @@ from tests.cli.conftest import COMMAND
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ROWS = 40
-_PATIENT = "import vdifs.cli.waiting as w; w.PATIENCE_S *= 120"
+_PATIENT = "import vdifs.cli.render.waiting as w; w.PATIENCE_S *= 120"
 """On a slow machine a quick command takes a while too, and the line that says so is not what most tests are about."""
 
 

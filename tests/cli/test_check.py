@@ -32,12 +32,12 @@ from tests.cli.problems import (
     with_data_file,
     with_snapshot,
 )
-from tests.qemu import oracle
 from tests.rules.images import CLUSTER, MIB, Image, make, make_raw
 from tests.rules.test_backing_files import rebase
-from vdifs.cli.text import kept_text
+from tests.support import oracle
+from vdifs.cli.render.text import kept_text
 from vdifs.errors import FormatError
-from vdifs.source.file_tables import FileTables
+from vdifs.formats.qcow2.file_tables import FileTables
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner
 
-from vdifs.cli.doctor import doctor
+from vdifs.cli.commands.doctor import doctor
 from vdifs.errors import VdifsError
-from vdifs.mount import doctor as examination
-from vdifs.mount.confinement import possible_confinement
-from vdifs.mount.doctor import Finding, State, examine
+from vdifs.mount.daemon import doctor as examination
+from vdifs.mount.daemon.confinement import possible_confinement
+from vdifs.mount.daemon.doctor import Finding, State, examine
 
 
 def test_the_json_has_every_check_the_versions_and_the_confinement() -> None:
@@ -44,7 +44,7 @@ def test_what_is_missing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
         yield Finding("FUSE", State.OK, "fine")
         yield examination._confinement("Landlock", "ABI None", "this kernel has none")
 
-    monkeypatch.setattr("vdifs.cli.doctor.examine", missing)
+    monkeypatch.setattr("vdifs.cli.commands.doctor.examine", missing)
     shown = CliRunner().invoke(doctor)
     assert shown.exit_code == 0
     assert "warning: Landlock: the daemon will run without: this kernel has none\n" in shown.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import COMMAND, Vdifs, run_process
-from tests.qemu import oracle
+from tests.support import oracle
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_damage_that_shows_on_the_way_leaves_no_file(images: Path, tmp_path: Pat
 
 
 ENDLESS_EXPORT = """
-import vdifs.synthetic.transfer as transfer
+import vdifs.output.export.transfer as transfer
 write = transfer._Copy._write
 transfer._Copy._write = lambda copy, at, *what: copy._stopped.wait(100) if at >= 8 << 20 else write(copy, at, *what)
 """

@@ -13,9 +13,9 @@ import pytest
 import vdifs as library
 from tests.cli.conftest import Vdifs
 from tests.conftest import require_loop_devices, require_mounting, require_tool
-from tests.qemu import oracle
-from tests.qemu.writers import qemu_io, qemu_nbd
-from vdifs.synthetic.export import export
+from tests.support import oracle
+from tests.support.writers import qemu_io, qemu_nbd
+from vdifs.output.export.exporting import export
 
 MIB = 1 << 20
 Holder = Callable[[Path], AbstractContextManager[object]]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Vdifs, run_process
-from tests.features.proofs import prove_info, settle_blocks
-from tests.qemu import oracle, surgery
 from tests.rules.images import make
+from tests.support import oracle, surgery
+from tests.support.proofs import prove_info, settle_blocks
 
 GIB = 1 << 30
 VARIANTS: list[dict[str, object]] = [

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.source.many_snapshots import write_snapshots
-from vdifs.cli import extras_text
+from tests.support.many_snapshots import write_snapshots
+from vdifs.chain.catalog import Catalog
 from vdifs.cli.main import main
+from vdifs.cli.render import extras_text
 from vdifs.cli.sidecars import SIDECARS
-from vdifs.qcow2.snapshots import Snapshot
-from vdifs.source.catalog import Catalog
+from vdifs.formats.qcow2.snapshots import Snapshot
 
 MOST = 4 << 20
 COUNT = 20
@@ -34,7 +34,7 @@ def test_all_snapshots_of_a_file_are_described_and_listed_once(
         listed.append(len(snapshots))
         return original(snapshots)
 
-    monkeypatch.setattr("vdifs.cli.info.snapshots_json", snapshots_json)
+    monkeypatch.setattr("vdifs.cli.commands.info.snapshots_json", snapshots_json)
     with closing(Catalog(os.fspath(image.parent))) as catalog:
         catalog.scan()
         entries = [entry for entry in catalog.entries.values() if entry.snapshot is not None]

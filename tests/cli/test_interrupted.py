@@ -16,7 +16,7 @@ from tests.cli.conftest import run_process
 from tests.conftest import cannot_be_tried
 from tests.mount.conftest import require_fuse
 from tests.mount.mounting import PATIENCE_S, eventually, is_mounted, supervisor_of
-from tests.qemu import oracle
+from tests.support import oracle
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 COMMANDS = {

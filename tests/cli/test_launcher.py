@@ -80,7 +80,7 @@ def test_the_helper_is_known_by_its_name(tmp_path: Path, name: str) -> None:
 
 
 def test_a_copy_says_that_it_should_be_a_link(tmp_path: Path) -> None:
-    copy = shutil.copy(ROOT / "commands/vdifs", tmp_path)
+    copy = shutil.copy(ROOT / "scripts/installed/vdifs", tmp_path)
     done = run(copy, "--version")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"vdifs: {copy}: 'vdifs-python' is not beside it: ")
@@ -107,7 +107,7 @@ def test_an_env_that_cannot_have_a_signal_wait_is_not_used(tmp_path: Path, link:
         (tmp_path / "env").symlink_to("old")
     else:
         (tmp_path / "old").rename(tmp_path / "env")
-    text = (ROOT / "commands/vdifs").read_text()
+    text = (ROOT / "scripts/installed/vdifs").read_text()
     assert text.count(ENV) == text.count(NEWEST) == 1
     newest = tmp_path / ("env" if link else "nowhere")
     program(installed / "vdifs", text.replace(ENV, str(tmp_path / "env")).replace(NEWEST, str(newest)))

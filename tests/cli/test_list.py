@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Vdifs, run_process
-from tests.qemu import oracle
+from tests.support import oracle
 
 
 def listed(vdifs: Vdifs, source: Path) -> dict[str, dict[str, Any]]:

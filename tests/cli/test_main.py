@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Vdifs, run_process
-from tests.qemu import oracle
+from tests.support import oracle
 from vdifs import __version__
-from vdifs.cli import info as vdifs_info
+from vdifs.cli.commands import info as vdifs_info
 
 
 def raising(error: BaseException, *_: object) -> None:

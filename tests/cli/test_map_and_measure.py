@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Vdifs
-from tests.qemu import oracle
 from tests.rules.images import CLUSTER, COMPRESSED, KIB, MIB, Image, make, make_raw
+from tests.support import oracle
 
 PLAIN = {"present": True, "zero": False, "data": True, "compressed": False}
 ZEROS = {"present": True, "zero": True, "data": False, "compressed": False}

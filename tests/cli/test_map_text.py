@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.source.many_snapshots import write_l2_tables
+from tests.support.many_snapshots import write_l2_tables
+from vdifs.chain.catalog import Catalog
+from vdifs.chain.resolver import Resolver
 from vdifs.cli.main import main
 from vdifs.cli.sidecars import SIDECARS
 from vdifs.errors import VdifsError
 from vdifs.extents import Extents
-from vdifs.source.catalog import Catalog
-from vdifs.source.resolve import Resolver
 
 MOST = 4 << 20
 NAMES = ("a.qcow2", "b.qcow2", "a much longer name.qcow2", "\udcff.qcow2")

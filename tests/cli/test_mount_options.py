@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Vdifs
-from vdifs.cli import mount_command
-from vdifs.mount.options import MountOptions
+from vdifs.cli.commands import mount as mount_command
+from vdifs.mount.view.options import MountOptions
 
 ALL_OF_MOUNT_8 = (
     "rw,ro,dev,nodev,suid,nosuid,exec,noexec,auto,noauto,user,nouser,users,atime,noatime,relatime,strictatime,"

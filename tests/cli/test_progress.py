@@ -19,12 +19,12 @@ from tests.cli.conftest import COMMAND, run_process
 from tests.cli.terminal import on_terminal
 from tests.mount.conftest import require_fuse
 from tests.mount.mounting import eventually, is_mounted, is_running
-from tests.qemu import oracle
+from tests.support import oracle
 
 MIB = 1 << 20
 SLOW_EXPORT = """
 import threading, time
-import vdifs.synthetic.transfer as transfer
+import vdifs.output.export.transfer as transfer
 transfer._REPORT_S = 0.02
 reported, run, write = threading.Event(), transfer._Copy.run, transfer._Copy._write
 def running(copy, progress):
@@ -39,7 +39,7 @@ transfer._Copy.run, transfer._Copy._write = running, writing
 """The second half is not written before a report of the first, however the machine shares out its time."""
 EAGER = """
 import mmap, time
-import vdifs.cli.waiting as w
+import vdifs.cli.render.waiting as w
 w.PATIENCE_S, w._PERIOD_S = 0, 0.01
 drawn, write_line = mmap.mmap(-1, 1), w._write  # shared with the process that is forked
 def note(text):
@@ -143,7 +143,7 @@ def test_a_bar_and_sigusr1(image: Path) -> None:
 
 @pytest.mark.parametrize("command", ["map", "measure"])
 def test_opening_that_takes_long_is_shown_on_a_terminal_and_taken_away(command: str, image: Path) -> None:
-    slow = "import vdifs.source.chain as c; real = c.Chain.open.__func__\n"
+    slow = "import vdifs.chain.open_chain as c; real = c.Chain.open.__func__\n"
     slow += "c.Chain.open = classmethod(lambda *a, **k: (until_drawn(), real(*a, **k))[1])\n"
     shown = on_terminal(command, "image.qcow2", cwd=image.parent, before=f"{slow}{EAGER}")
     assert shown.status == 0
@@ -157,7 +157,7 @@ def test_checking_many_images_says_which_it_is_at(tmp_path: Path) -> None:
     long_name = "x" * 100 + ".qcow2"
     for name in ("a.qcow2", "b.qcow2", long_name):
         oracle.create(tmp_path / name, MIB)
-    slow = "import vdifs.cli.check as c; real = c.audit\n"
+    slow = "import vdifs.cli.commands.check as c; real = c.audit\n"
     slow += "c.audit = lambda *a, **k: (until_drawn(), real(*a, **k))[1]\n"
     shown = on_terminal("check", tmp_path, before=f"{slow}{EAGER}")
     assert shown.status == 0
@@ -184,7 +184,7 @@ def test_in_a_pipe_nothing_of_this_is_written(tmp_path: Path) -> None:
 
 
 SLOW_SEARCH = """
-import time, vdifs.source.catalog as c
+import time, vdifs.chain.catalog as c
 search = c.Catalog.scan
 c.Catalog.scan = lambda *a: (%s, search(*a))[1]
 """

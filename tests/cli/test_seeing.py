@@ -10,10 +10,10 @@ import pytest
 
 from tests.cli.conftest import Vdifs
 from tests.cli.terminal import on_terminal
-from tests.qemu import oracle
-from tests.qemu.writers import qemu_io
-from vdifs.cli.strip import NOTHING, Cell, Strip
-from vdifs.source.map import MapRun
+from tests.support import oracle
+from tests.support.writers import qemu_io
+from vdifs.cli.render.strip import NOTHING, Cell, Strip
+from vdifs.report.map import MapRun
 
 MIB = 1 << 20
 LONG = "a-very-long-name-of-an-image-that-somebody-has-given-it-and-that-leaves-no-room-for-more.qcow2"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.qemu import oracle
+from tests.support import oracle
 
 SCRIPT = """
 import sys

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Vdifs
-from vdifs.cli.status_text import OpenFile, Rates, duration_text, file_line, report_fields
-from vdifs.cli.text import age_text
+from vdifs.cli.render.status_text import OpenFile, Rates, duration_text, file_line, report_fields
+from vdifs.cli.render.text import age_text
 
 REPORT = {
     "schema": 1,

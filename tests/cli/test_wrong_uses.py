@@ -14,7 +14,7 @@ from tests.cli.conftest import COMMAND, Vdifs, run_process
 from tests.conftest import cannot_be_tried
 from tests.mount.conftest import require_fuse
 from tests.mount.mounting import NOBODY, ROOT, as_user, interpreter, is_mounted
-from tests.qemu import oracle
+from tests.support import oracle
 from vdifs.errors import FormatError, UnsupportedError, VdifsError
 
 FAILED, USAGE = 1, 2

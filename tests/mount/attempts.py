@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from vdifs.mount import confinement, landlock
-from vdifs.mount.confinement import confine
-from vdifs.source.beneath import _openat2
+from vdifs.linux import landlock
+from vdifs.linux.beneath import _openat2
+from vdifs.mount.daemon import confinement
+from vdifs.mount.daemon.confinement import confine
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _other, _end = socket.socketpair()

@@ -17,7 +17,7 @@ _READY, _FAIL, _CATATONIC = 0x9360, 0x9361, 0x9362
 _PACKET = struct.Struct("iiIIQIIIII256s4x")
 _MISSING = (3, 5)
 _PATIENCE_S = 30
-HELPER = [sys.executable, "-c", "import sys; from vdifs.cli.mount_helper import main; sys.exit(main())"]
+HELPER = [sys.executable, "-c", "import sys; from vdifs.cli.commands.mount_helper import main; sys.exit(main())"]
 
 
 def main() -> None:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Literal, cast
 
+from vdifs.chain.access import Access
+from vdifs.chain.catalog import Entry
+from vdifs.chain.left_out import LeftOut
 from vdifs.errors import ChainError, SourceChangedError, VdifsError
-from vdifs.mount.nodes import ImageFile
-from vdifs.mount.sources import Source
-from vdifs.source.access import Access
-from vdifs.source.catalog import Entry
-from vdifs.source.hostfile import Fingerprint
-from vdifs.source.left_out import LeftOut
-from vdifs.synthetic.image import Image
+from vdifs.mount.view.nodes import ImageFile
+from vdifs.mount.view.sources import Source
+from vdifs.output.image import Image
+from vdifs.storage.fingerprint import Fingerprint
 
 
 def entry(path: str, backing: str | None = None, state: int = 0, problem: VdifsError | None = None) -> Entry:

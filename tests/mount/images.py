@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.qemu import oracle
-from tests.qemu.stamps import stamped
+from tests.support import oracle
+from tests.support.stamps import stamped
 
 MIB = 1 << 20
 SIZE = 16 * MIB

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import cannot_be_tried
-from vdifs.mount.mounts import FUSE_TYPE, mounts
+from vdifs.linux.mountinfo import FUSE_TYPE, mounts
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -78,7 +78,7 @@ def interpreter(user: int | None) -> tuple[str, dict[str, str]] | None:
     for program, more in ((sys.executable, {}), ("/usr/bin/python3", {"PYTHONPATH": packages})):
         environment = {**os.environ, **more}
         try:
-            command = [program, "-c", "import vdifs.mount.serve"]
+            command = [program, "-c", "import vdifs.mount.daemon.serve"]
             subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=environment, **as_user(user))
         except (OSError, subprocess.CalledProcessError):
             continue

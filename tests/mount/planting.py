@@ -18,15 +18,29 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import NamedTuple
 
-__all__ = ["MODULES", "Control", "PlantedError", "Site", "sites"]
+__all__ = ["ASIDE", "MODULES", "Control", "PlantedError", "Site", "sites"]
 
+ROOT = Path(__file__).parents[2]
+_FLOORS = ("view", "serving", "fuse")
+ASIDE = {
+    "view.options": "looked at before anything is mounted",
+    "view.log_destination": "the same",
+    "view.confinement": "a value, made before the first request",
+    "serving.inspection": "a task by itself",
+    "serving.memory": "does something only where very much is asked for",
+    "serving.turns": "the same",
+    "fuse.in_flight": "called once, before the first request",
+    "fuse.readahead": "the same",
+    "fuse.session": "the same",
+    "fuse.request_loop": "what it raises is pyfuse3's",
+    "fuse.waking": "the same",
+}
+"""Modules in which no exception is planted, each with why."""
 MODULES = tuple(
     f"vdifs.mount.{name}"
-    for name in (
-        "attributes boundary complaints failures files handles inodes kernel_pages listings local_disk names namespace "
-        "nodes open_images operations refusals report scanner shelf sidecars slot sources state status tasks threads "
-        "tree xattrs"
-    ).split()
+    for floor in _FLOORS
+    for path in sorted((ROOT / "vdifs/mount" / floor).glob("[!_]*.py"))
+    if (name := f"{floor}.{path.stem}") not in ASIDE
 )
 """All that runs between the request loop and the images. Order gives the sites their numbers."""
 

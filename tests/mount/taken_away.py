@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.mount.mounting import as_user, eventually
-from vdifs.mount.mounts import topmost
+from vdifs.linux.mountinfo import topmost
 
 __all__ = ["NOT_FOR_ROOT", "REMOVALS", "WAYS", "Behind", "Way", "behind_a_mount", "behind_a_server"]
 

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from tests.mount.driver import main
-from vdifs.mount import serve
-from vdifs.mount.log_opener import LogOpener
-from vdifs.mount.supervisor import Supervisor
+from vdifs.mount.daemon import serve
+from vdifs.mount.daemon.log_opener import LogOpener
+from vdifs.mount.daemon.supervisor import Supervisor
 
 _report = serve._report
 _watch = Supervisor.watch

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.mount.fakes import FakeCatalog, entry
+from vdifs.chain.left_out import LeftOut
 from vdifs.errors import FormatError, InUseError, StorageError, VdifsError
-from vdifs.mount.announcement import announcement
-from vdifs.source.findings import Severity
-from vdifs.source.left_out import LeftOut
+from vdifs.formats.problems import Severity
+from vdifs.mount.daemon.announcement import announcement
 
 SEE = ": see 'vdifs status /m\\nnt'"
 

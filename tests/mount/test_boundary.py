@@ -12,9 +12,9 @@ import pytest
 
 from tests.conftest import ExpectWarning
 from vdifs.errors import InUseError, VdifsError
-from vdifs.mount.boundary import answering_errno
-from vdifs.mount.complaints import Complaints
-from vdifs.mount.operations import Operations
+from vdifs.mount.fuse.boundary import answering_errno
+from vdifs.mount.fuse.operations import Operations
+from vdifs.mount.serving.complaints import Complaints
 
 
 def handlers() -> list[str]:

@@ -13,9 +13,10 @@ import pytest
 
 from tests.conftest import cannot_be_tried
 from tests.mount.mounting import ROOT, as_user, interpreter, remove_scratch
-from vdifs.mount.confinement import Confinement, possible_confinement
-from vdifs.mount.seccomp import filter_for
-from vdifs.mount.syscalls import this_machine
+from vdifs.linux.seccomp import filter_for
+from vdifs.linux.syscalls import this_machine
+from vdifs.mount.daemon.confinement import possible_confinement
+from vdifs.mount.view.confinement import Confinement
 
 HARMLESS = {
     "read a source", "read a new source", "list the sources", "read a file of the interpreter", "import a module",
@@ -149,12 +150,12 @@ def test_the_filter_is_short_and_finds_the_calls_of_a_read_first() -> None:
 def test_nothing_is_imported_once_all_is_loaded() -> None:
     code = """
 import logging, sys, zlib
-from vdifs.mount import serve
-from vdifs.mount.preload import preload
+from vdifs.mount.daemon import serve
+from vdifs.mount.daemon.preload import preload
 preload()
 loaded = set(sys.modules)
-from vdifs.qcow2.header import CompressionType
-from vdifs.qcow2.inflate import Inflater
+from vdifs.formats.qcow2.header import CompressionType
+from vdifs.formats.qcow2.inflate import Inflater
 packer = zlib.compressobj(wbits=-12)
 Inflater(65536, CompressionType.DEFLATE).inflate(packer.compress(bytes(65536)) + packer.flush())
 import zstandard

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from vdifs.errors import InUseError, VdifsError
-from vdifs.mount import detach, doctor
-from vdifs.mount.doctor import State, examine
-from vdifs.mount.mountpoint import fuse_failure
+from vdifs.mount.daemon import detach, doctor
+from vdifs.mount.daemon.doctor import State, examine
+from vdifs.mount.fuse.session import fuse_failure
 
 
 @pytest.fixture

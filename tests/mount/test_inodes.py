@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vdifs.errors import VdifsError
-from vdifs.mount.attributes import Facts
-from vdifs.mount.inodes import ROOT, InodeTable, inode_number
-from vdifs.mount.nodes import Folder, ImageFile
+from vdifs.mount.view.attributes import Facts
+from vdifs.mount.view.inodes import ROOT, InodeTable, inode_number
+from vdifs.mount.view.nodes import Folder, ImageFile
 
 A, B = ImageFile("a"), ImageFile("b")
 

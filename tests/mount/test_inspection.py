@@ -9,20 +9,20 @@ import trio
 
 from tests.conftest import ExpectWarning
 from tests.mount.fakes import FakeCatalog, FakeImage, FakeOpener, entry
+from vdifs.chain.access import Access
+from vdifs.chain.entry import Entry
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, VdifsError
-from vdifs.mount import inspection as module
-from vdifs.mount.attributes import Ownership
-from vdifs.mount.inspection import Inspection
-from vdifs.mount.namespace import Namespace
-from vdifs.mount.nodes import ImageFile
-from vdifs.mount.open_images import OpenImages
-from vdifs.mount.options import MountOptions
-from vdifs.mount.sources import Source
-from vdifs.mount.tasks import Tasks
-from vdifs.mount.threads import Threads
-from vdifs.source.access import Access
-from vdifs.source.entry import Entry
-from vdifs.synthetic.image import Image
+from vdifs.mount.serving import inspection as module
+from vdifs.mount.serving.inspection import Inspection
+from vdifs.mount.serving.namespace import Namespace
+from vdifs.mount.serving.open_images import OpenImages
+from vdifs.mount.serving.tasks import Tasks
+from vdifs.mount.serving.threads import Threads
+from vdifs.mount.view.attributes import Ownership
+from vdifs.mount.view.nodes import ImageFile
+from vdifs.mount.view.options import MountOptions
+from vdifs.mount.view.sources import Source
+from vdifs.output.image import Image
 
 
 class Opener(FakeOpener):

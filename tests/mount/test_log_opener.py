@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from tests.mount.mounting import Mounted, Mounts, eventually, is_running, links_of, supervisor_of
-from vdifs.mount.log_opener import LogAnswers, LogOpener
+from vdifs.mount.daemon.log_opener import LogAnswers, LogOpener
 
 ATTACKS = 300
 

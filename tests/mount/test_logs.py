@@ -11,9 +11,10 @@ import pytest
 
 from tests.conftest import ExpectWarning
 from vdifs.errors import StorageError
-from vdifs.mount import logs
-from vdifs.mount.logs import log_destination, logging_to
-from vdifs.mount.options import MountOptions
+from vdifs.mount.daemon import logs
+from vdifs.mount.daemon.logs import logging_to
+from vdifs.mount.view.log_destination import log_destination
+from vdifs.mount.view.options import MountOptions
 
 OPTIONS = MountOptions(source="/src", mountpoint="/mnt")
 log = logging.getLogger("vdifs.mount")

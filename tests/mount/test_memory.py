@@ -5,11 +5,11 @@ import os
 import tracemalloc
 from pathlib import Path
 
-from tests.source.blank import write_blank
-from vdifs.mount.inodes import InodeTable
-from vdifs.mount.nodes import Folder
-from vdifs.mount.tree import Tree
-from vdifs.source.catalog import Catalog
+from tests.support.header_only import write_blank
+from vdifs.chain.catalog import Catalog
+from vdifs.mount.view.inodes import InodeTable
+from vdifs.mount.view.nodes import Folder
+from vdifs.mount.view.tree import Tree
 
 FOLDERS, IMAGES = 20, 50
 

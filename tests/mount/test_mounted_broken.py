@@ -10,8 +10,8 @@ import pytest
 
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
-from tests.qemu import oracle
-from vdifs.mount.status import errno_name
+from tests.support import oracle
+from vdifs.mount.serving.status import errno_name
 
 
 def errno_of_open(path: Path) -> str:

@@ -25,7 +25,7 @@ from tests.mount.mounting import (
     outcome,
 )
 
-HELPER = f"#!{sys.executable}\nimport sys\nfrom vdifs.cli.mount_helper import main\nsys.exit(main())\n"
+HELPER = f"#!{sys.executable}\nimport sys\nfrom vdifs.cli.commands.mount_helper import main\nsys.exit(main())\n"
 INSIDE = """
 set -u
 mount --bind "$1" "$(realpath /sbin)"
@@ -108,7 +108,7 @@ def test_the_helper_mounts_for_an_ordinary_user_too(mounts: Mounts, source: Path
     mountpoint.mkdir()
     if user is not None:
         os.chown(mountpoint, user, user)
-    command = [found[0], "-c", "import sys; from vdifs.cli.mount_helper import main; sys.exit(main())"]
+    command = [found[0], "-c", "import sys; from vdifs.cli.commands.mount_helper import main; sys.exit(main())"]
     words = [str(source), str(mountpoint), "-o", "rw,noexec,nosuid,nodev,user=somebody"]
     done = subprocess.run([*command, *words], capture_output=True, env=found[1], cwd=ROOT, timeout=60, **as_user(user))
     assert (done.returncode, done.stderr) == (0, b"")
@@ -122,7 +122,7 @@ def with_mount_fuse(folder: Path) -> Path:
     for name in ("mount.fuse", "mount.fuse3"):
         shutil.copy(require_tool("mount.fuse3"), folder / "sbin" / name)
     program = folder / "sbin/vdifs"
-    program.write_text(HELPER.replace("vdifs.cli.mount_helper", "vdifs.cli.main"))
+    program.write_text(HELPER.replace("vdifs.cli.commands.mount_helper", "vdifs.cli.main"))
     program.chmod(0o755)
     return folder
 

@@ -15,8 +15,8 @@ import pytest
 
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
-from tests.qemu import oracle
-from tests.qemu.stamps import difference, stamped
+from tests.support import oracle
+from tests.support.stamps import difference, stamped
 
 MIB = 1 << 20
 

@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.mounting import Mounted, Mounts, as_user, eventually, umount_disk
-from tests.qemu import oracle
-from vdifs.mount.confinement import possible_confinement
+from tests.support import oracle
+from vdifs.mount.daemon.confinement import possible_confinement
 
 
 def read(mounted: Mounted, name: str) -> bytes:

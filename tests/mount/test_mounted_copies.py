@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.mounting import Mounts
-from tests.qemu import oracle
+from tests.support import oracle
 
 NAMES = ("base.qcow2", "monday.qcow2", "tuesday.qcow2")
 

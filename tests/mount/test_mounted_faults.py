@@ -16,9 +16,9 @@ import pytest
 
 from tests.mount import images
 from tests.mount.mounting import PATIENCE_S, ROOT, Mounted, Mounts, eventually
-from tests.qemu import oracle
-from tests.qemu.stamps import difference, stamped
-from vdifs.mount.in_flight import fusectl
+from tests.support import oracle
+from tests.support.stamps import difference, stamped
+from vdifs.mount.fuse.in_flight import fusectl
 
 DEADLINE_S = 3.0
 MIB = 1 << 20

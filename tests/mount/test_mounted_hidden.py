@@ -17,8 +17,8 @@ from tests.mount.taken_away import Way, removed_and_made_anew, renamed_and_made_
 from tests.mount.test_mounted_broken import errno_of_open
 from tests.mount.test_mounted_copies import inodes
 from tests.mount.test_mounted_numbers import borg, restic
-from tests.qemu import oracle
-from tests.qemu.writers import qemu_io
+from tests.support import oracle
+from tests.support.writers import qemu_io
 
 BAD = {"live.qcow2", "on-live.qcow2", "bad.qcow2", "broken.qcow2", "orphan.qcow2", "thief.qcow2", "secret.qcow2"}
 GOOD = {"base.qcow2", "monday.qcow2", "tuesday.qcow2"}

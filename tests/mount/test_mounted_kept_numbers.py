@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 from tests.mount.mounting import Mounts, as_user
-from tests.qemu import oracle
-from tests.qemu.stamps import stamped
-from vdifs.mount.attributes import TIMEOUT_S
-from vdifs.mount.open_images import IDLE_S
-from vdifs.mount.scanner import MAX_AGE_S
-from vdifs.mount.told_numbers import KEPT_S
+from tests.support import oracle
+from tests.support.stamps import stamped
+from vdifs.mount.serving.open_images import IDLE_S
+from vdifs.mount.serving.scanner import MAX_AGE_S
+from vdifs.mount.view.attributes import TIMEOUT_S
+from vdifs.mount.view.told_numbers import KEPT_S
 
 MIB = 1 << 20
 IMAGES = 120

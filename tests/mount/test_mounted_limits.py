@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.conftest import private_namespace
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounts, as_user, driver, eventually, is_mounted, is_running, outcome
-from tests.qemu import oracle
+from tests.support import oracle
 
 FEW = ("tests.mount.limited", "64")
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.mount.test_mounted_broken import errno_of_open, looks_broken, problem_of
-from tests.qemu import oracle
-from tests.qemu.writers import qemu_io
+from tests.support import oracle
+from tests.support.writers import qemu_io
 
 FILES = ("full/tuesday.qcow2", "delta/base.qcow2/tuesday.qcow2", "delta/monday.qcow2/tuesday.qcow2")
 ANCESTORS = ("full/base.qcow2", "full/monday.qcow2", "delta/base.qcow2/monday.qcow2")

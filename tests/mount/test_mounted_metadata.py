@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import require_tool
 from tests.mount.mounting import PATIENCE_S, SOON_S, Mounted, Mounts, as_user, eventually
 from tests.mount.test_mounted_broken import errno_of_open, looks_broken, problem_of
-from tests.qemu.stamps import difference, stamped
-from tests.source.test_written import METADATA, METADATA_IDS, set_attribute, touch_without_opening
+from tests.storage.test_written import METADATA, METADATA_IDS, set_attribute, touch_without_opening
+from tests.support.stamps import difference, stamped
 
 MIB = 1 << 20
 WRITTEN = "a virtual machine or another program is writing it"

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.mounting import Mounts, as_user, eventually
-from tests.qemu import oracle
+from tests.support import oracle
 
 CHAIN = ("base.qcow2/base.qcow2", "base.qcow2/monday.qcow2", "monday.qcow2/tuesday.qcow2")
 

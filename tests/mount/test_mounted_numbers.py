@@ -18,7 +18,7 @@ from tests.mount import images
 from tests.mount.disks import MIB, disk_mounted, make_disk
 from tests.mount.mounting import Mounted, Mounts, eventually
 from tests.mount.test_mounted_copies import digests, inodes
-from tests.qemu import oracle
+from tests.support import oracle
 
 T = TypeVar("T")
 pytestmark = pytest.mark.usefixtures("root_only")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.mounting import NOBODY, Mounts, as_user, eventually
-from tests.qemu import oracle
+from tests.support import oracle
 
 MIB = 1 << 20
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import require_tool
 from tests.mount.mounting import Mounted, Mounts, umount_disk
-from tests.qemu import oracle
+from tests.support import oracle
 
 MIB = 1 << 20
 

@@ -15,7 +15,7 @@ from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.file_handles import handle_of, opened
 from tests.mount.mounting import SOON_S, Mounts, eventually
-from tests.qemu import oracle
+from tests.support import oracle
 
 NAMES = ("full/tuesday.qcow2", "delta/base.qcow2/monday.qcow2", "raw/base.qcow2.raw", "delta/monday.qcow2", "full", "")
 

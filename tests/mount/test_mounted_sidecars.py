@@ -13,8 +13,8 @@ import pytest
 
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
-from tests.qemu import oracle
-from tests.source.tables import COPIED, Tables
+from tests.support import oracle
+from tests.support.table_images import COPIED, Tables
 from vdifs.cli.main import main
 
 

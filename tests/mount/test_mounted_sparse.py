@@ -18,7 +18,7 @@ from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.images import MIB
 from tests.mount.mounting import Mounted, Mounts
-from tests.qemu import oracle
+from tests.support import oracle
 
 STATUS = ".vdifs/status.json"
 

@@ -15,7 +15,9 @@ from tests.conftest import cannot_be_tried
 from tests.mount.mounting import PATIENCE_S, ROOT, Mounted, Mounts, as_user, eventually, interpreter
 
 READAHEAD = 1 << 20
-SOON = "import sys, vdifs.cli.status_command as s; s.PERIOD_S = 0.05; from vdifs.cli.main import main; sys.exit(main())"
+SOON = (
+    "import sys, vdifs.cli.commands.status as s; s.PERIOD_S = 0.05; from vdifs.cli.main import main; sys.exit(main())"
+)
 
 
 def status(*words: str | Path, user: int | None = None) -> "subprocess.CompletedProcess[str]":

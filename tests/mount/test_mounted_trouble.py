@@ -29,8 +29,8 @@ from tests.mount.taken_away import (
     unreadable,
 )
 from tests.mount.taken_away import renamed_and_filled_anew as filled_anew
-from tests.qemu import oracle
-from vdifs.mount.mounts import topmost
+from tests.support import oracle
+from vdifs.linux.mountinfo import topmost
 
 LOOKS = 4
 UNCONFINED = ("tests.mount.unconfined",)

@@ -2,7 +2,7 @@
 
 import os
 
-from vdifs.mount.mounts import Mount, _parse, mounts, topmost
+from vdifs.linux.mountinfo import Mount, _parse, mounts, topmost
 
 
 def test_a_line_of_mountinfo() -> None:

@@ -8,16 +8,16 @@ import trio
 
 from tests.conftest import ExpectWarning
 from tests.mount.fakes import FakeCatalog, FakeOpener, entry
+from vdifs.chain.access import Access
 from vdifs.errors import StorageError, VdifsError
-from vdifs.mount import failures
-from vdifs.mount.attributes import Ownership
-from vdifs.mount.inodes import ROOT
-from vdifs.mount.namespace import Namespace
-from vdifs.mount.open_images import OpenImages
-from vdifs.mount.options import MountOptions
-from vdifs.mount.tasks import Tasks
-from vdifs.mount.threads import Threads
-from vdifs.source.access import Access
+from vdifs.mount.serving import failures
+from vdifs.mount.serving.namespace import Namespace
+from vdifs.mount.serving.open_images import OpenImages
+from vdifs.mount.serving.tasks import Tasks
+from vdifs.mount.serving.threads import Threads
+from vdifs.mount.view.attributes import Ownership
+from vdifs.mount.view.inodes import ROOT
+from vdifs.mount.view.options import MountOptions
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import trio
 
 from tests.mount.fakes import FakeImage, FakeOpener
 from tests.mount.mounting import PATIENCE_S
+from vdifs.chain.access import Access
 from vdifs.errors import FormatError, VdifsError
-from vdifs.mount import open_images
-from vdifs.mount.nodes import ImageFile
-from vdifs.mount.open_images import OpenImages
-from vdifs.mount.slot import Slot
-from vdifs.mount.sources import Source
-from vdifs.mount.tasks import Tasks
-from vdifs.mount.threads import DeadlineError, Threads
-from vdifs.source.access import Access
-from vdifs.synthetic.image import Image
+from vdifs.mount.serving import open_images
+from vdifs.mount.serving.open_image import Slot
+from vdifs.mount.serving.open_images import OpenImages
+from vdifs.mount.serving.tasks import Tasks
+from vdifs.mount.serving.threads import DeadlineError, Threads
+from vdifs.mount.view.nodes import ImageFile
+from vdifs.mount.view.sources import Source
+from vdifs.output.image import Image
 
 A = ImageFile("a")
 SOURCE = Source(b"generation", 0, frozenset({1}), Access(0o444, 0, 0), None)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from vdifs.errors import UsageError
-from vdifs.mount.options import MountOptions
+from vdifs.mount.view.options import MountOptions
 
 GOOD = MountOptions(source="src", mountpoint="mnt")
 

@@ -5,13 +5,13 @@ import errno
 import pytest
 
 from tests.mount.fakes import FakeCatalog, entry
+from vdifs.chain.members import cannot_be_opened
 from vdifs.errors import ChainError, FormatError, InUseError, StorageError, UnsupportedError, VdifsError
-from vdifs.mount import failures as failures_module
-from vdifs.mount.failures import Failures
-from vdifs.mount.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
-from vdifs.mount.refusals import Refusals
-from vdifs.mount.tree import Tree
-from vdifs.source.members import cannot_be_opened
+from vdifs.mount.serving import failures as failures_module
+from vdifs.mount.serving.failures import Failures
+from vdifs.mount.serving.refusals import Refusals
+from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
+from vdifs.mount.view.tree import Tree
 
 
 def hidden(catalog: FakeCatalog, failures: Failures | None = None) -> set[str]:

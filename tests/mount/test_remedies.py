@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import require_tool
 from tests.mount.mounting import PATIENCE_S, Mounts, as_user, driver, eventually, is_mounted, outcome
-from vdifs.mount.mounts import topmost
-from vdifs.mount.remedies import take_away, typed
+from vdifs.linux.mountinfo import topmost
+from vdifs.mount.daemon.remedies import take_away, typed
 
 COMMAND = [sys.executable, "-c", "import sys; from vdifs.cli.main import main; sys.exit(main())"]
 NAMES = [

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vdifs.mount import report
-from vdifs.mount.report import Report
+from vdifs.mount.serving import status_reports as report
+from vdifs.mount.serving.status_reports import Report
 
 
 class Maker:

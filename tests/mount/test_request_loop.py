@@ -10,7 +10,7 @@ from statistics import median
 import pytest
 import trio
 
-from vdifs.mount.request_loop import _LONGEST_S, _Turn
+from vdifs.mount.fuse.request_loop import _LONGEST_S, _Turn
 
 Handler = Callable[[int], Awaitable[None]]
 

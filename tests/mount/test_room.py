@@ -7,9 +7,9 @@ import pytest
 
 from tests.mount.fakes import FakeImage
 from vdifs.errors import VdifsError
-from vdifs.mount.room import MOST_BYTES, check_room, is_crowded
-from vdifs.mount.slot import Slot
-from vdifs.synthetic.image import Image
+from vdifs.mount.serving.memory import MOST_BYTES, check_room, is_crowded
+from vdifs.mount.serving.open_image import Slot
+from vdifs.output.image import Image
 
 
 def slot(size: int, owner: int = 0, key: object = None) -> Slot:

@@ -7,11 +7,11 @@ import trio
 
 from tests.conftest import ExpectWarning
 from vdifs.errors import StorageError
-from vdifs.mount import attributes
-from vdifs.mount import scanner as scanner_module
-from vdifs.mount.scanner import Scanner
-from vdifs.mount.tasks import Tasks
-from vdifs.mount.threads import Threads
+from vdifs.mount.serving import scanner as scanner_module
+from vdifs.mount.serving.scanner import Scanner
+from vdifs.mount.serving.tasks import Tasks
+from vdifs.mount.serving.threads import Threads
+from vdifs.mount.view import attributes
 
 
 class Slow:

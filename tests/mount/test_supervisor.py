@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.mount.mounting import Mounts, eventually, is_mounted, is_running, supervisor_of
-from vdifs.mount.mounts import Mount, topmost
-from vdifs.mount.supervisor import Supervisor
+from vdifs.linux.mountinfo import Mount, topmost
+from vdifs.mount.daemon.supervisor import Supervisor
 
 GARBAGE = [b"\n", b"-1\n", b"0\n", b"1.5\n", b"nonsense\n", b"9" * 4000, b"9" * 60 + b"\n", b"\0" * 8000, b"\xb2\n"]
 

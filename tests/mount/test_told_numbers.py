@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from vdifs.mount.nodes import ImageFile
-from vdifs.mount.told_numbers import KEPT_S, LONG_S, LONGEST_S, ToldNumbers
-from vdifs.source.hostfile import Fingerprint
+from vdifs.mount.view.nodes import ImageFile
+from vdifs.mount.view.told_numbers import KEPT_S, LONG_S, LONGEST_S, ToldNumbers
+from vdifs.storage.fingerprint import Fingerprint
 
 FILE = ImageFile("a.qcow2")
 FIRST = (Fingerprint(1, 10, 4096, 100, 100), Fingerprint(1, 11, 8192, 50, 60))

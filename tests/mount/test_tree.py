@@ -6,8 +6,8 @@ import pytest
 
 from tests.mount.fakes import FakeCatalog, entry
 from vdifs.errors import FormatError, StorageError, UnsupportedError
-from vdifs.mount.nodes import Folder, ImageFile, StatusFile
-from vdifs.mount.tree import Tree
+from vdifs.mount.view.nodes import Folder, ImageFile, StatusFile
+from vdifs.mount.view.tree import Tree
 
 WEEK = (entry("base.qcow2"), entry("monday.qcow2", "base.qcow2"), entry("tuesday.qcow2", "monday.qcow2"))
 

@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from tests.mount.mounting import PATIENCE_S, eventually
-from vdifs.mount.threads import DeadlineError, Threads
-from vdifs.mount.turns import LOST_S, Turns, Work
-from vdifs.source.pace import give_way
+from vdifs.mount.serving.threads import DeadlineError, Threads
+from vdifs.mount.serving.turns import LOST_S, Turns, Work
+from vdifs.pace import give_way
 
 DEVICES = frozenset({1})
 

@@ -3,7 +3,7 @@
 import sys
 
 from tests.mount import driver
-from vdifs.mount import confinement
+from vdifs.mount.daemon import confinement
 
 if __name__ == "__main__":
     vars(confinement)["why_no_landlock"] = lambda: "planted"

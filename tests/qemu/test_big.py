@@ -10,11 +10,11 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle
-from tests.qemu.allocation import SourceAllocation, held_clusters, unlike
-from tests.qemu.chains import GIB, KIB, MIB, SourceChain, SourceImage
-from tests.qemu.stamps import stamped
-from vdifs.synthetic.export import export
+from tests.support import oracle
+from tests.support.allocation import SourceAllocation, held_clusters, unlike
+from tests.support.chains import GIB, KIB, MIB, SourceChain, SourceImage
+from tests.support.stamps import stamped
+from vdifs.output.export.exporting import export
 
 TIB = 1 << 40
 LENGTH = 12

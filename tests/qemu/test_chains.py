@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.qemu import oracle, stamps
-from tests.qemu.chains import MIB, Shape, SourceChain, make_chain
+from tests.support import oracle, stamps
+from tests.support.chains import MIB, Shape, SourceChain, make_chain
 
 OPERATIONS = [
     "write -s", "write -P 0", "write -z ", "write -z -u", "discard", "truncate",

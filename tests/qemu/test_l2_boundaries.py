@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import vdifs
-from tests.qemu import oracle
+from tests.support import oracle
 
 GIB = 1 << 30
 

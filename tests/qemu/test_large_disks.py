@@ -10,10 +10,10 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle
-from tests.qemu.chains import GIB, KIB, MIB, SECTOR, log_uniform, sectors_up
-from tests.qemu.copying import copy_in_pieces
-from tests.qemu.stamps import stamped
+from tests.support import oracle
+from tests.support.chains import GIB, KIB, MIB, SECTOR, log_uniform, sectors_up
+from tests.support.copying import copy_in_pieces
+from tests.support.stamps import stamped
 
 TIB = 1 << 40
 CLUSTER_SIZES = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 2 * MIB]

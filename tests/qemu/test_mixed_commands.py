@@ -15,16 +15,16 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle
-from tests.qemu.chains import GIB, MIB
-from tests.qemu.mixes import Filling, Mixed
 from tests.qemu.test_mixes import CHAINS, LEAST_S, SIZES, TIB, TIMES, draw, seconds_of_map, write
+from tests.support import oracle
+from tests.support.chains import GIB, MIB
+from tests.support.mixes import Filling, Mixed
+from vdifs.chain.catalog import Catalog
 from vdifs.cli.image_list import survey
-from vdifs.source.audit import audit
-from vdifs.source.catalog import Catalog
-from vdifs.synthetic.allocation import summary_cache, window_cache
-from vdifs.synthetic.export import export
-from vdifs.synthetic.image import View
+from vdifs.output.allocation import summary_cache, window_cache
+from vdifs.output.export.exporting import export
+from vdifs.output.image import View
+from vdifs.report.audit import audit
 
 READS = 50
 MOST_COPIED = 128 * MIB

@@ -12,14 +12,14 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle
-from tests.qemu.chains import GIB, KIB, MIB
-from tests.qemu.copying import copy_in_pieces
-from tests.qemu.mixes import Filling, Mixed
-from vdifs.source.chain import Chain
-from vdifs.source.map import map_runs
-from vdifs.source.naming import ImageName, open_chain
-from vdifs.synthetic.allocation import summary_cache
+from tests.support import oracle
+from tests.support.chains import GIB, KIB, MIB
+from tests.support.copying import copy_in_pieces
+from tests.support.mixes import Filling, Mixed
+from vdifs.chain.naming import ImageName, open_chain
+from vdifs.chain.open_chain import Chain
+from vdifs.output.allocation import summary_cache
+from vdifs.report.map import map_runs
 
 TIB = 1 << 40
 LEAST_S = 0.3

@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle, stamps
-from tests.qemu.allocation import SourceAllocation, data_is_in_guest_order, held_clusters, seek_data, unlike
-from tests.qemu.chains import KIB, MIB, Shape, SourceChain, make_chain
-from tests.qemu.copying import copy_in_pieces
+from tests.support import oracle, stamps
+from tests.support.allocation import SourceAllocation, data_is_in_guest_order, held_clusters, seek_data, unlike
+from tests.support.chains import KIB, MIB, Shape, SourceChain, make_chain
+from tests.support.copying import copy_in_pieces
 
 DEFAULT_CLUSTER_SIZE = 64 * KIB
 

@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle, stamps
-from tests.qemu.chains import KIB, MIB, Shape, SourceChain, log_uniform, make_chain
+from tests.support import oracle, stamps
+from tests.support.chains import KIB, MIB, Shape, SourceChain, log_uniform, make_chain
 
 CHAINS = 10
 READS = 10_000

@@ -7,9 +7,9 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle, surgery
-from tests.qemu.chains import GIB, KIB, MIB
-from tests.qemu.copying import copy_in_pieces
+from tests.support import oracle, surgery
+from tests.support.chains import GIB, KIB, MIB
+from tests.support.copying import copy_in_pieces
 
 CLUSTER_SIZES = [1 << bits for bits in range(9, 22)]
 

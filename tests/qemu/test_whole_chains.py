@@ -6,9 +6,9 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu import oracle
-from tests.qemu.allocation import runs_with_data
-from tests.qemu.chains import KIB, MIB, Shape, SourceChain, make_chain
+from tests.support import oracle
+from tests.support.allocation import runs_with_data
+from tests.support.chains import KIB, MIB, Shape, SourceChain, make_chain
 
 RELATIVE = Shape(depth=range(2, 9), absolute_names=False)
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.conftest import require_loop_devices, require_tool
 from tests.mount.conftest import require_fuse
-from tests.qemu import oracle
 from tests.readme.examples import examples
 from tests.readme.test_examples import _stand_in_for_partitions, _stand_in_for_umount, run
-from tests.source.blank import write_blank
+from tests.support import oracle
+from tests.support.header_only import write_blank
 
 ROOT = Path(__file__).parents[2]
 BEFORE_THEY_RUN = {"look": _stand_in_for_partitions, "offset": _stand_in_for_umount}

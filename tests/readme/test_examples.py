@@ -11,9 +11,9 @@ import pytest
 
 from tests.conftest import require_loop_devices, require_tool
 from tests.mount.conftest import require_fuse
-from tests.qemu import oracle
 from tests.readme.examples import README, examples, fenced_blocks
-from vdifs.mount.mounts import mounts
+from tests.support import oracle
+from vdifs.linux.mountinfo import mounts
 
 MIB = 1 << 20
 TOOLS = {

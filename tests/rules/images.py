@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.qemu import oracle
+from tests.support import oracle
 
 KIB, MIB = 1 << 10, 1 << 20
 COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1

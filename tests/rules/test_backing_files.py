@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.features.proofs import prove_info
-from tests.qemu import oracle
 from tests.rules.images import (
     CLUSTER,
     COPIED,
@@ -24,6 +22,8 @@ from tests.rules.images import (
     qemu_contents,
     refused,
 )
+from tests.support import oracle
+from tests.support.proofs import prove_info
 
 BACKING_FORMAT = 0xE2792ACA
 ONE, BELOW = pattern(1), pattern(0xBB)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.qemu import oracle
 from tests.rules.images import CLUSTER, MIB, Image, both_read, contents, format_error, make, pattern, qemu_contents
+from tests.support import oracle
+from vdifs.chain.members import read_bitmaps, read_header
+from vdifs.chain.policy import Policy
 from vdifs.cli.main import main
-from vdifs.qcow2.bitmaps import Bitmap, BitmapFlag
-from vdifs.source.audit import Severity, audit
-from vdifs.source.hostfile import HostFile
-from vdifs.source.members import read_bitmaps, read_header
-from vdifs.source.policy import Policy
+from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag
+from vdifs.report.audit import Severity, audit
+from vdifs.storage.host_file import HostFile
 
 WRITTEN = pattern(1) + bytes(MIB - CLUSTER)
 

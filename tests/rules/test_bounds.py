@@ -15,10 +15,11 @@ import pytest
 import vdifs
 from tests.rules.images import COMPRESSED, COPIED, KIB, MIB, Image, make, pattern
 from tests.rules.test_backing_files import rebase
-from vdifs.source import hostfile, snapshot_places
-from vdifs.source.audit import Severity, audit
-from vdifs.source.catalog import Catalog
-from vdifs.source.policy import Policy
+from vdifs.chain.catalog import Catalog
+from vdifs.chain.policy import Policy
+from vdifs.formats.qcow2 import snapshot_places
+from vdifs.report.audit import Severity, audit
+from vdifs.storage import host_file as hostfile
 
 GIB, EIB = 1 << 30, 1 << 60
 LARGE = 2 * MIB

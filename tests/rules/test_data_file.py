@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.qemu import oracle
 from tests.rules.images import (
     CLUSTER,
     COMPRESSED,
@@ -23,6 +22,7 @@ from tests.rules.images import (
     qemu_contents,
     refused,
 )
+from tests.support import oracle
 
 DATA_FILE = 0x44415441
 WRITTEN = pattern(1) + pattern(2) + bytes(MIB - 2 * CLUSTER)

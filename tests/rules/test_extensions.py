@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.qemu import oracle
 from tests.rules.images import (
     CLUSTER,
     MIB,
@@ -19,6 +18,7 @@ from tests.rules.images import (
     pattern,
     qemu_contents,
 )
+from tests.support import oracle
 
 WRITTEN = pattern(1) + bytes(MIB - CLUSTER)
 BACKING_FORMAT, FEATURE_NAMES, BITMAPS, LUKS = 0xE2792ACA, 0x6803F857, 0x23852875, 0x0537BE77

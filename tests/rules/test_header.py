@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.qemu import oracle
 from tests.rules.images import (
     CLUSTER,
     KIB,
@@ -20,9 +19,10 @@ from tests.rules.images import (
     pattern,
     qemu_contents,
 )
+from tests.support import oracle
+from vdifs.chain.policy import Policy
 from vdifs.errors import UnsupportedError
-from vdifs.source.audit import Severity, audit
-from vdifs.source.policy import Policy
+from vdifs.report.audit import Severity, audit
 
 WRITTEN = pattern(1) + bytes(MIB - CLUSTER)
 INT64_MAX = (1 << 63) - 1

@@ -447,7 +447,7 @@ def test_refcounts_are_not_needed_to_read(image: Image, damage: Callable[[Image]
 
 def test_refcounts_of_the_output_are_exact(image: Image, tmp_path: Path) -> None:
     """Whatever the source's are; `both_read` asks qemu-img check of the full image, this of the delta."""
-    from tests.qemu import oracle
+    from tests.support import oracle
 
     refcounts_wrong(image)
     delta = tmp_path / "delta.qcow2"

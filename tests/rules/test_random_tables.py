@@ -12,7 +12,7 @@ import vdifs
 from tests.conftest import require_tool
 from tests.rules.images import COMPRESSED, COPIED, KIB, ZERO, Image, contents, make, pattern, qemu_contents
 from tests.rules.test_backing_files import rebase
-from tests.source.tables import Tables
+from tests.support.table_images import Tables
 
 RESERVED = [1 << 1, 1 << 5, 1 << 57, 1 << 61]
 BASE_SIZE = 48 * KIB

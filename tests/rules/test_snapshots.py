@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.qemu import oracle
 from tests.rules.images import (
     CLUSTER,
     COPIED,
@@ -22,6 +21,7 @@ from tests.rules.images import (
     qemu_contents,
     refused,
 )
+from tests.support import oracle
 
 ENTRY = struct.Struct(">QIHHIIQII")
 

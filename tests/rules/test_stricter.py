@@ -8,7 +8,6 @@ import pytest
 import zstandard
 
 import vdifs
-from tests.qemu import oracle
 from tests.rules.images import (
     CLUSTER,
     COMPRESSED,
@@ -25,6 +24,7 @@ from tests.rules.images import (
 )
 from tests.rules.test_backing_files import rebase
 from tests.rules.test_l1_l2 import put_compressed
+from tests.support import oracle
 
 OLD = pattern(0xBB, MIB)
 

@@ -19,7 +19,7 @@ shift
 exec chroot "$folder" "$@"
 """  # noqa: E501 - a loop reads best on one line
 TRIED = [
-    "tests/qcow2/test_geometry.py",
+    "tests/formats/qcow2/test_geometry.py",
     "tests/mount/test_mounts.py",
     "tests/mount/test_mounted_limits.py::test_umount_says_who_keeps_a_copy_of_the_mount",
 ]

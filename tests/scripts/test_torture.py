@@ -19,28 +19,29 @@ from random import Random
 import pytest
 from click.testing import CliRunner, Result
 
-import tortures.__main__ as command_line
+import tests.torture.__main__ as command_line
 import vdifs
 from tests.conftest import require_tool
 from tests.mount.images import write
-from tests.qemu import oracle
-from tests.qemu.stamps import stamped
-from tortures import fuzz, guard
-from tortures.changes import Sighting, judge_sightings
-from tortures.crowd import Crowd, Going, Latencies
-from tortures.family import SIZE, Family, Models
-from tortures.kill import states_of
-from tortures.mounting import eventually, is_running
-from tortures.reading import Seen, read_some
-from tortures.scratch import remove
-from tortures.sections import SECTIONS
-from tortures.states import PAGE, History, State, pages_of
-from tortures.tally import Kind, Tally
-from tortures.task import Section, Task, run_section
-from tortures.trial import Trial
-from tortures.workers import Try, try_seeds
+from tests.support import oracle
+from tests.support.stamps import stamped
+from tests.torture import fuzz
+from tests.torture import memory_guard as guard
+from tests.torture.chains import SIZE, Family, Models
+from tests.torture.changes import Sighting, judge_sightings
+from tests.torture.kill import states_of
+from tests.torture.many_readers import Crowd, Going, Latencies
+from tests.torture.mounting import eventually, is_running
+from tests.torture.reading import Seen, read_some
+from tests.torture.scratch import remove
+from tests.torture.sections import SECTIONS
+from tests.torture.states import PAGE, History, State, pages_of
+from tests.torture.tally import Kind, Tally
+from tests.torture.task import Section, Task, run_section
+from tests.torture.trial import Trial
+from tests.torture.workers import Try, try_seeds
 from vdifs.errors import FormatError
-from vdifs.synthetic.image import Image
+from vdifs.output.image import Image
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -1,6 +1,6 @@
 """Where the programs begin. The first thing that happens is that Ctrl-C ends them, without a word of Python's.
 
-commands/vdifs, which starts them, has Ctrl-C wait until then. Where it cannot, an interrupt would end in a traceback
+scripts/installed/vdifs, which starts them, has Ctrl-C wait until then. Where it cannot, an interrupt would end in a traceback
 meanwhile: hence imports as little as can be before that.
 """
 
@@ -36,7 +36,7 @@ def run() -> int:
     name = os.path.basename(sys.argv[0])
     _be_called(name)
     if name.startswith("mount."):
-        from vdifs.cli.mount_helper import main as program
+        from vdifs.cli.commands.mount_helper import main as program
     else:
         from vdifs.cli.main import main as program
     return _end(program())

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 
+from vdifs.chain.catalog import Catalog
+from vdifs.chain.members import read_snapshots
+from vdifs.chain.open_chain import Chain, Member
 from vdifs.errors import VdifsError
 from vdifs.extents import Kind
-from vdifs.qcow2.header import Header
-from vdifs.qcow2.snapshots import snapshot_labels
-from vdifs.source.catalog import Catalog
-from vdifs.source.chain import Chain, Member
-from vdifs.source.hostfile import HostFile
-from vdifs.source.members import read_snapshots
+from vdifs.formats.qcow2.header import Header
+from vdifs.formats.qcow2.snapshots import snapshot_labels
+from vdifs.storage.host_file import HostFile
 
 __all__ = ["ListedImage", "roots_and_overlays", "survey", "with_marks"]
 

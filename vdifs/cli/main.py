@@ -26,18 +26,22 @@ __all__ = ["cli", "main", "run"]
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 COMMANDS = {
-    "mount": Place("vdifs.cli.mount_command", "mount", "Mount the images of a directory."),
-    "umount": Place("vdifs.cli.umount_command", "umount", "Unmount, and wait until the daemon has gone."),
-    "list": Place("vdifs.cli.list", "list_images", "Show the chains of a directory as a tree."),
-    "info": Place("vdifs.cli.info", "info", "Show the header of an image and what it means."),
-    "map": Place("vdifs.cli.map", "show_map", "Show which part of the disk comes from which file."),
-    "measure": Place("vdifs.cli.measure", "measure", "Show the exact size of a synthetic file."),
-    "check": Place("vdifs.cli.check", "check", "List every problem in the chains of a directory."),
-    "export": Place("vdifs.cli.export", "export", "Write a full image, a delta or raw contents to a file or pipe."),
-    "status": Place("vdifs.cli.status_command", "status", "Show what a running mount serves."),
-    "doctor": Place("vdifs.cli.doctor", "doctor", "Say whether this machine is able to mount."),
-    "completion": Place("vdifs.cli.completion", "completion", "Print what completes command lines in a shell."),
-    "help": Place("vdifs.cli.help_command", "show_help", "Show the help of a command, or all of it as a man page."),
+    "mount": Place("vdifs.cli.commands.mount", "mount", "Mount the images of a directory."),
+    "umount": Place("vdifs.cli.commands.umount", "umount", "Unmount, and wait until the daemon has gone."),
+    "list": Place("vdifs.cli.commands.list", "list_images", "Show the chains of a directory as a tree."),
+    "info": Place("vdifs.cli.commands.info", "info", "Show the header of an image and what it means."),
+    "map": Place("vdifs.cli.commands.map", "show_map", "Show which part of the disk comes from which file."),
+    "measure": Place("vdifs.cli.commands.measure", "measure", "Show the exact size of a synthetic file."),
+    "check": Place("vdifs.cli.commands.check", "check", "List every problem in the chains of a directory."),
+    "export": Place(
+        "vdifs.cli.commands.export", "export", "Write a full image, a delta or raw contents to a file or pipe."
+    ),
+    "status": Place("vdifs.cli.commands.status", "status", "Show what a running mount serves."),
+    "doctor": Place("vdifs.cli.commands.doctor", "doctor", "Say whether this machine is able to mount."),
+    "completion": Place(
+        "vdifs.cli.commands.completion", "completion", "Print what completes command lines in a shell."
+    ),
+    "help": Place("vdifs.cli.commands.help", "show_help", "Show the help of a command, or all of it as a man page."),
 }
 _EXIT_STATUS = (
     "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is one line on standard error: the file, "
@@ -48,7 +52,7 @@ _EXIT_STATUS = (
 @click.command(
     cls=LazyGroup,
     places=COMMANDS,
-    helper=Place("vdifs.cli.mount_helper", "helper", "Mount as mount(8) asks."),
+    helper=Place("vdifs.cli.commands.mount_helper", "helper", "Mount as mount(8) asks."),
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EXIT_STATUS,

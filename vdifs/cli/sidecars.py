@@ -5,15 +5,15 @@ import zlib
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from vdifs.cli.info import describe, described_as_json
-from vdifs.cli.map_text import map_text
-from vdifs.cli.text import json_name
-from vdifs.mount.sidecars import Describe, too_long
-from vdifs.source.chain import Chain
-from vdifs.source.entry import Entry
-from vdifs.source.pace import give_way
-from vdifs.source.policy import Policy
-from vdifs.synthetic.cache import ByteBoundedCache
+from vdifs.chain.entry import Entry
+from vdifs.chain.open_chain import Chain
+from vdifs.chain.policy import Policy
+from vdifs.cli.commands.info import describe, described_as_json
+from vdifs.cli.render.map_text import map_text
+from vdifs.cli.render.text import json_name
+from vdifs.mount.serving.sidecars import Describe, too_long
+from vdifs.output.cache import ByteBoundedCache
+from vdifs.pace import give_way
 
 __all__ = ["SIDECARS"]
 

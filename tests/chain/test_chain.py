@@ -1,0 +1,93 @@
+"""Chains: looked up from the top down, a shorter backing file reading as zeros beyond its end."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.support.stated import GRAIN, StatedChain, StatedLayer, rows, stated_chains
+from vdifs.errors import ChainError
+from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.ranges import union
+
+Grain = tuple[Kind, int, int]  # kind, layer, host offset
+
+
+def by_grain(stated: StatedChain, first: int, last: int, layers: slice = slice(None)) -> list[Grain]:
+    found: list[Grain] = []
+    for start, stop, kind, layer, host in rows(stated.chain.extents(first, last, layers)):
+        found += [(kind, layer, host + at if kind == Kind.DATA else host) for at in range(0, stop - start, GRAIN)]
+    return found
+
+
+def by_the_model(stated: StatedChain, layers: slice) -> list[Grain]:
+    """Return each grain of the top's disk, of some layers alone."""
+    size, first = stated.layers[0].virtual_size, layers.start or 0
+    untouched = StatedLayer(((size, Kind.UNALLOCATED, 0),) if size else ())
+    found = StatedChain((untouched, *stated.layers[layers])).grains()
+    return [(kind, NO_LAYER if kind == Kind.UNALLOCATED else layer - 1 + first, host) for kind, layer, host in found]
+
+
+slices = st.tuples(st.integers(0, 3), st.integers(0, 4)).map(lambda pair: slice(*pair))
+
+
+@given(stated_chains(), slices)
+def test_the_uppermost_layer_that_holds_something_answers(stated: StatedChain, layers: slice) -> None:
+    if size := stated.chain.virtual_size:
+        assert by_grain(stated, 0, size, layers) == by_the_model(stated, layers)
+
+
+@given(stated_chains(), st.data())
+def test_a_part_of_a_chain_is_a_slice_of_the_whole(stated: StatedChain, data: st.DataObject) -> None:
+    grains = stated.chain.virtual_size // GRAIN
+    if grains:
+        low = data.draw(st.integers(0, grains - 1))
+        high = data.draw(st.integers(low + 1, grains))
+        whole = by_grain(stated, 0, grains * GRAIN)
+        assert by_grain(stated, low * GRAIN, high * GRAIN) == whole[low:high]
+
+
+@given(stated_chains(), slices)
+def test_the_parts_of_a_disk_are_the_disk(stated: StatedChain, layers: slice) -> None:
+    parts = list(stated.chain.in_parts(layers))
+    ends = [0, *(part.end for part in parts)]
+    assert [int(part.start[0]) for part in parts] == ends[:-1]
+    assert ends[-1] == stated.chain.virtual_size
+    found = [row for part in parts for row in rows(part)]
+    if parts:
+        assert list(rows(Extents.joined(parts))) == list(rows(stated.chain.extents(0, ends[-1], layers)))
+        assert len(found) >= len(parts)
+
+
+@given(stated_chains(), st.sampled_from([512, 1024, 2048]), st.sampled_from([1, 2, 4]))
+def test_parts_begin_at_multiples_of_the_step_and_hold_no_more_than_was_asked_for(
+    stated: StatedChain, step: int, times: int
+) -> None:
+    size = stated.chain.virtual_size
+    most = stated.at_once
+    for extents in stated.chain.resolver(step=step, grid=step * times).resolve(0, size):
+        assert extents.start[0] % step == 0
+        assert len(extents) <= max(2 * most, 2 * step // GRAIN) + 2
+
+
+range_lists = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=6)
+
+
+@given(range_lists)
+@example([(0, 5), (5, 9)])
+@example([(3, 9), (0, 4), (4, 4), (1, 2)])
+def test_a_union_of_ranges_is_the_union_of_their_members(ranges: list[tuple[int, int]]) -> None:
+    found = union(np.array(ranges, np.int64).reshape(-1, 2)).tolist()
+    members = {at for low, high in ranges for at in range(low, high)}
+    assert {at for low, high in found for at in range(low, high)} == members
+    edges = [edge for pair in found for edge in pair]
+    assert edges == sorted(set(edges)), "ranges overlap, touch or are out of order"
+
+
+@given(stated_chains())
+def test_each_member_is_found_by_its_path(stated: StatedChain) -> None:
+    chain = stated.chain
+    assert [chain.index_of(str(n)) for n in range(len(stated.layers))] == list(range(len(stated.layers)))
+    with pytest.raises(ChainError, match="other is not in its chain: give one of its ancestors as base") as caught:
+        chain.index_of("other")
+    assert caught.value.errno == 22

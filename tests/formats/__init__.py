@@ -1,0 +1,1 @@
+"""The formats: no image is opened by its name here."""

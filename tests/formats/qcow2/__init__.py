@@ -1,0 +1,1 @@
+"""The qcow2 format: bytes, values, and the layer that reads them."""

@@ -1,1 +1,0 @@
-"""The format alone: no file is opened here."""

@@ -1,1 +1,0 @@
-"""The files: policy, permissions, layers and chains."""

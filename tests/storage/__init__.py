@@ -1,0 +1,1 @@
+"""Open files: what they hold, and when they have changed."""

@@ -1,0 +1,146 @@
+"""The ancestors that a search does not reach: hidden, excluded, or beneath a trusted directory. They are images too.
+
+What lies in the source and is only named by another way, as a bind mount of it is trusted, is the image that was found
+there: a file that is beneath SOURCE is that file, whatever name led to it.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vdifs.chain.entry import Entry
+from vdifs.chain.policy import TRUST_PREFIX, Policy
+from vdifs.chain.sniff import find, sniff
+from vdifs.chain.troubles import is_within
+from vdifs.chain.walk import Found
+from vdifs.errors import FormatError, PolicyError, StorageError, VdifsError, printable
+from vdifs.formats.qcow2.header import NOT_QCOW2
+from vdifs.storage.fingerprint import Fingerprint
+
+__all__ = ["Ancestors"]
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_NO_IMAGE = frozenset({errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR, errno.ENAMETOOLONG})
+"""Errors of a name that leads to a link, a folder or a pipe, or cannot lead to anything."""
+
+
+_NEVER_SEEN = Fingerprint(0, 0, 0, 0, 0)
+
+
+class Ancestors:
+    """Finds them for one scan. missing: those that cannot be had, by PATH, and why. lost: those that could be, once.
+
+    aliases: PATHs beneath trusted directories that lead to files beneath the source root, and the PATHs of these.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        walked: Mapping[str, Found],
+        before: Mapping[str, Entry],
+        troubles: Mapping[str, VdifsError],
+        *,
+        searched: bool,
+    ) -> None:
+        """Have found nothing. walked: the files that the search found. before: the entries of the last scan.
+
+        searched: whether the source was, so that what is not there was removed; it is not where it is a single image.
+        """
+        self.missing: dict[str, VdifsError] = {}
+        self.lost: dict[str, VdifsError] = {}
+        self.aliases: dict[str, str] = {}
+        self._policy = policy
+        self._walked = walked
+        self._before = before
+        self._troubles = troubles
+        self._searched = searched
+        self._never_seen: set[str] = set()
+        self._identities: dict[tuple[int, int], str] | None = None
+
+    def add_to(self, entries: dict[str, Entry]) -> None:
+        """Add to `entries` the backing files that are not among them."""
+        waiting = list(entries.values())
+        while waiting:
+            overlay = waiting.pop()
+            path = overlay.backing_path
+            if path is None or path in entries or path in self.missing or self.aliases.get(path) in entries:
+                continue
+            try:
+                added = self._entry(path, overlay)
+            except VdifsError as error:
+                self.missing[path] = error.bare()
+            else:
+                if added.path not in entries:
+                    entries[added.path] = added
+                    waiting.append(added)
+        self._leave_out_hiding(entries)
+
+    def _leave_out_hiding(self, entries: dict[str, Entry]) -> None:
+        """Take from `entries` what was never seen and would have the name of a folder, or in which others would lie.
+
+        The name is an overlay's word: it must not keep what is there from being listed.
+        """
+        for path in self._never_seen & entries.keys():
+            if is_within(os.path.dirname(path), entries) or any(each.startswith(f"{path}/") for each in entries):
+                del entries[path]
+                self.missing[path] = self.lost.pop(path)
+
+    def named_alike(self, entries: dict[str, Entry]) -> dict[str, Entry]:
+        """Return `entries`, each naming its backing file by the one PATH that this has."""
+        if not self.aliases:
+            return entries
+        renamed = {
+            path: replace(entry, backing_path=self.aliases[entry.backing_path])
+            for path, entry in entries.items()
+            if entry.backing_path in self.aliases
+        }
+        return {**entries, **renamed}
+
+    def _entry(self, path: str, overlay: Entry) -> Entry:
+        """Return the entry of the backing file of `overlay`. Raises VdifsError."""
+        try:
+            found = find(self._policy, path)
+        except VdifsError as error:
+            return self._as_it_was(path, overlay, error)
+        if path.startswith(TRUST_PREFIX) and (alias := self._by_identity().get(found.fingerprint[:2])) is not None:
+            self.aliases[path] = alias
+            found = find(self._policy, alias)
+        sniffed = sniff(self._policy, found, stated=overlay.backing_format)
+        if not sniffed:
+            raise FormatError(f"{printable(self._policy.display(path))}: {NOT_QCOW2}")
+        return sniffed[0]
+
+    def _as_it_was(self, path: str, overlay: Entry, error: VdifsError) -> Entry:
+        """Return what is known of an ancestor that cannot be found or read; raise `error` if it may have been removed.
+
+        What lies beneath a trusted directory stays listed as long as an image names it, and so do the ancestors of a
+        single image: of a folder there that was unmounted, or emptied, nothing else would tell. Of what was never seen,
+        as it was so before the mount began, the name is known.
+        """
+        before = self._before.get(path)
+        searched = self._searched and not path.startswith(TRUST_PREFIX) and is_within(path, self._troubles) is None
+        if isinstance(error, PolicyError) or (searched and error.errno in _ABSENT):
+            raise error
+        if before is None or before.fingerprint == _NEVER_SEEN:
+            before = self._unseen(path, overlay, error)
+        self.lost[path] = StorageError(str(error), errno=errno.EIO)
+        return before
+
+    def _unseen(self, path: str, overlay: Entry, error: VdifsError) -> Entry:
+        """Return what an overlay alone tells of its backing file; raise `error` if that may be no image."""
+        self._never_seen.add(path)
+        entry = Entry(path, "qcow2", _NEVER_SEEN, overlay.uid, overlay.gid, overlay.permissions[:1])
+        match overlay.backing_format:
+            case None | "qcow2" if error.errno not in _NO_IMAGE:
+                return entry
+            case "raw" if error.errno not in _NO_IMAGE:
+                return replace(entry, format="raw")
+            case _:
+                raise error
+
+    def _by_identity(self) -> Mapping[tuple[int, int], str]:
+        """Return the PATHs of the files of the source by device and inode number; of hard links the first."""
+        if self._identities is None:
+            self._identities = {self._walked[path].fingerprint[:2]: path for path in sorted(self._walked, reverse=True)}
+        return self._identities

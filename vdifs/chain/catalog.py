@@ -1,0 +1,450 @@
+"""What a directory holds: its images, known from stat and the first bytes of each file. No image is resolved here.
+
+    scan   walk -> new and changed files are sniffed -> backing names are resolved -> entries, replaced as a whole
+
+Ancestors that the walk does not reach (hidden, excluded, beneath a trusted directory) are images too.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from vdifs.chain.access import Access, Permission, folders_above, intersection, to_folder
+from vdifs.chain.ancestors import Ancestors
+from vdifs.chain.entry import Entry, as_raw
+from vdifs.chain.left_out import LeftOut, of_includes, of_no_images, of_skipped
+from vdifs.chain.live import with_writers
+from vdifs.chain.members import MAX_DEPTH, cannot_be_opened, loop_error
+from vdifs.chain.offered import OfferedSnapshots
+from vdifs.chain.ownership import check_owner
+from vdifs.chain.policy import TRUST_PREFIX, Live, Policy
+from vdifs.chain.search import Search, search
+from vdifs.chain.skipped import Passed
+from vdifs.chain.sniff import has_same_links, sniff
+from vdifs.chain.troubles import Images, as_before, emptied, in_trouble, is_within
+from vdifs.chain.walk import Filter, Found, Identity
+from vdifs.errors import (
+    ChainError,
+    FormatError,
+    PolicyError,
+    StorageError,
+    UnsupportedError,
+    VdifsError,
+    printable,
+    quoted,
+)
+from vdifs.formats.problems import Severity
+from vdifs.formats.qcow2.header import NOT_QCOW2
+from vdifs.linux.locks import LockTable
+from vdifs.pace import give_way
+
+__all__ = ["Catalog", "Entry"]
+
+_NO_USER = (Permission(0, 0, 0),)
+_Sniffed = tuple[Found, tuple[Entry, ...]]
+"""A file, and the images in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The result of one scan. young: files with time stamps so young that they must be read again to be sure.
+
+    above: the permissions of the folders from `/` down to the source root, and to those of files in trusted ones.
+    folders: those below the source root. troubles, shut: see Catalog. emptied: those of them that hold no image now.
+    """
+
+    files: Mapping[str, _Sniffed] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    young: frozenset[str] = frozenset()
+    above: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
+    missing: Mapping[str, VdifsError] = field(default_factory=dict)
+    not_offered: tuple[Entry, ...] = ()
+    unread: Mapping[str, VdifsError] = field(default_factory=dict)
+    passed: Passed = field(default_factory=lambda: Passed(""))
+    folders: Mapping[str, Identity] = field(default_factory=dict)
+    troubles: Mapping[str, VdifsError] = field(default_factory=dict)
+    emptied: frozenset[str] = frozenset()
+    shut: frozenset[str] = frozenset()
+
+    def differs_from(self, other: "_State") -> bool:
+        """Tell whether anything that a request may ask for is another."""
+        return (
+            self.entries != other.entries
+            or self.above != other.above
+            or self.missing.keys() != other.missing.keys()
+            or self._told() != other._told()
+        )
+
+    def _told(self) -> dict[str, str]:
+        told = {path: str(entry.problem) for path, entry in self.entries.items() if entry.problem is not None}
+        return told | {f"{path}/": str(trouble) for path, trouble in self.troubles.items()}
+
+
+class Catalog:
+    """The images of a source: a directory, or a single image. A scan may run in one thread while others ask."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        trusted: Sequence[str] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        skip: Sequence[str] = (),
+        live: Live = "refuse",
+    ) -> None:
+        """Open `source`; nothing is searched before `scan`. skip: absolute directories not to enter.
+
+        live: whether an image that a virtual machine is writing has that for its problem.
+
+        Raises StorageError if `source` or a trusted directory cannot be opened.
+        """
+        try:
+            is_folder = stat.S_ISDIR(os.stat(source).st_mode)
+        except OSError as error:
+            raise StorageError.from_os(source, error, "name an existing directory or image") from error
+        self._only: str | None = None
+        if is_folder:
+            self.policy = Policy(source, trusted, live=live)
+        else:
+            self.policy, self._only = Policy.for_image(source, trusted, live=live)
+        self._locks = LockTable.open() if live == "refuse" else LockTable(None)
+        self._filter = Filter(include, exclude)
+        self._skip = frozenset(skip)
+        self._snapshots = OfferedSnapshots(self.policy)
+        self._state = _State()
+        self._searched = False
+        self._overlays: tuple[_State, Mapping[str, tuple[str, ...]]] | None = None
+
+    def close(self) -> None:
+        """Close the directories; more than once is harmless."""
+        self.policy.close()
+        self._locks.close()
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """PATH to Entry, as the last scan found them, in no order."""
+        return MappingProxyType(self._state.entries)
+
+    @property
+    def not_offered(self) -> tuple[Entry, ...]:
+        """The snapshots that are not among the entries, each with why as its problem, as the last scan found them.
+
+        Of a file of which none is offered, as they are too many: the file itself.
+        """
+        return self._state.not_offered
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What is not served though one may miss it, apart from refused images, as the last scan found it."""
+        state, policy = self._state, self.policy
+        named = [LeftOut(e.path, Severity.WARNING, _kind(e), e.problem) for e in state.not_offered if e.problem]
+        empty = (path for path, (_, entries) in state.files.items() if not entries and path not in state.entries)
+        others = of_no_images(empty, policy.display)
+        unread = [LeftOut(path, Severity.WARNING, "unreadable", error) for path, error in state.unread.items()]
+        skipped = of_skipped(state.passed, policy.root_names, state.files, state.entries, policy.display)
+        images = [path for path, (_, entries) in state.files.items() if entries]
+        includes = of_includes(self._filter, images, policy.root) if self._only is None else ()
+        return (*named, *others, *unread, *skipped, *includes)
+
+    @property
+    def troubles(self) -> Mapping[str, VdifsError]:
+        """The folders of which it cannot be told what they hold now, by PATH, "" for the source root, and why.
+
+        What they held is still among the entries, with that as its problem. So are files beneath trusted directories
+        that images name and that are not there any more.
+        """
+        return self._state.troubles
+
+    @property
+    def shut(self) -> frozenset[str]:
+        """The folders below the source root that cannot be looked into, by PATH: also those that never could be."""
+        return self._state.shut
+
+    def scan(self) -> bool:
+        """Search the source; return whether anything is different from before. Unchanged files are not read again.
+
+        What cannot be told stays as it was: a source in trouble must not look like an empty one. Raises StorageError
+        where nothing is known yet.
+        """
+        old = self._state
+        begun = time.time_ns()
+        found = self._search(old)
+        if found.nothing is not None and not self._searched:
+            raise found.nothing
+        files, young, unread = self._sniffed(old, found, begun)
+        empty = self._emptied(old, found, files)
+        files |= as_before(old.files, empty)
+        troubles = {**found.troubles, **empty}
+        active = {path: entries[0] for path, (_, entries) in files.items() if entries}
+        ancestors = Ancestors(self.policy, found.files, old.entries, troubles, searched=self._only is None)
+        ancestors.add_to(active)
+        troubles |= {path: lost for path, lost in ancestors.lost.items() if is_within(path, troubles) is None}
+        entries, not_offered = self._with_snapshots(active, files)
+        entries = with_writers(self.policy, self._locks, ancestors.named_alike(entries), old.entries)
+        new = _State(
+            files=files,
+            entries=in_trouble(entries, troubles),
+            young=young,
+            above=self._permissions_above(old, entries, troubles),
+            missing=ancestors.missing,
+            not_offered=not_offered,
+            folders=as_before(old.folders, found.kept) | dict(found.folders),
+            troubles=troubles,
+            emptied=frozenset(empty),
+            shut=found.shut,
+            unread=unread,
+            passed=found.passed,
+        )
+        self.policy.settle(troubles)
+        self.policy.name_alike(ancestors.aliases)
+        self._searched = True
+        if new.differs_from(old):
+            self._state = new
+            return True
+        self._state = replace(new, entries=old.entries)
+        return False
+
+    def check_images(self) -> None:
+        """Raise FormatError if the source is a single file and no image. A directory may be empty."""
+        if self._only is not None and not self._state.entries:
+            where = printable(self.policy.display(self._only))
+            raise FormatError(f"{where}: no image: name a qcow2 or raw image, or a directory of them")
+
+    def chain(self, path: str) -> tuple[Entry, ...]:
+        """Return the entries of the chain of PATH, top first.
+
+        Raises what opening would, as far as headers tell: StorageError for an unknown PATH, the problem of a member,
+        ChainError for a missing one, a loop, or more than 256.
+        """
+        state = self._state
+        entry = state.entries.get(path)
+        if entry is None:
+            raise StorageError(f"{printable(path)}: no such image", errno=errno.ENOENT)
+        members: list[Entry] = []
+        seen: dict[tuple[int, int], None] = {}  # in order
+        while True:
+            if entry.problem:
+                raise entry.problem.bare()
+            if entry.fingerprint[:2] in seen or len(members) == MAX_DEPTH:
+                where = printable(self.policy.display(entry.path))
+                if len(members) == MAX_DEPTH:
+                    what = "the chain above it is too long: rebase one of the images above it"
+                    raise ChainError(f"{where}: {what}", errno=errno.ELOOP)
+                what = "it is in its own chain: rebase one of the images above it"
+                raise loop_error(f"{where}: {what}", tuple(seen), entry.fingerprint[:2])
+            seen[entry.fingerprint[:2]] = None
+            members.append(entry)
+            if entry.backing_path is None:
+                return tuple(members)
+            entry = self._backing(state, entry)
+
+    def overlays(self, path: str) -> tuple[str, ...]:
+        """Return the PATHs of the images that have PATH as an ancestor in its own format, sorted.
+
+        Images whose chain cannot be opened are among them as far as headers tell: they stay listed.
+        """
+        state = self._state
+        if self._overlays is None or self._overlays[0] is not state:
+            self._overlays = state, self._find_overlays(state)
+        return self._overlays[1].get(path, ())
+
+    def access(self, path: str) -> Access:
+        """Return mode, owner and group for the synthetic files of PATH (SPEC.md 5.6). Raises what `chain` does."""
+        above, chain = self._state.above, self.chain(path)
+        items: list[Permission] = []
+        for entry in chain:
+            items += entry.permissions
+            items += above.get(self._folder_of(entry.path), _NO_USER)
+            if entry.data is not None:
+                items += entry.data.permissions
+                items += above.get(self._folder_of(entry.data.path), _NO_USER)
+        allowed = intersection(items, chain[0].uid, chain[0].gid)
+        return allowed._replace(mode=allowed.mode | chain[0].permissions[0].write)
+
+    def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
+        """Return mode, owner and group for a folder of the mount (SPEC.md 5.6) that stands for folders of the source.
+
+        places: those, each as the PATH of an image somewhere in it and how many folders of PATH lead there; none for
+        the root.
+        """
+        state = self._state
+        return to_folder([self._down_to(state, *place) for place in places] or [self._root(state)])
+
+    def status_access(self) -> Access:
+        """Return mode, owner and group for what tells of all images: who may list every folder that they lie in."""
+        state = self._state
+        root = self._root(state)
+        items = {each for above in state.above.values() for each in (*above, above[-1].to_list)}
+        below = {each for entry in state.entries.values() for each in entry.permissions[1:]}
+        return intersection([*items, *below, *(each.to_list for each in below)], root[-1].uid, root[-1].gid)
+
+    def generation(self, path: str) -> bytes:
+        """Return a digest of what determines the contents of PATH: itself, and what the files of its chain are.
+
+        It is the same wherever their file systems are mounted, and in a snapshot of them: numbers of devices are not in
+        it, nor are the PATHs of ancestors, of which those in trusted directories say where these are mounted. Of an
+        image that cannot be opened it tells its own file and the kind of its problem.
+        """
+        known: list[tuple[object, ...]]
+        try:
+            known = [(entry.format, *_anywhere(entry)) for entry in self.chain(path)]
+        except VdifsError as error:
+            entry = self._state.entries.get(path)
+            known = [(type(error).__name__, error.errno, *(_anywhere(entry) if entry else ()))]
+        return hashlib.sha256(repr((path, known)).encode("utf-8", "surrogateescape")).digest()
+
+    def _root(self, state: _State) -> tuple[Permission, ...]:
+        return state.above.get(self.policy.root, _NO_USER)
+
+    def _down_to(self, state: _State, path: str, depth: int) -> tuple[Permission, ...]:
+        """Return the permissions from `/` down to the folder that the first `depth` folders of PATH lead to."""
+        if not depth:
+            return self._root(state)
+        if (entry := state.entries.get(path)) is None:
+            return _NO_USER
+        if not path.startswith(TRUST_PREFIX):
+            return (*self._root(state), *entry.permissions[:0:-1][:depth])
+        above = state.above.get(self._folder_of(path), _NO_USER)
+        # `@trust` stands for `/`; behind a symbolic link there are other folders, all of which count then.
+        return above[:depth] if len(above) == entry.file_path.count("/") else above
+
+    def _search(self, old: _State) -> Search:
+        def known(path: str) -> Found | None:
+            before = old.files.get(path)
+            return before[0] if before and path not in old.young else None
+
+        return search(self.policy, self._only, self._filter, self._skip, known)
+
+    def _sniffed(
+        self, old: _State, found: Search, begun: int
+    ) -> tuple[dict[str, _Sniffed], frozenset[str], dict[str, VdifsError]]:
+        """Return the files by PATH, each with its images, which of them have young time stamps, and what is unread."""
+        files = as_before(old.files, found.kept)
+        unread = {path: error for path, error in old.unread.items() if path in files}
+        young = set(old.young & files.keys())
+        for each in found.files.values():
+            known = old.files.get(each.path)
+            if known is None or known[0] != each or each.path in old.young or not self._has_same_links(known[1]):
+                if each.fingerprint.was_young(begun, time.time_ns()):
+                    young.add(each.path)
+                known = each, sniff(self.policy, each, known=found.files, unread=unread)
+                give_way()
+            elif each.path in old.unread:
+                unread[each.path] = old.unread[each.path]
+            files[known[0].path] = known  # the same string in every scan: there may be very many
+        return files, frozenset(young), unread
+
+    def _emptied(self, old: _State, found: Search, files: Mapping[str, _Sniffed]) -> dict[str, VdifsError]:
+        """Return the folders that another one has replaced which holds no image; see `emptied`."""
+        if self._only is not None:
+            gone = found.nothing is None and old.entries and not any(entries for _, entries in files.values())
+            where = printable(self.policy.display(self._only))
+            return {"": FormatError(f"{where}: {NOT_QCOW2}", errno=errno.EIO)} if gone else {}
+        if found.folders == old.folders and not old.emptied:
+            return {}
+        held, holds = ([path for path, (_, entries) in each.items() if entries] for each in (old.files, files))
+        return emptied(old.folders, found.folders, old.emptied, Images(held, holds), self.policy.root)
+
+    def _permissions_above(
+        self, old: _State, entries: Mapping[str, Entry], troubles: Mapping[str, VdifsError]
+    ) -> dict[str, tuple[Permission, ...]]:
+        """Return the permissions of the folders above the images; of a place in trouble those that it had."""
+        found: dict[str, tuple[Permission, ...]] = {}
+        for folder, path in {self.policy.root: "", **self._folders_of(entries)}.items():
+            known = old.above.get(folder) if is_within(path, troubles) is not None else None
+            found[folder] = _above(folder) if known is None else known
+        return found
+
+    def _with_snapshots(
+        self, active: dict[str, Entry], files: Container[str]
+    ) -> tuple[dict[str, Entry], tuple[Entry, ...]]:
+        """Return the images and their snapshots, whose names give way to files, and the snapshots not offered."""
+        snapshots, not_offered = self._snapshots.expand(active, files)
+        entries = dict(active)
+        for snapshot in snapshots:
+            if entries.setdefault(snapshot.path, snapshot) is not snapshot:
+                where = printable(self.policy.display(snapshot.file_path))
+                what = f"its snapshot would be called {printable(snapshot.path)}, which is taken"
+                problem = ChainError(f"{where}: {what}: rename the file or the snapshot")
+                not_offered.append(replace(snapshot, problem=problem))
+        return entries, tuple(not_offered)
+
+    def _backing(self, state: _State, overlay: Entry) -> Entry:
+        path, stated = overlay.backing_path, overlay.backing_format
+        assert path is not None, "asked only for images with a backing file"
+        where = printable(self.policy.display(overlay.path))
+        entry = state.entries.get(path)
+        if entry is None:
+            reason = state.missing.get(path) or StorageError(f"{printable(path)}: it is not there", errno=errno.ENOENT)
+            raise cannot_be_opened(where, "backing file", reason)
+        namer, named = self.policy.display(overlay.file_path), self.policy.display(path)
+        check_owner(namer, overlay.uid, "backing file", named, entry.permissions)
+        if stated == "raw":
+            return as_raw(entry)
+        if stated not in (None, "qcow2"):
+            raise UnsupportedError(
+                f"{where}: it states the format {quoted(stated)} for its backing file: not supported"
+            )
+        if entry.format == "raw":
+            raise PolicyError(
+                f"{where}: its backing file {printable(path)} is no qcow2 image and not stated to be raw: "
+                "state it with 'qemu-img rebase -u -F raw'"
+            )
+        return entry
+
+    def _find_overlays(self, state: _State) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for path in sorted(state.entries):
+            for ancestor in self._ancestors(state, path):
+                if state.entries[ancestor.path].format == ancestor.format:
+                    found.setdefault(ancestor.path, []).append(path)
+        return {path: tuple(overlays) for path, overlays in found.items()}
+
+    def _ancestors(self, state: _State, path: str) -> Iterator[Entry]:
+        """Yield the entries below PATH in its chain, down to where it breaks or comes round again."""
+        entry = state.entries[path]
+        seen = {entry.fingerprint[:2]}
+        while entry.backing_path is not None and len(seen) < MAX_DEPTH:
+            try:
+                entry = self._backing(state, entry)
+            except VdifsError:
+                return
+            if entry.fingerprint[:2] in seen:
+                return
+            seen.add(entry.fingerprint[:2])
+            yield entry
+
+    def _has_same_links(self, entries: Sequence[Entry]) -> bool:
+        return not entries or has_same_links(self.policy, entries[0])
+
+    def _folders_of(self, entries: Mapping[str, Entry]) -> dict[str, str]:
+        """Return the folders in trusted directories that hold files of `entries`, each with the PATH of one of them."""
+        data = (entry.data.path for entry in entries.values() if entry.data is not None)
+        seen = (path for path, entry in entries.items() if entry.fingerprint.ino)
+        return {self._folder_of(path): path for path in (*seen, *data) if path.startswith(TRUST_PREFIX)}
+
+    def _folder_of(self, path: str) -> str:
+        """Return the source root for a file in it, for one beneath a trusted directory its folder."""
+        return os.path.dirname(self.policy.display(path)) if path.startswith(TRUST_PREFIX) else self.policy.root
+
+
+def _kind(not_offered: Entry) -> str:
+    return "too-many-snapshots" if not_offered.snapshot is None else "name-taken"
+
+
+def _anywhere(entry: Entry) -> Iterator[tuple[int, ...]]:
+    return (each.anywhere for each in entry.fingerprints)
+
+
+def _above(folder: str) -> tuple[Permission, ...]:
+    """Return the permissions of a folder and of all above it; those of no user, if it has gone."""
+    try:
+        return folders_above(folder)
+    except OSError:
+        return _NO_USER

@@ -1,0 +1,57 @@
+"""What is known of an image without opening its chain: a value, from stat and the first bytes of its file."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vdifs.chain.access import Permission
+from vdifs.chain.walk import Found
+from vdifs.errors import VdifsError
+from vdifs.storage.fingerprint import Fingerprint
+from vdifs.units import SECTOR, round_up
+
+__all__ = ["Entry", "as_raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image. path: its PATH. problem: what is wrong with this file alone, whatever its chain.
+
+    snapshot: for an internal snapshot its label, with which `path` ends. snapshots: how many the header of the file
+    claims. data: the external data file, if it has one.
+    backing_format: what the image states for its backing file. hidden: XCP-ng's mark. live: a program is writing it,
+    which is then its problem.
+    """
+
+    path: str
+    format: Literal["qcow2", "raw"]
+    fingerprint: Fingerprint
+    uid: int
+    gid: int
+    permissions: tuple[Permission, ...]
+    virtual_size: int | None = None
+    backing_path: str | None = None
+    backing_format: str | None = None
+    data: Found | None = None
+    snapshot: str | None = None
+    snapshots: int = 0
+    hidden: bool = False
+    live: bool = False
+    problem: VdifsError | None = field(default=None, compare=False)
+
+    @property
+    def file_path(self) -> str:
+        """The PATH of the file: `path` without the name of the snapshot."""
+        return self.path if self.snapshot is None else self.path.removesuffix(f"@{self.snapshot}")
+
+    @property
+    def fingerprints(self) -> tuple[Fingerprint, ...]:
+        """The fingerprints of the file and, if there is one, of its data file."""
+        return (self.fingerprint,) if self.data is None else (self.fingerprint, self.data.fingerprint)
+
+
+def as_raw(entry: Entry) -> Entry:
+    """Return the same file taken as a raw image."""
+    size = round_up(entry.fingerprint.size, SECTOR)
+    problem = entry.problem if entry.live else None
+    raw = replace(entry, format="raw", virtual_size=size, backing_path=None, backing_format=None, data=None)
+    return replace(raw, snapshots=0, hidden=False, problem=problem)

@@ -1,0 +1,67 @@
+"""How users name images: a file, or a file, `@` and an internal snapshot of it."""
+
+import errno
+import os
+from typing import NamedTuple
+
+from vdifs.chain.members import find_snapshot, read_snapshots
+from vdifs.chain.open_chain import Chain, Member
+from vdifs.chain.policy import Live, Policy
+from vdifs.errors import ChainError, StorageError, UsageError, printable
+
+__all__ = ["ImageName", "base_index", "open_chain"]
+
+
+class ImageName(NamedTuple):
+    """A file, and the label, name or ID of one of its snapshots."""
+
+    path: str
+    snapshot: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ImageName":
+        """Take a name apart: an existing file of the whole name wins, then the first `@` that leaves one."""
+        at = -1 if os.path.lexists(text) else text.find("@")
+        while at >= 0:
+            if os.path.isfile(text[:at]):
+                return cls(text[:at], text[at + 1 :])
+            at = text.find("@", at + 1)
+        return cls(text)
+
+
+def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse") -> Chain:
+    """Open the chain of an image; its own folder and `trusted` are where its backing files may lie."""
+    policy, name = Policy.for_image(image.path, trusted, live=live)
+    with policy:
+        return Chain.open(policy, name, image.snapshot)
+
+
+def base_index(chain: Chain, base: ImageName) -> int:
+    """Return the index in `chain` of the image that the user calls `base`, however it is spelled.
+
+    Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain, which
+    another state of a backing file is not either, UsageError for another state of the image's own file.
+    """
+    try:
+        st = os.stat(base.path)
+    except OSError as error:
+        raise StorageError.from_os(base.path, error, "name an ancestor of the image") from error
+    for index, member in enumerate(chain.members):
+        if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
+            if _label(member, base.snapshot) == member.snapshot:
+                return index
+            wrong = ChainError if index else UsageError  # of its own file that is wrong whatever the chain is
+            raise wrong(
+                f"{printable(base.path)}: the snapshots and the active state of a file are not each other's ancestors: "
+                "give one of the backing files as base",
+                errno=errno.EINVAL,
+            )
+    return chain.index_of(base.path)
+
+
+def _label(member: Member, snapshot: str | None) -> str | None:
+    """Return the label of a snapshot of the member's file, which the user calls by that, its name or its ID."""
+    if snapshot is None:
+        return None
+    snapshots = read_snapshots(member.file, member.header) if member.header else ()
+    return find_snapshot(member.file, snapshots, snapshot)[0]

@@ -1,0 +1,142 @@
+"""From a file to the image that it is, if it is one, as its header tells.
+
+Its internal snapshots are counted only: which are offered is for `vdifs.chain.offered`.
+"""
+
+import time
+from collections.abc import Mapping, MutableMapping
+from dataclasses import replace
+from threading import Lock
+
+from cachetools import LRUCache
+
+from vdifs.chain.access import Permission
+from vdifs.chain.entry import Entry, as_raw
+from vdifs.chain.members import RAW_SUFFIXES, cannot_be_opened, read_header
+from vdifs.chain.ownership import check_owner, folders_below_root
+from vdifs.chain.policy import Policy
+from vdifs.chain.skipped import may_be_image
+from vdifs.chain.walk import Found
+from vdifs.errors import FormatError, InUseError, VdifsError, printable
+from vdifs.formats.qcow2.header import Header, Incompatible
+from vdifs.storage.fingerprint import Fingerprint
+from vdifs.storage.host_file import HostFile
+
+_headers: LRUCache[Fingerprint, Header] = LRUCache(16)
+"""Of files with several names, those that were looked at last."""
+_lock = Lock()
+_USUAL_FORMATS: dict[str | None, str] = {name: name for name in ("qcow2", "raw")}  # one string for all images
+
+__all__ = ["find", "has_same_links", "sniff"]
+
+
+def find(policy: Policy, path: str) -> Found:
+    """Return a file that the walk does not reach. Raises PolicyError, StorageError."""
+    file = policy.open(path)
+    try:
+        own, st = Permission.of(file.fd, file.status), file.status
+    finally:
+        file.close()
+    return Found(path, file.fingerprint, st.st_uid, st.st_gid, (own, *folders_below_root(policy, path)))
+
+
+def has_same_links(policy: Policy, entry: Entry) -> bool:
+    """Tell whether the files that an image names are as they were; a problem of its own bytes is, too."""
+    if entry.data is None:
+        return entry.problem is None or isinstance(entry.problem, FormatError)
+    try:
+        return find(policy, entry.data.path) == entry.data
+    except VdifsError:
+        return False
+
+
+def sniff(
+    policy: Policy,
+    found: Found,
+    *,
+    stated: str | None = None,
+    known: Mapping[str, Found] | None = None,
+    unread: MutableMapping[str, VdifsError] | None = None,
+) -> tuple[Entry, ...]:
+    """Return the entries of a file, the active state first, none if it is no image.
+
+    stated: the format that an overlay states for it. known: files whose PATH need not be kept once more. unread: gets
+    a file that cannot be read and whose name does not tell whether it is an image.
+    """
+    entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
+    try:
+        file = policy.open(found.path)
+    except VdifsError as error:
+        if _is_candidate(found.path):
+            return (replace(entry, problem=error.bare()),)
+        if unread is not None and may_be_image(found.path):
+            unread[found.path] = error.bare()
+        return ()
+    try:
+        entries = _read(policy, file, entry, stated, known or {})
+        return _marked(file, entries) if policy.live == "refuse" else entries
+    finally:
+        file.close()
+
+
+def _read(
+    policy: Policy, file: HostFile, entry: Entry, stated: str | None, known: Mapping[str, Found]
+) -> tuple[Entry, ...]:
+    """Return `entry`, of which only the file is known, with what stands in the file; nothing if it is no image."""
+    try:
+        header = _header(file)
+        if header is None:
+            return (as_raw(entry),) if stated == "raw" or entry.path.endswith(RAW_SUFFIXES) else ()
+        size, snapshots = header.virtual_size, header.nb_snapshots
+        entry = replace(entry, virtual_size=size, snapshots=snapshots, hidden=header.hidden)
+        return (_with_links(policy, entry, header, known),)
+    except VdifsError as error:
+        return (replace(entry, problem=error.bare()),)
+
+
+def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Return the entries of an open file, marked as live if it is being written."""
+    try:
+        if entries:
+            file.check_no_writer()
+    except InUseError as error:
+        return tuple(replace(entry, live=True, problem=error.bare()) for entry in entries)
+    except VdifsError:
+        pass  # opening it will tell
+    return entries
+
+
+def _header(file: HostFile) -> Header | None:
+    """Return the header of `file`, which is read once for all of its names. Raises what read_header does."""
+    if file.status.st_nlink == 1 or file.fingerprint.youth_ns(time.time_ns()):
+        return read_header(file)
+    with _lock:
+        if (known := _headers.get(file.fingerprint)) is not None:
+            return known
+    if (header := read_header(file)) is not None:
+        with _lock:
+            _headers[file.fingerprint] = header
+    return header
+
+
+def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str, Found]) -> Entry:
+    """Return the entry with the files that its header names."""
+    if header.incompatible_features & Incompatible.DATA_FILE and header.data_file:
+        path = policy.resolve(entry.path, header.data_file)
+        try:
+            data = find(policy, path)
+        except VdifsError as error:
+            raise cannot_be_opened(printable(policy.display(entry.path)), "data file", error) from error
+        namer, named = policy.display(entry.path), policy.display(data.path)
+        check_owner(namer, entry.uid, "data file", named, data.permissions)
+        entry = replace(entry, data=data)
+    if header.backing_file is None:
+        return entry
+    path, stated = policy.resolve(entry.path, header.backing_file), header.backing_format
+    backing_path = known[path].path if path in known else path
+    return replace(entry, backing_path=backing_path, backing_format=_USUAL_FORMATS.get(stated, stated))
+
+
+def _is_candidate(path: str) -> bool:
+    """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
+    return path.endswith((".qcow2", ".qcow", *RAW_SUFFIXES))

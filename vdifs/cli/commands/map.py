@@ -1,0 +1,115 @@
+"""`vdifs map`: which part of the disk comes from which file."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any, Literal
+
+import click
+
+from vdifs.chain.naming import ImageName, base_index, open_chain
+from vdifs.chain.open_chain import Chain
+from vdifs.chain.policy import Live
+from vdifs.cli.arguments import PathName, live_option, trust_option
+from vdifs.cli.render.strip import Strip
+from vdifs.cli.render.text import json_name
+from vdifs.cli.render.waiting import waiting
+from vdifs.report.map import MapRun, map_runs
+
+__all__ = ["run_as_json", "run_without_name", "show_map"]
+
+
+@click.command("map", short_help="Show which part of the disk comes from which file.")
+@click.argument("image", type=PathName())
+@click.option(
+    "--base", type=PathName(), metavar="B", help="Show only what the layers above B, an ancestor or IMAGE itself, hold."
+)
+@trust_option
+@live_option
+@click.option(
+    "--output",
+    type=click.Choice(["human", "json", "svg"]),
+    default="human",
+    show_default=True,
+    help="How to write the answer; svg: a picture.",
+)
+def show_map(
+    image: str, base: str | None, trusted: tuple[str, ...], live: Live, output: Literal["human", "json", "svg"]
+) -> None:
+    """Show which part of the disk of IMAGE comes from which file.
+
+    On a terminal a strip of the disk in the colours of the files; in a pipe the table of `qemu-img map`. JSON is that
+    of `qemu-img map --output=json`.
+    """
+    name = ImageName.parse(image)
+    with ExitStack() as stack:
+        with waiting(f"opening {image}"):
+            chain = stack.enter_context(open_chain(name, trusted, live))
+        down_to = None if base is None else base_index(chain, ImageName.parse(base))
+        if output == "svg":
+            from vdifs.cli.render.strip_svg import CELLS, svg
+
+            click.echo(svg(_strip(chain, down_to, CELLS)), nl=False)
+        elif output == "json":
+            _echo_array(run_as_json(chain, run) for run in map_runs(chain, down_to))
+        elif sys.stdout.isatty():
+            from vdifs.cli.render.strip_screen import cells, show
+
+            show(_strip(chain, down_to, cells()))
+        else:
+            _echo_table(chain, map_runs(chain, down_to))
+        chain.check_unchanged()
+
+
+def _strip(chain: Chain, down_to: int | None, cells: int) -> Strip:
+    files = [_as_seen_from_here(member.data.name) for member in chain.members[:down_to]]
+    with waiting("mapping the disk"):
+        return Strip.of(map_runs(chain, down_to), files, chain.virtual_size, cells)
+
+
+def _as_seen_from_here(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("../") else relative
+
+
+def run_as_json(chain: Chain, run: MapRun) -> dict[str, Any]:
+    value = run_without_name(run)
+    if run.offset is not None:
+        value |= json_name("filename", chain.members[run.depth].data.path)
+    return value
+
+
+def run_without_name(run: MapRun) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "start": run.start,
+        "length": run.length,
+        "depth": run.depth,
+        "present": run.present,
+        "zero": run.zero,
+        "data": run.data,
+        "compressed": run.compressed,
+    }
+    if run.offset is not None:
+        value["offset"] = run.offset
+    return value
+
+
+def _echo_array(values: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON array an element a line, as qemu-img does: a map may have millions."""
+    before = "["
+    for value in values:
+        click.echo(f"{before}{json.dumps(value)}", nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[" else "]")
+
+
+def _echo_table(chain: Chain, runs: Iterator[MapRun]) -> None:
+    """Write the runs that hold data, as `qemu-img map` does."""
+    row = "{:<18} {:<18} {:<18} {}"
+    click.echo(row.format("Offset", "Length", "Mapped to", "File"))
+    for run in runs:
+        if run.data and not run.zero:
+            place = "compressed" if run.offset is None else f"{run.offset:#x}"
+            click.echo(row.format(f"{run.start:#x}", f"{run.length:#x}", place, chain.members[run.depth].data.name))

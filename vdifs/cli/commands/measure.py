@@ -1,0 +1,59 @@
+"""`vdifs measure`: the exact size of a synthetic file."""
+
+from typing import Literal
+
+import click
+
+import vdifs
+from vdifs.chain.naming import ImageName
+from vdifs.chain.policy import Live
+from vdifs.cli.arguments import Output, PathName, Size, check_goes_with_format, live_option, output_option, trust_option
+from vdifs.cli.render.text import echo_fields, echo_json, size_with_bytes
+from vdifs.cli.render.waiting import waiting
+
+__all__ = ["measure"]
+
+
+@click.command(short_help="Show the exact size of a synthetic file.")
+@click.argument("image", type=PathName())
+@click.option("--base", type=PathName(), metavar="B", help="Measure the delta against B, an ancestor or IMAGE itself.")
+@click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
+@click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
+@click.option("--extended-l2", is_flag=True, help="Measure a file with extended L2 entries.")
+@trust_option
+@live_option
+@output_option
+def measure(
+    image: str,
+    base: str | None,
+    view: Literal["qcow2", "raw"],
+    cluster_size: int | None,
+    extended_l2: bool,
+    trusted: tuple[str, ...],
+    live: Live,
+    output: Output,
+) -> None:
+    """Show how long the export of IMAGE will be, to the byte; no guest data are read.
+
+    JSON is that of `qemu-img measure --output=json`.
+    """
+    check_goes_with_format(view, base, cluster_size, extended_l2)
+    name = ImageName.parse(image)
+    with (
+        waiting(f"opening {image}"),
+        vdifs.open(
+            name.path,
+            base=base,
+            view=view,
+            cluster_size=cluster_size,
+            trusted=trusted,
+            snapshot=name.snapshot,
+            extended_l2=extended_l2,
+            live=live,
+        ) as opened,
+    ):
+        required, full = opened.size, opened.size_if_full
+    if output == "json":
+        echo_json({"bitmaps": 0, "required": required, "fully-allocated": full})
+    else:
+        echo_fields({"required size": size_with_bytes(required), "fully allocated size": size_with_bytes(full)})

@@ -1,0 +1,97 @@
+"""One compressed cluster to bytes, bounded by the cluster size: 2 KiB of a hostile image may hold megabytes.
+
+A zstd frame (RFC 8878, 3.1.1) must end where QEMU wants it to, which its blocks tell:
+
+    header | 3 bytes, block | 3 bytes, block | ... | 3 bytes, last block | checksum, if the header says so
+"""
+
+import zstandard
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+
+from vdifs.errors import FormatError
+from vdifs.formats.qcow2.header import CompressionType
+
+__all__ = ["Inflater"]
+
+_WINDOW = 15
+"""A superset of the 12 bits that QEMU writes."""
+_MAX_BLOCKS = 1 << 16
+"""In all frames of a cluster; a compressor makes one of 128 KiB."""
+_LONGEST_HEADER = 18
+_SKIPPABLE = 0x184D2A50
+_RLE = 1
+_ZSTD_WINDOW_MAX = 1 << 23
+"""What the zstd format asks every decoder to accept."""
+
+
+class Inflater:
+    """Inflates clusters of `cluster_size` bytes, one after the other: one thread's own."""
+
+    def __init__(self, cluster_size: int, compression: CompressionType) -> None:
+        """Make ready for one method of compression."""
+        self._cluster_size = cluster_size
+        self._zstd = (
+            zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
+            if compression is CompressionType.ZSTD
+            else None
+        )
+
+    def inflate(self, packed: bytes) -> bytes:
+        """Return the cluster that `packed` begins with; bytes after the stream are ignored.
+
+        Follows qcow2_zlib_decompress and qcow2_zstd_decompress. Raises FormatError where the stream is damaged or
+        holds less than a cluster.
+        """
+        size = self._cluster_size
+        try:
+            if self._zstd is not None:
+                data = _inflate_zstd(self._zstd, packed, size)
+            else:
+                data = isal_zlib.decompressobj(wbits=-_WINDOW).decompress(packed, size)
+        except (IsalError, zstandard.ZstdError) as error:  # type: ignore[misc] # isal declares its class as an instance
+            raise FormatError(f"the compressed data are damaged: {error}") from error
+        if len(data) != size:
+            raise FormatError(f"the compressed data hold {len(data)} bytes, expected {size}, a whole cluster")
+        return bytes(data)
+
+
+def _inflate_zstd(decompressor: zstandard.ZstdDecompressor, packed: bytes, cluster_size: int) -> bytes:
+    """Inflate one frame, or several; as in QEMU one must end with the cluster.
+
+    A read ends with its frame, or after a byte more than is missing: that bounds it, as `max_output_size` would not,
+    which a frame header overrules.
+    """
+    parts: list[bytes] = []
+    missing, blocks = cluster_size, _MAX_BLOCKS
+    at = 0
+    while missing > 0 and at < len(packed) and blocks > 0:
+        end, in_frame = _frame_end(packed, at, blocks)
+        if end > len(packed):
+            raise FormatError("the compressed data are damaged: a zstd frame is cut short")
+        with decompressor.stream_reader(memoryview(packed)[at:end], read_across_frames=False) as reader:
+            parts.append(reader.read(missing + 1))
+        missing -= len(parts[-1])
+        blocks -= in_frame
+        at = end
+    return b"".join(parts)
+
+
+def _frame_end(packed: bytes, start: int, most: int) -> tuple[int, int]:
+    """Return where the zstd frame at `start` ends, beyond the end of `packed` if it does, and how many blocks it has.
+
+    most: to look at so many blocks, and to take a frame of more for one without end.
+    """
+    head = packed[start : start + _LONGEST_HEADER]
+    if int.from_bytes(head[:4], "little") & ~0xF == _SKIPPABLE:
+        return start + 8 + int.from_bytes(head[4:8].ljust(4, b"\xff"), "little"), 1
+    at = start + zstandard.frame_header_size(head)
+    for blocks in range(1, most + 1):
+        if at + 3 > len(packed):
+            break
+        block = int.from_bytes(packed[at : at + 3], "little")
+        last, kind, size = block & 1, block >> 1 & 3, block >> 3
+        at += 3 + (1 if kind == _RLE else size)
+        if last:
+            return at + (4 if zstandard.get_frame_parameters(head).has_checksum else 0), blocks
+    return len(packed) + 1, most

@@ -1,0 +1,1 @@
+"""What the kernel offers and Python's os module lacks: system calls, locks, mounts, confinement. Knows no image."""

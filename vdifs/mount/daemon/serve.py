@@ -1,0 +1,205 @@
+"""Serving one mount, from /dev/fuse opened to /dev/fuse closed: the parts put together, signals, readiness."""
+
+import errno
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pyfuse3
+import trio
+
+from vdifs.chain.catalog import Catalog
+from vdifs.errors import Interrupted, VdifsError, printable
+from vdifs.linux.inotify import watches
+from vdifs.mount.daemon.announcement import announcement
+from vdifs.mount.daemon.background import Ready
+from vdifs.mount.daemon.confinement import confine
+from vdifs.mount.daemon.logs import LogThread
+from vdifs.mount.daemon.remedies import unmounting
+from vdifs.mount.daemon.signals import noted, wanted
+from vdifs.mount.daemon.supervisor import Supervisor
+from vdifs.mount.fuse.in_flight import allow_in_flight
+from vdifs.mount.fuse.kernel_pages import KernelPages
+from vdifs.mount.fuse.operations import Operations
+from vdifs.mount.fuse.readahead import Readahead
+from vdifs.mount.fuse.request_loop import take_requests_in_a_row
+from vdifs.mount.fuse.session import open_session
+from vdifs.mount.fuse.waking import Poke
+from vdifs.mount.serving.failures import Failures
+from vdifs.mount.serving.inspection import Inspection
+from vdifs.mount.serving.namespace import Namespace
+from vdifs.mount.serving.open_files import Files
+from vdifs.mount.serving.open_images import OpenImages
+from vdifs.mount.serving.opening import opener_for
+from vdifs.mount.serving.sidecars import SidecarContents, Sidecars
+from vdifs.mount.serving.tasks import Tasks
+from vdifs.mount.serving.threads import Threads
+from vdifs.mount.serving.turns import Turns
+from vdifs.mount.view.attributes import Ownership, folder_access
+from vdifs.mount.view.options import MountOptions
+
+__all__ = ["serve"]
+
+MAX_TASKS = 4096
+"""Requests in flight: far more than threads that may hang, as else those that hang would keep all others waiting."""
+MIN_TASKS = 8
+_SWITCH_S = 0.001
+"""After which a thread hands over the interpreter; a read needs it several times, whatever else is at work."""
+FEW_IMAGES = 256
+FEW_IMAGES_S = 0.1
+"""So long a mount of few images is not ready yet, that what opening shows is told with it."""
+GRACE_S = 1.0
+PATIENCE_S = 10.0
+
+log = logging.getLogger("vdifs.mount")
+
+
+def serve(
+    options: MountOptions, supervisor: Supervisor, ready: Ready, log_thread: LogThread, sidecars: Sidecars
+) -> None:
+    """Mount, call `ready` once the mount answers, and return when it is unmounted or a signal says so.
+
+    log_thread: the one thread there is besides, which is stopped while the process is confined. sidecars: what the
+    files about images hold. Raises VdifsError where the mount cannot be made.
+    """
+    watches.start()  # while this process may
+    catalog = Catalog(
+        options.source,
+        trusted=options.trusted,
+        include=options.include,
+        exclude=options.exclude,
+        skip=[options.mountpoint],
+        live=options.live,
+    )
+    try:
+        log.info("%s: searching", printable(options.source))
+        catalog.scan()
+        catalog.check_images()
+        gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
+        with noted() as signals:
+            trio.run(_serve, options, catalog, supervisor, ready, log_thread, sidecars, signals)
+    except ExceptionGroup as group:
+        raise _first(group) from group
+    finally:
+        catalog.close()
+
+
+async def _serve(
+    options: MountOptions,
+    catalog: Catalog,
+    supervisor: Supervisor,
+    ready: Ready,
+    log_thread: LogThread,
+    sidecars: Sidecars,
+    signals_before: list[int],
+) -> None:
+    sys.setswitchinterval(_SWITCH_S)
+    tasks, poke, turns = Tasks(), Poke(), Turns()
+    threads = Threads(options.threads, options.deadline, poke.needed, turns)
+    one_by_one = Threads(
+        1, options.deadline, poke.needed, turns
+    )  # what tells about an image takes memory while it is made
+    images = OpenImages(opener_for(catalog, options), tasks, threads)
+    ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
+    hide, salt = options.refused == "hide", options.determines_bytes
+    namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars, hide=hide)
+    contents = SidecarContents(sidecars, catalog, one_by_one)
+    files = Files(namespace, images, tasks, options, KernelPages(), contents)
+    operations = Operations(namespace, files, namespace.complaints)
+    with trio.open_signal_receiver(*wanted()) as signals, open_session(operations, options) as mount:
+        supervisor.watch(mount)
+        if signals_before:
+            raise Interrupted(signals_before[0])
+        readahead = Readahead(mount)
+        allow_in_flight(mount, MAX_TASKS)
+        with log_thread.paused():
+            files.confinement = confine(_sources(options, catalog))
+        log.info("confined: %s", files.confinement)
+        behind = Threads(2, options.deadline, poke.needed, turns)  # lanes of their own, where one may hang
+        files.inspection = Inspection(namespace, opener_for(catalog, options), tasks, behind)
+        namespace.when_changed = files.inspection.wake
+        told = _Told(catalog, namespace.failures, files.inspection, options.mountpoint, ready)
+        async with trio.open_nursery() as nursery:
+            tasks.start(nursery)
+            files.inspection.wake()
+            nursery.start_soon(_end_on_signal, signals, nursery.cancel_scope)
+            nursery.start_soon(_miss_supervisor, supervisor, options)
+            nursery.start_soon(_report, options, namespace, readahead, told)
+            take_requests_in_a_row()
+            await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+            nursery.cancel_scope.cancel()
+    log.info("%s: unmounted", printable(options.mountpoint))
+
+
+async def _end_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    """End the mount on a signal; requests that are under way have a little time to be answered."""
+    async for number in signals:
+        log.info("%s: ending the mount", signal.Signals(number).name)
+        pyfuse3.terminate()
+        await trio.sleep(GRACE_S)
+        scope.cancel()
+
+
+async def _report(options: MountOptions, namespace: Namespace, readahead: Readahead, told: "_Told") -> None:
+    """Say that the mount is ready, once it answers."""
+    name = printable(options.mountpoint)
+    try:
+        with trio.fail_after(PATIENCE_S):
+            await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
+    except (OSError, trio.TooSlowError) as error:
+        raise VdifsError(f"{name}: mounted, but it does not answer: {error}", errno=errno.EIO) from error
+    readahead.set(options.readahead)
+    log.info("%s: mounted at %s: %d images", printable(options.source), name, len(namespace.tree.entries))
+    if options.overrides_permissions:
+        log.warning("%s: --uid, --gid or --umask replace the permissions of the sources", name)
+    await told.ready()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told when mounting: that the mount is ready, and what it does not serve as far as is known at once."""
+
+    catalog: Catalog
+    failures: Failures
+    inspection: Inspection
+    mountpoint: str
+    call: Ready
+
+    async def ready(self) -> None:
+        """Tell it, of few images after a moment, in which opening may show something."""
+        if len(self.catalog.entries) <= FEW_IMAGES:
+            with trio.move_on_after(FEW_IMAGES_S):
+                await self.inspection.settled()
+        self.inspection.mind_requests()
+        line = announcement(self.mountpoint, self.catalog, {file.path for file, _ in self.failures.items()})
+        if line:
+            log.info("%s", line)
+        self.call(line)
+
+
+def _sources(options: MountOptions, catalog: Catalog) -> list[str]:
+    """Return the folders beneath which the catalog opens files."""
+    linked = [] if os.path.isdir(options.source) else [os.path.dirname(os.path.realpath(options.source))]
+    return [catalog.policy.root, *linked, *options.trusted]
+
+
+async def _miss_supervisor(supervisor: Supervisor, options: MountOptions) -> None:
+    """Say so if the supervisor ends while the mount is there: nothing would take that away any more."""
+    if supervisor.pidfd is None:
+        return
+    await trio.lowlevel.wait_readable(supervisor.pidfd)
+    remedy = f"once the daemon ends, take its mount away with '{unmounting(options.mountpoint)}'"
+    log.warning("%s: the supervisor was killed: %s", printable(options.mountpoint), remedy)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error of ours in a group, or the first of whatever there is."""
+    ours = group.subgroup(VdifsError)
+    error: BaseException = ours or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

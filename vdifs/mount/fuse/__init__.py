@@ -1,0 +1,1 @@
+"""The pyfuse3 adapter: requests of the kernel in, answers out."""

@@ -1,0 +1,68 @@
+"""The FUSE session: opening it with the options that a read-only mount needs, closing it."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyfuse3
+
+from vdifs.errors import VdifsError, printable
+from vdifs.linux.mountinfo import FUSE_TYPE, Mount, topmost
+from vdifs.mount.fuse.operations import Operations
+from vdifs.mount.view.options import MountOptions
+
+__all__ = ["fuse_failure", "open_session"]
+
+_ALWAYS = frozenset({"ro", "nosuid", "nodev", "noexec", "default_permissions"})
+
+
+@contextmanager
+def open_session(operations: Operations, options: MountOptions) -> Iterator[Mount]:
+    """Mount, and close /dev/fuse at the end; unmounting is left to the supervisor. Raises VdifsError."""
+    with os.fdopen(os.memfd_create("said"), "rb") as said:
+        try:
+            with _standard_error_to(said.fileno()):
+                pyfuse3.init(operations, options.mountpoint, _session_options(options))
+        except RuntimeError as error:
+            said.seek(0)
+            raise fuse_failure(options.mountpoint, said.read().decode(errors="replace")) from error
+    try:
+        mount = topmost(options.mountpoint)
+        if mount is None or mount.type != FUSE_TYPE:
+            raise fuse_failure(options.mountpoint, "the mount vanished at once")
+        yield mount
+    finally:
+        pyfuse3.close(unmount=False)
+
+
+def _session_options(options: MountOptions) -> set[str]:
+    # libfuse takes ASCII alone here, and a comma ends an option unless escaped.
+    source = re.sub(r"[^ -~]", "?", options.source).replace("\\", "\\\\").replace(",", "\\,")
+    asked = {"allow_other"} if options.allow_other else set()
+    return {*_ALWAYS, *asked, "subtype=vdifs", f"fsname={source}"}
+
+
+@contextmanager
+def _standard_error_to(descriptor: int) -> Iterator[None]:
+    """Send standard error elsewhere: libfuse and fusermount3 say there, and nowhere else, why they refuse."""
+    kept = os.dup(2)
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def fuse_failure(mountpoint: str, said: str) -> VdifsError:
+    """Return the error for a mount that libfuse refused; said: what it printed."""
+    name, said = printable(mountpoint), " ".join(printable(line) for line in said.splitlines())
+    if "user_allow_other" in said:
+        return VdifsError(
+            f"{name}: --allow-other is not allowed for users: have root add 'user_allow_other' to /etc/fuse.conf",
+            errno=errno.EPERM,
+        )
+    remedy = ": choose a folder of your own" if "no write access" in said else ""
+    return VdifsError(f"{name}: cannot mount: {said or 'libfuse gave no reason'}{remedy}", errno=errno.EPERM)

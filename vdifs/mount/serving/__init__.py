@@ -1,0 +1,1 @@
+"""Open images and files, who waits for whom, status. Knows trio, not FUSE."""

@@ -1,0 +1,338 @@
+"""Names and attributes: what lookup, readdir and stat get. Knows trio, not FUSE.
+
+    lookup, listing    names only: a file not yet looked into gets a placeholder, so that no image is opened
+    stat               opens the image in the state that its inode number stands for
+
+Once the sources have moved on from that state, who asks for the number gets ESTALE, and the kernel looks the name up
+again.
+"""
+
+import errno
+import posixpath
+import time
+from collections.abc import Callable, Collection
+from stat import S_IFDIR, S_IFREG
+from typing import Protocol, assert_never
+
+import trio
+
+from vdifs.errors import SourceChangedError, VdifsError, printable
+from vdifs.mount.serving.complaints import Complaints
+from vdifs.mount.serving.failures import Failures
+from vdifs.mount.serving.open_image import Slot
+from vdifs.mount.serving.open_images import OpenImages
+from vdifs.mount.serving.present_numbers import PresentNumbers
+from vdifs.mount.serving.refusals import Refusals
+from vdifs.mount.serving.scanner import Scannable, Scanner
+from vdifs.mount.serving.status import Counters
+from vdifs.mount.serving.tasks import Tasks
+from vdifs.mount.serving.threads import DeadlineError, Threads
+from vdifs.mount.view.attributes import Attributes, Facts, Ownership
+from vdifs.mount.view.inodes import InodeTable
+from vdifs.mount.view.moved import MovedError
+from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
+from vdifs.mount.view.sources import Catalog, Source
+from vdifs.mount.view.tree import Tree
+
+__all__ = ["Namespace", "ScannedCatalog"]
+
+
+_NAMES = frozenset[int]()
+_DOTS = (".", "..")
+_TRIED_AT_ONCE = 64
+_TRIED_FOR_S = 1.0
+_OPENINGS = 4
+"""So often an image is opened of which only metadata change meanwhile: the kernel itself tries no more than twice."""
+
+
+class ScannedCatalog(Catalog, Scannable, Protocol):
+    """A catalog that can be scanned."""
+
+
+class Namespace:
+    """The names of one mount, as the source holds them now."""
+
+    def __init__(
+        self,
+        catalog: ScannedCatalog,
+        images: OpenImages,
+        tasks: Tasks,
+        threads: Threads,
+        ownership: Ownership,
+        salt: str = "",
+        sidecars: Collection[str] = (),
+        *,
+        hide: bool = False,
+    ) -> None:
+        """Take a catalog that was scanned once. salt: the options on which the bytes of the files depend.
+
+        sidecars: the kinds of files about images. hide: leave out images that cannot be served.
+        """
+        self._catalog = catalog
+        self._images = images
+        self._ownership = ownership
+        self._salt = salt
+        self._sidecars = sidecars
+        self._hide = hide
+        self._threads = threads
+        self._preparing = trio.Lock()
+        self._changed = time.time_ns()
+        self.tree = Tree(catalog, salt, sidecars)
+        self.inodes = InodeTable()
+        self.numbers = PresentNumbers(self.tree, catalog, images, self.inodes)
+        self.failures = Failures()
+        self.complaints = Complaints()
+        self.counters = Counters()
+        self.scanner = Scanner(catalog, tasks, threads, self._renew)
+        self.when_changed: Callable[[], None] = lambda: None
+        """Called after each scan that found a change."""
+
+    async def lookup(self, parent: int, name: str) -> Attributes:
+        """Return what is called `name` in a folder, and count it as known to the kernel. Raises VdifsError, ENOENT."""
+        self.counters.lookups += 1
+        await self.scanner.fresh()
+        await self._prepare(self.node(parent))
+        node = self._relative(parent, name)
+        if node is None or (name not in _DOTS and await self._is_hidden(node)):
+            self.check_known(parent)
+            raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
+        attributes = self.peek(node)
+        if name == "." and attributes.inode != parent:
+            raise MovedError(f"{node}: has changed")
+        self.hand_out(attributes.inode, node)
+        return attributes
+
+    def hand_out(self, inode: int, node: Node) -> None:
+        """Take note that the kernel is given `inode` once more. Raises VdifsError if it stands for another node."""
+        self.inodes.hand_out(inode, node)
+        self.numbers.tell(node, inode)
+
+    async def listing(self, inode: int) -> list[tuple[str, Node]]:
+        """Return what is in a folder, `.` and `..` first. `check_known` tells whether that is all."""
+        self.counters.listings += 1
+        await self.scanner.fresh()
+        if self._hide:
+            await self._try_again()
+        folder = self._folder(inode)
+        await self._prepare(folder)
+        children = self.tree.children(folder)
+        if children is None:
+            raise MovedError(f"{printable(folder.path)}: no such folder any more")
+        if self._hide:
+            refusals = Refusals(self.tree, self.failures)
+            children = {name: node for name, node in children.items() if not refusals.hides(node)}
+        return [(".", folder), ("..", self._above(folder)), *children.items()]
+
+    def check_known(self, inode: int) -> None:
+        """Raise why it cannot be told what a folder holds: one in trouble must not look like an empty one."""
+        if (trouble := self.tree.trouble(self._folder(inode))) is not None:
+            raise trouble.bare()
+
+    async def stat(self, inode: int) -> Attributes:
+        """Return the attributes of what the kernel knows under that number, looking into it if that was not done yet.
+
+        Raises MovedError, DeadlineError. A file that cannot be opened is shown as broken.
+        """
+        self.counters.stats += 1
+        await self.scanner.fresh()
+        node = self.node(inode)
+        if isinstance(node, ImageFile):
+            return await self._stat_file(inode, node)
+        await self._prepare(node)
+        return self.peek(node)
+
+    async def acquire(self, inode: int) -> tuple[ImageFile, Slot]:
+        """Open the image file with that number; the caller has the slot until `OpenImages.release`.
+
+        Raises MovedError, DeadlineError, and why the image cannot be opened.
+        """
+        for tries_left in reversed(range(_OPENINGS)):
+            await self.scanner.fresh()
+            file, source = self._current(inode)
+            self.numbers.tell(file, inode)
+            if source.problem is not None:
+                raise source.problem.bare()
+            if (failure := self.failures.standing(inode)) is not None:
+                raise failure.bare()  # as stat says: size 0, which the kernel would believe if this open came through
+            try:
+                return file, await self._open(inode, file, source)
+            except SourceChangedError as error:
+                self.scanner.outdated()
+                if not tries_left:
+                    raise MovedError(str(error)) from error
+        raise AssertionError("the last try returns or raises")
+
+    async def _open(self, inode: int, file: ImageFile, source: Source) -> Slot:
+        """Open an image in the state of `source`. Raises SourceChangedError if that has passed."""
+        self.numbers.discard_earlier(inode, source)
+        try:
+            slot = await self._images.acquire(inode, file, source)
+        except (SourceChangedError, MovedError):
+            raise
+        except DeadlineError as error:
+            raise error.named(file.path) from None
+        except VdifsError as error:
+            self.failures.add(inode, file, error)
+            self.numbers.forget(file)
+            raise
+        try:
+            self.failures.remove(inode)
+            self.numbers.note_facts(inode, file, slot)
+        except BaseException:
+            self._images.release(slot)
+            raise
+        return slot
+
+    def node(self, inode: int) -> Node:
+        """Return the node with that number. Raises MovedError."""
+        known = self.inodes.get(inode)
+        node = self.tree.find(inode) if known is None else known.node
+        if node is None:
+            raise MovedError(f"{inode:#x}: no such inode")
+        return node
+
+    def peek(self, node: Node) -> Attributes:
+        """Return the attributes of a node as far as they are known without opening anything. Raises MovedError."""
+        inode = self.numbers.of(node)
+        if inode is None:
+            raise MovedError(f"{node}: was removed")
+        match node:
+            case Folder():
+                return self._of_folder(inode, node)
+            case StatusFile():
+                mode, uid, gid = self._ownership.of_report(self._ownership.of_folder(self.tree.access(node)))
+                times = self._changed, self._changed
+                return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
+            case Sidecar():
+                return self._of_sidecar(inode, node)
+            case ImageFile():
+                known = self.inodes.get(inode)
+                return self._of_file(inode, node, known.facts if known else None)
+            case _:
+                assert_never(node)
+
+    async def _is_hidden(self, node: Node) -> bool:
+        if not self._hide:
+            return False
+        await self._try_again()
+        return Refusals(self.tree, self.failures).hides(node)
+
+    async def _try_again(self) -> None:
+        """Look again into hidden files that may be well by now: no user would ever do so."""
+        due = [inode for inode in self.failures.due() if self.failures.refuses(inode)][:_TRIED_AT_ONCE]
+        if due:
+            with trio.move_on_after(_TRIED_FOR_S):
+                async with trio.open_nursery() as nursery:
+                    for inode in due:
+                        nursery.start_soon(self._try_one_again, inode)
+
+    async def _try_one_again(self, inode: int) -> None:
+        try:
+            await self._look_into(inode)
+        except (MovedError, DeadlineError):
+            self.scanner.outdated()
+
+    async def _stat_file(self, inode: int, file: ImageFile) -> Attributes:
+        _, source = self._current(inode)
+        known = self.inodes.get(inode)
+        facts = known.facts if known and self.numbers.are_facts_present(inode, file, known) else None
+        if facts is None and source.problem is None and self.failures.standing(inode) is None:
+            facts = await self._look_into(inode)
+            self._current(inode)  # as the tree may be another one now
+        self.numbers.tell(file, inode)
+        return self._of_file(inode, file, facts or (known.facts if known else None))
+
+    async def _look_into(self, inode: int) -> Facts | None:
+        """Return the facts of an image file, None if it cannot be opened."""
+        try:
+            file, slot = await self.acquire(inode)
+        except (MovedError, DeadlineError):
+            raise
+        except VdifsError as error:
+            self.complaints.say(error)
+            return None
+        try:
+            return Facts.of(slot.image, file.view)
+        finally:
+            self._images.release(slot)
+
+    def _current(self, inode: int) -> tuple[ImageFile, Source]:
+        """Return the image file with that number and its source, if the number stands for the present state of it."""
+        node = self.node(inode)
+        if not isinstance(node, ImageFile):
+            raise VdifsError(f"{node}: no image", errno=errno.EISDIR)
+        source = self.tree.source(node.path)
+        if source is None or self.numbers.of(node) != inode:
+            raise MovedError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
+        return node, source
+
+    def _of_folder(self, inode: int, folder: Folder) -> Attributes:
+        if self.tree.children(folder) is None:
+            raise MovedError(f"{printable(folder.path)}: no such folder any more")
+        mode, uid, gid = self._ownership.of_folder(self.tree.access(folder))
+        return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self._changed, ctime_ns=self._changed)
+
+    def _of_file(self, inode: int, file: ImageFile, facts: Facts | None) -> Attributes:
+        """Return attributes: of `facts`, or for want of them a placeholder of size 0; without rights if broken."""
+        source, entry = self.tree.source(file.path), self.tree.entries[file.path]
+        assert source is not None, "peek and _current have seen to it"
+        links = 2 if file.base is None and file.view == entry.format else 1
+        failed = self.failures.standing(inode) is not None
+        broken = source.problem is not None or failed
+        mode, uid, gid = (self._ownership.of_broken if broken else self._ownership.of_file)(source.access)
+        # Who has the file open reads nothing beyond this size, so that one that was known stays, whatever fails now.
+        size, blocks = (facts.size, facts.blocks) if facts else (0, 0)
+        # What failed may be well again under the same number; its size must not be taken for 0 then.
+        lasting = source.problem is not None or (facts is not None and not failed)
+        if lasting and (known := self.inodes.get(inode)) is not None:
+            lasting = self.numbers.are_facts_present(inode, file, known)
+        times = source.mtime_ns, source.ctime_ns
+        return Attributes(inode, S_IFREG | mode, uid, gid, links, size, blocks, *times, lasting=lasting)
+
+    def _of_sidecar(self, inode: int, sidecar: Sidecar) -> Attributes:
+        """Return its attributes but for the size; who may read the image may read what is said about it."""
+        source = self.tree.source(sidecar.path)
+        assert source is not None, "peek has seen to it"
+        mode, uid, gid = self._ownership.of_report(source.access)
+        times = source.mtime_ns, source.ctime_ns
+        return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
+
+    async def _prepare(self, node: Node) -> None:
+        """Return when a folder can be looked into at once: of very many images, its names are made in a thread."""
+        while isinstance(node, Folder) and not (tree := self.tree).is_prepared(node):
+            async with self._preparing:
+                if not tree.is_prepared(node):
+                    await self._threads.run_work(self._threads.work(_NAMES), tree.prepare, node)
+
+    def _relative(self, parent: int, name: str) -> Node | None:
+        match name:
+            case ".":
+                return self.node(parent)
+            case "..":
+                return self._above(self._folder(parent))
+            case _:
+                return self.tree.child(self._folder(parent), name)
+
+    def _folder(self, inode: int) -> Folder:
+        node = self.node(inode)
+        if not isinstance(node, Folder):
+            raise VdifsError(f"{node}: no folder", errno=errno.ENOTDIR)
+        return node
+
+    def _above(self, folder: Folder) -> Folder:
+        above = self.tree.at(posixpath.dirname(folder.path))
+        return above if isinstance(above, Folder) else Folder("")
+
+    def _renew(self) -> None:
+        self.tree = self.numbers.tree = Tree(self._catalog, self._salt, self._sidecars)
+        self._changed = time.time_ns()
+        self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)
+        for trouble in self.tree.troubles.values():
+            self.complaints.say(trouble)
+        self._images.close_useless(self._is_of_use)
+        self.when_changed()
+
+    def _is_of_use(self, slot: Slot) -> bool:
+        """Tell whether an image that is kept open is one that may be asked for again."""
+        known = self.inodes.get(slot.inode)
+        return known is not None and self.numbers.of(known.node) == slot.inode

@@ -1,0 +1,1 @@
+"""Names and attributes: what stands where in a mount. Knows neither trio nor FUSE."""

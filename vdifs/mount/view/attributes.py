@@ -1,0 +1,99 @@
+"""What stat(2) says of a node: plain values, before they become FUSE's."""
+
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from vdifs.chain.access import Access
+from vdifs.mount.view.options import MountOptions
+from vdifs.output.image import Image, View
+
+__all__ = ["TIMEOUT_S", "Attributes", "Facts", "Ownership", "folder_access"]
+
+TIMEOUT_S = 0.3
+"""How long the kernel may keep names and attributes: with the age that the scanner allows, less than a second."""
+
+_SECTOR = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What only an open image knows: its exact size and how much of it is there, in 512-byte blocks."""
+
+    size: int
+    blocks: int
+
+    @classmethod
+    def of(cls, image: Image, view: View) -> "Facts":
+        """Return the facts. A qcow2 has no holes; a raw view has one wherever the guest has no data."""
+        held = image.size if view == "qcow2" else min(image.allocated, image.size)
+        return _shared(cls(image.size, -(-held // _SECTOR)))
+
+
+@lru_cache(256)
+def _shared(facts: Facts) -> Facts:
+    """Return the same object for equal facts: very many snapshots may be of one size."""
+    return facts
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The fields of stat(2). mode: with the file type. lasting: the kernel may keep them for a while.
+
+    Attributes of a file that no request has looked into are a placeholder of size 0 and must not be kept.
+    """
+
+    inode: int
+    mode: int
+    uid: int
+    gid: int
+    links: int = 1
+    size: int = 0
+    blocks: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    lasting: bool = True
+
+    def with_size(self, size: int) -> "Attributes":
+        """Return the same of a file of `size` bytes without holes: with no blocks, `tar -S` would not even read it."""
+        return replace(self, size=size, blocks=-(-size // _SECTOR))
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who owns what: as the sources say, unless the user of the mount says otherwise.
+
+    folder: of all folders where no other user may look in, so that the mounting user may, though by his groups alone.
+    """
+
+    options: MountOptions
+    folder: Access
+
+    def of_file(self, access: Access) -> Access:
+        """Return mode, owner and group of a file whose sources give `access`."""
+        return self._overridden(access, 0o666)
+
+    def of_folder(self, access: Access) -> Access:
+        """Return mode, owner and group of a folder whose folders in the source give `access`."""
+        if not self.options.allow_other:
+            access = self.folder._replace(mode=self.folder.mode | access.mode & 0o222)
+        return self._overridden(access, 0o777)
+
+    def of_broken(self, access: Access) -> Access:
+        """Return the same for a file that cannot be opened: no user may read it."""
+        return self.of_file(access)._replace(mode=0)
+
+    def of_report(self, access: Access) -> Access:
+        """Return the same of a file that vdifs writes for those who have `access`: its owner's copy can be written."""
+        return self._overridden(access._replace(mode=access.mode & 0o444 | access.mode >> 1 & 0o200), 0o666)
+
+    def _overridden(self, access: Access, everything: int) -> Access:
+        mode = access.mode if self.options.umask is None else everything & ~self.options.umask
+        uid = access.uid if self.options.uid is None else self.options.uid
+        gid = access.gid if self.options.gid is None else self.options.gid
+        return Access(mode, uid, gid)
+
+
+def folder_access(status: os.stat_result) -> Access:
+    """Return the access to all folders of a mount for one user alone, given the stat of SOURCE: none to write."""
+    return Access(status.st_mode & 0o555, status.st_uid, status.st_gid)

@@ -1,0 +1,97 @@
+"""What a mount asks of the catalog, and what it keeps of the answers: one value per image."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from vdifs.chain.access import Access
+from vdifs.chain.catalog import Entry
+from vdifs.chain.left_out import LeftOut
+from vdifs.errors import VdifsError
+from vdifs.storage.fingerprint import Fingerprint
+
+__all__ = ["Catalog", "Source", "source_of"]
+
+
+class Catalog(Protocol):
+    """What a tree asks of `vdifs.chain.catalog.Catalog`."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The images by PATH."""
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """What is not served though one may miss it, apart from refused images."""
+
+    @property
+    def troubles(self) -> Mapping[str, VdifsError]:
+        """The folders of which it cannot be told what they hold now, by PATH, "" for the source root, and why."""
+
+    @property
+    def shut(self) -> frozenset[str]:
+        """The folders below the source root that cannot be looked into, by PATH: also those that never could be."""
+
+    def chain(self, path: str) -> tuple[Entry, ...]:
+        """Return an image and its ancestors, top first; raises VdifsError."""
+
+    def overlays(self, path: str) -> tuple[str, ...]:
+        """Return the PATHs of the images above this one."""
+
+    def generation(self, path: str) -> bytes:
+        """Return what identifies the present state of a chain."""
+
+    def access(self, path: str) -> Access:
+        """Return who may read what is made of a chain; raises VdifsError."""
+
+    def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
+        """Return who may look into a folder that stands for those of the source: an image in each, and its depth."""
+
+    def status_access(self) -> Access:
+        """Return who may know of all images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
+
+    mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds. owner: of the
+    image's own file. problem: why it cannot be opened; then no user has access, and times and devices are the image's
+    own. files: what tells their states apart, the image's own first.
+    """
+
+    generation: bytes
+    mtime_ns: int
+    devices: frozenset[int]
+    access: Access
+    problem: VdifsError | None
+    ctime_ns: int = 0
+    owner: int = 0
+    files: tuple[Fingerprint, ...] = ()
+
+
+def source_of(catalog: Catalog, entry: Entry) -> Source:
+    """Ask the catalog for everything about the image `entry`."""
+    chain: tuple[Entry, ...] = (entry,)
+    access, problem = Access(0, entry.uid, entry.gid), None
+    try:
+        chain, access = catalog.chain(entry.path), catalog.access(entry.path)
+    except VdifsError as error:
+        problem = error
+    prints = [each for member in chain for each in member.fingerprints]
+    mtime, ctime = max(each.mtime_ns for each in prints), max(each.ctime_ns for each in prints)
+    devices = _shared_devices(frozenset(each.dev for each in prints))
+    access = _shared_access(access)
+    return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid, tuple(prints))
+
+
+@lru_cache
+def _shared_devices(devices: frozenset[int]) -> frozenset[int]:
+    """Return the same object for equal sets: images are many, file systems few."""
+    return devices
+
+
+@lru_cache
+def _shared_access(access: Access) -> Access:
+    return access

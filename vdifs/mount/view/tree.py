@@ -1,0 +1,271 @@
+"""The tree of names: which folders and files a mount shows. Knows neither FUSE nor trio, and opens nothing.
+
+    catalog (PATHs and chains)  ->  Tree  ->  folder -> name -> node -> inode number
+
+A tree stands for one state of the catalog; after a scan that found a change there is a new one. Folders are made when
+a request looks into them, and those beneath `delta/BASE/` are dropped again when many others were looked at since.
+"""
+
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from cachetools import LRUCache
+
+from vdifs.chain.access import Access
+from vdifs.chain.catalog import Entry
+from vdifs.chain.left_out import LeftOut
+from vdifs.chain.policy import TRUST_PREFIX
+from vdifs.chain.troubles import is_within
+from vdifs.errors import VdifsError
+from vdifs.mount.view import names
+from vdifs.mount.view.folders import Shelf
+from vdifs.mount.view.inodes import ROOT, inode_number
+from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
+from vdifs.mount.view.sources import Catalog, Source, source_of
+
+__all__ = ["Tree"]
+
+STATUS_NAME = "status.json"
+_BASES_KEPT = 64
+_FEW = 1000
+"""Images of which all folders are made within a few milliseconds."""
+
+
+class Tree:
+    """One state of the tree. salt: the options of the mount that determine the bytes of its files.
+
+    sidecars: the kinds of files about images.
+    """
+
+    def __init__(self, catalog: Catalog, salt: str = "", sidecars: Collection[str] = ()) -> None:
+        self._catalog = catalog
+        self._entries = catalog.entries
+        self.troubles = catalog.troubles
+        self._shut = catalog.shut
+        self._unseen = self._find_unseen()
+        self._salt = salt
+        self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
+        self._sources: dict[str, Source] = {}
+        self._status_access: Access | None = None
+        self._sections: dict[str, Shelf] = {}
+        self._related = False
+        self._bases: LRUCache[str, Shelf] = LRUCache(_BASES_KEPT)
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The images by PATH."""
+        return self._entries
+
+    def is_prepared(self, folder: Folder) -> bool:
+        """Tell whether looking into `folder`, and at what is in it, takes no long time."""
+        return len(self._entries) + len(self._shut) <= _FEW or (
+            self._related and self._needed(folder) <= self._sections.keys()
+        )
+
+    def prepare(self, folder: Folder) -> None:
+        """Make what `is_prepared` asks for: in a thread, while others use the tree."""
+        self._catalog.overlays("")
+        for section in self._needed(folder):
+            self._section(section)
+        self._related = True
+
+    def children(self, folder: Folder) -> Mapping[str, Node] | None:
+        """Return what is in a folder, by name and sorted; None if there is no such folder."""
+        if folder.path == "":
+            sections = (names.FULL, names.DELTA, names.RAW, names.CONTROL)
+            return {section: Folder(section) for section in sections}
+        if folder.path == names.CONTROL:
+            folders: dict[str, Node] = {kind: Folder(path) for path, kind in sorted(self._sidecars.items())}
+            return {**folders, STATUS_NAME: StatusFile()}
+        shelf = self._section(self._section_of(folder.path)) if folder.base is None else self._base(folder.base)
+        return None if shelf is None else shelf.folders.get(folder.path)
+
+    def trouble(self, folder: Folder) -> VdifsError | None:
+        """Return why it cannot be told what a folder holds, as one of the source that it stands for is in trouble."""
+        if not self.troubles or folder.path in ("", names.CONTROL):
+            return None
+        top = self._section_of(folder.path) if folder.base is None else f"{names.DELTA}/{folder.base}"
+        behind = [folder.path.removeprefix(top).lstrip("/"), *([] if folder.base is None else [folder.base])]
+        found = (is_within(path, self.troubles) for path in behind)
+        within = next((self.troubles[path] for path in found if path is not None), None)
+        return within or self._unseen.get(behind[0])
+
+    def _find_unseen(self) -> dict[str, VdifsError]:
+        """Return the folders of the source that hold what is in trouble and may be an image that was never seen."""
+        below = [path for path in self.troubles if path and not path.startswith(TRUST_PREFIX)]
+        if not below:
+            return {}
+        shown = {*self._shut, *self._entries}.union(*map(names.folders_of, self._entries))
+        return {posixpath.dirname(path): self.troubles[path] for path in below if path not in shown}
+
+    def is_section(self, folder: Folder) -> bool:
+        """Tell whether a folder is there whatever the images are: the root, `full`, `.vdifs/info`."""
+        return folder.base is None and folder.path == self._section_of(folder.path)
+
+    def is_of_base(self, folder: Folder) -> bool:
+        """Tell whether a folder is `delta/BASE` itself."""
+        return folder.base is not None and folder.path == f"{names.DELTA}/{folder.base}"
+
+    def child(self, folder: Folder, name: str) -> Node | None:
+        """Return the node called `name` in a folder."""
+        children = self.children(folder)
+        return None if children is None else children.get(name)
+
+    def at(self, path: str) -> Node | None:
+        """Return the node at a path of the mount, "" for its root."""
+        node: Node | None = Folder("")
+        for name in path.split("/") if path else ():
+            node = self.child(node, name) if isinstance(node, Folder) else None
+        return node
+
+    def source(self, path: str) -> Source | None:
+        """Return what is known of the chain of the image PATH, None if it is not there."""
+        if path not in self._sources:
+            entry = self._entries.get(path)
+            if entry is None:
+                return None
+            self._sources[path] = source_of(self._catalog, entry)
+        return self._sources[path]
+
+    def access(self, node: Folder | StatusFile) -> Access:
+        """Return who may look into a folder, or at the status: who may do so in the folders of the source behind it."""
+        if isinstance(node, StatusFile):
+            if self._status_access is None:
+                self._status_access = self._catalog.status_access()
+            return self._status_access
+        top = self._section_of(node.path) if node.base is None else f"{names.DELTA}/{node.base}"
+        depth = node.path.count("/") - top.count("/")
+        places = [] if node.base is None else [(node.base, node.base.count("/"))]
+        if depth or places:
+            places.append((self._image_in(node), depth))
+        return self._catalog.folder_access(places)
+
+    def _image_in(self, folder: Folder) -> str:
+        """Return the PATH of an image that the folder holds, or one below it; an empty one if it has gone."""
+        node: Node | None = folder
+        while isinstance(node, Folder):
+            if node is not folder and node.base is not None and folder.base is None:
+                return node.base
+            node = next(iter((self.children(node) or {}).values()), None)
+        return node.path if isinstance(node, ImageFile | Sidecar) else ""
+
+    def inode(self, node: Node) -> int | None:
+        """Return the node's number, None if it is an image that is not there."""
+        match node:
+            case Folder(path=""):
+                return ROOT
+            case Folder():
+                return inode_number("folder", node.path)
+            case StatusFile():
+                return inode_number("status")
+            case Sidecar():
+                source = self.source(node.path)
+                return inode_number("sidecar", node.kind, node.path, source.generation) if source else None
+            case ImageFile():
+                source = self.source(node.path)
+                return None if source is None else self.inode_in(node, source.generation)
+
+    def inode_in(self, file: ImageFile, generation: bytes) -> int:
+        """Return the number that an image file has while its chain is in the state that has that generation."""
+        return inode_number(file.view, file.path, file.base or "", b"d" if file.base else b"", generation, self._salt)
+
+    def find(self, inode: int) -> Node | None:
+        """Return the node with that number, by looking at all of them: only for file handles older than the mount."""
+        return next((node for node in self._walk(Folder("")) if self.inode(node) == inode), None)
+
+    def paths(self, file: ImageFile) -> list[str]:
+        """Return every path of the mount that leads to `file`: its hard links."""
+        return [path for path in _candidates(file, self._entries) if self.at(path) == file]
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """What the source holds, or seems to hold, that is not served, apart from refused images."""
+        return self._catalog.left_out
+
+    def problems(self) -> Iterator[VdifsError]:
+        """Yield why names are not offered."""
+        for section in (names.FULL, names.RAW, names.DELTA, *self._sidecars):
+            yield from self._section(section).problems
+        for base in self._entries:
+            yield from self._build_base(base).problems
+
+    def _needed(self, folder: Folder) -> set[str]:
+        """Return the sections that are looked at with a folder."""
+        if folder.path in ("", names.CONTROL):
+            return {names.FULL, names.RAW, names.DELTA, *self._sidecars}
+        return {self._section_of(folder.path)}
+
+    def _walk(self, folder: Folder) -> Iterator[Node]:
+        yield folder
+        for node in (self.children(folder) or {}).values():
+            if isinstance(node, Folder):
+                yield from self._walk(node)
+            else:
+                yield node
+
+    def _section_of(self, path: str) -> str:
+        """Return the section that a folder of the mount lies in."""
+        return "/".join(path.split("/")[: 2 if path.startswith(f"{names.CONTROL}/") else 1])
+
+    def _section(self, section: str) -> Shelf:
+        if section not in self._sections:
+            self._sections[section] = self._build_section(section)
+        return self._sections[section]
+
+    def _build_section(self, section: str) -> Shelf:
+        shelf = Shelf(Folder(section), self._entries, self._shut)
+        match section:
+            case names.FULL:
+                whole = [path for path, entry in self._entries.items() if entry.format == "qcow2"]
+                derived = [path for path, entry in self._entries.items() if entry.format == "raw"]
+                for path in whole + derived:
+                    shelf.put(names.flattened(path, self._entries[path].format), ImageFile(path))
+            case names.RAW:
+                for path in self._entries:
+                    shelf.put(names.guest_contents(path), ImageFile(path, view="raw"))
+            case names.DELTA:
+                for path in self._entries:
+                    shelf.put(path, Folder(f"{section}/{path}", path))
+            case _:
+                for path in self._entries:
+                    shelf.put(names.sidecar(path), Sidecar(self._sidecars[section], path))
+        return shelf.sorted()
+
+    def _base(self, base: str) -> Shelf | None:
+        shelf: Shelf | None = self._bases.get(base)
+        if shelf is None and base in self._entries:
+            shelf = self._bases[base] = self._build_base(base)
+        return shelf
+
+    def _build_base(self, base: str) -> Shelf:
+        overlays = self._catalog.overlays(base)
+        shut = self._shut if len(self._shut) <= _FEW else ()  # images are many, and each has such a folder
+        shelf = Shelf(Folder(f"{names.DELTA}/{base}", base), [base, *overlays], shut)
+        shelf.put(base, _base_entry(self._entries[base]))
+        for path in overlays:
+            shelf.put(path, ImageFile(path, base), names.delta_backing_name(path, base))
+        shelf.put(names.base_against_itself(base), ImageFile(base, base), names.delta_backing_name(base, base))
+        return shelf.sorted()
+
+
+def _base_entry(entry: Entry) -> ImageFile:
+    """Return the base beside its deltas: the full image, or for a raw base its contents."""
+    return ImageFile(entry.path, view=entry.format)
+
+
+def _candidates(file: ImageFile, entries: Mapping[str, Entry]) -> Iterable[str]:
+    """Yield the paths that the rules of SPEC.md 2.1 give `file`, taken or not."""
+    entry = entries.get(file.path)
+    if entry is None:
+        return
+    if file.base is not None:
+        own = file.base == file.path
+        yield posixpath.join(names.DELTA, file.base, names.base_against_itself(file.base) if own else file.path)
+        return
+    match file.view:
+        case "qcow2":
+            yield posixpath.join(names.FULL, names.flattened(file.path, entry.format))
+        case "raw":
+            yield posixpath.join(names.RAW, names.guest_contents(file.path))
+    if file.view == entry.format:
+        yield posixpath.join(names.DELTA, file.path, file.path)

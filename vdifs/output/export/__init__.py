@@ -1,0 +1,1 @@
+"""A synthetic file into a real one, or into a pipe."""

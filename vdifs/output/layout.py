@@ -1,0 +1,121 @@
+"""Where everything lies in a synthetic qcow2, from two numbers alone: its L2 tables and its data clusters.
+
+    cluster 0   header, extensions (backing format), backing file name
+            1   refcount table          | sizes of both by fixed point:
+            .   refcount blocks         | they count themselves
+            .   L1 table
+            .   L2 tables                 only those that are needed, in guest order
+            .   data clusters             in guest order
+
+Every region is whole clusters, every cluster is used once, `size` is the end of the last one.
+"""
+
+from dataclasses import dataclass
+
+from vdifs.errors import UsageError
+from vdifs.formats.qcow2.extensions import Extension, ExtensionType, encode_name
+from vdifs.formats.qcow2.geometry import L1_MAX_BYTES, REFCOUNT_TABLE_MAX_BYTES, Geometry
+from vdifs.formats.qcow2.header import MAX_BACKING_NAME, V3_LENGTH, Header, Incompatible
+from vdifs.formats.qcow2.refcounts import REFCOUNT_ORDER, RefcountSize, fit_refcounts
+
+__all__ = ["Backing", "Layout", "check_geometry", "fit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """The backing file that a delta records."""
+
+    name: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Output offsets of the regions, in bytes; each ends where the next begins, the last at `size`."""
+
+    geometry: Geometry
+    refcounts: RefcountSize
+    header: Header
+    refcount_table: int
+    refcount_blocks: int
+    l1_table: int
+    l2_tables: int
+    data: int
+    size: int
+
+    @classmethod
+    def plan(cls, geometry: Geometry, l2_count: int, data_clusters: int, backing: Backing | None) -> "Layout":
+        """Lay out a file with so many L2 tables and data clusters.
+
+        Raises UsageError where the L1 table, the refcount table or the backing file name would be too large.
+        """
+        check_geometry(geometry)
+        bits = geometry.cluster_bits
+        l1 = geometry.clusters_for(geometry.l1_size * 8)
+        refcounts = fit(geometry, l2_count, data_clusters)
+        if refcounts.table_clusters << bits > REFCOUNT_TABLE_MAX_BYTES:
+            raise UsageError(
+                f"clusters of {geometry.cluster_size} bytes are too small for {refcounts.total} of them: "
+                "ask for larger ones with --cluster-size"
+            )
+        table = 1 << bits
+        blocks = table + (refcounts.table_clusters << bits)
+        l1_table = blocks + (refcounts.blocks << bits)
+        l2_tables = l1_table + (l1 << bits)
+        data = l2_tables + (l2_count << bits)
+        header = _header(geometry, refcounts, table, l1_table, backing)
+        size = refcounts.total << bits
+        return cls(geometry, refcounts, header, table, blocks, l1_table, l2_tables, data, size)
+
+
+def fit(geometry: Geometry, l2_count: int, data_clusters: int) -> RefcountSize:
+    """Return the size of the refcounts, and of the whole, of a file with so many L2 tables and data clusters."""
+    l1 = geometry.clusters_for(geometry.l1_size * 8)
+    return fit_refcounts(1 + l1 + l2_count + data_clusters, geometry.cluster_size)
+
+
+def check_geometry(geometry: Geometry) -> None:
+    """Raise UsageError if the L1 table would be longer than QEMU reads."""
+    if geometry.l1_size * 8 > L1_MAX_BYTES:
+        raise UsageError(
+            f"clusters of {geometry.cluster_size} bytes are too small for a disk of {geometry.virtual_size} bytes: "
+            "ask for larger ones with --cluster-size"
+        )
+
+
+def _header(
+    geometry: Geometry, refcounts: RefcountSize, refcount_table: int, l1_table: int, backing: Backing | None
+) -> Header:
+    extensions: tuple[Extension, ...] = ()
+    name_offset = name_size = 0
+    if backing is not None:
+        data = backing.format.encode("ascii")
+        extensions = (Extension(ExtensionType.BACKING_FORMAT, data),)
+        name_offset = V3_LENGTH + 8 + 8 + 8
+        name_size = len(encode_name(backing.name))
+        if "\0" in backing.name:
+            raise UsageError("a NUL would end the backing file name for every reader: leave it out")
+        longest = min(MAX_BACKING_NAME, geometry.cluster_size - name_offset)
+        if not 0 < name_size <= longest:
+            raise UsageError(
+                f"a backing file name of {name_size} bytes does not fit, 1 to {longest} do: "
+                "give a shorter one or larger clusters"
+            )
+    return Header(
+        version=3,
+        backing_file_offset=name_offset,
+        backing_file_size=name_size,
+        cluster_bits=geometry.cluster_bits,
+        size=geometry.virtual_size,
+        crypt_method=0,
+        l1_size=geometry.l1_size,
+        l1_table_offset=l1_table,
+        refcount_table_offset=refcount_table,
+        refcount_table_clusters=refcounts.table_clusters,
+        nb_snapshots=0,
+        snapshots_offset=0,
+        incompatible_features=Incompatible.EXTENDED_L2 if geometry.extended_l2 else 0,
+        refcount_order=REFCOUNT_ORDER,
+        extensions=extensions,
+        backing_file=backing.name if backing else None,
+    )

@@ -1,0 +1,111 @@
+"""The bytes of header, refcounts, L1 and L2 of a synthetic qcow2, any range of them: a pure function of the layout.
+
+L2 tables are rendered window by window:
+
+    L2 region      [table of L1 index 3][of 4][of 9]...        only the needed ones, found by select
+    one table      |window|window|window|...                   or many tables in one window
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vdifs.formats.qcow2.entries import encode_extended_l2, encode_tables
+from vdifs.formats.qcow2.refcounts import REFCOUNT_BITS, pack_block, pack_table
+from vdifs.output.allocation import Allocation
+from vdifs.output.layout import Layout
+from vdifs.output.summary import Summary
+from vdifs.output.window import State, by_cluster, stored_clusters
+from vdifs.units import ceil_div
+
+__all__ = ["Renderer"]
+
+_ENTRY = 8
+
+
+class Renderer:
+    """Everything before the data region."""
+
+    def __init__(self, layout: Layout, summary: Summary, allocation: Allocation) -> None:
+        """Render nothing yet but the header."""
+        self._layout = layout
+        self._summary = summary
+        self._allocation = allocation
+        self._header = layout.header.pack()
+        # Functions, not bound methods: those would make a cycle of every opened image.
+        self._regions: tuple[tuple[int, int, int, Callable[[Renderer, int, int, bool], bytes]], ...] = (
+            (0, layout.refcount_table, 1, Renderer._header_bytes),
+            (layout.refcount_table, layout.refcount_blocks, _ENTRY, Renderer._refcount_table),
+            (layout.refcount_blocks, layout.l1_table, REFCOUNT_BITS // 8, Renderer._refcount_blocks),
+            (layout.l1_table, layout.l2_tables, _ENTRY, Renderer._l1_table),
+            (layout.l2_tables, layout.data, layout.geometry.l2_entry_size, Renderer._l2_tables),
+        )
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """Fill `buffer` with the bytes from `offset` on, which all lie before the data region.
+
+        wait=False: raises WouldBlock where a window has to be resolved first.
+        """
+        end = offset + len(buffer)
+        for start, stop, unit, render in self._regions:
+            low, high = max(offset, start), min(end, stop)
+            if low < high:
+                first, last = (low - start) // unit, ceil_div(high - start, unit)
+                skip = low - start - first * unit
+                buffer[low - offset : high - offset] = render(self, first, last, wait)[skip : skip + high - low]
+
+    def _header_bytes(self, first: int, last: int, _wait: bool) -> bytes:
+        return self._header[first:last].ljust(last - first, b"\0")
+
+    def _refcount_table(self, first: int, last: int, _wait: bool) -> bytes:
+        layout = self._layout
+        blocks, size = layout.refcounts.blocks, layout.geometry.cluster_size
+        return pack_table(first, last - first, blocks, layout.refcount_blocks, size)
+
+    def _refcount_blocks(self, first: int, last: int, _wait: bool) -> bytes:
+        return pack_block(first, last - first, self._layout.refcounts.total)
+
+    def _l1_table(self, first: int, last: int, _wait: bool) -> bytes:
+        tables = self._summary.l2_tables
+        used = tables.between(first, last)
+        place = tables.rank(min(first, self._layout.geometry.l1_size)) + np.cumsum(used) - 1
+        offsets = np.where(used, self._layout.l2_tables + (place << self._layout.geometry.cluster_bits), 0)
+        return encode_tables(offsets).ljust((last - first) * _ENTRY, b"\0")
+
+    def _l2_tables(self, first: int, last: int, wait: bool) -> bytes:
+        per_table = self._layout.geometry.l2_entries
+        parts: list[bytes] = []
+        while first < last:
+            table, entry = divmod(first, per_table)
+            stop = min(last, (table + 1) * per_table)
+            cluster = self._summary.l2_tables.select(table) * per_table + entry
+            parts.append(self._l2_entries(cluster, cluster + stop - first, wait))
+            first = stop
+        return b"".join(parts)
+
+    def _l2_entries(self, first: int, last: int, wait: bool) -> bytes:
+        """Return the entries of guest clusters [first, last), of one table; 0 beyond the end of the disk."""
+        bits, windows = self._layout.geometry.cluster_bits, self._allocation.windows
+        disk = self._layout.geometry.clusters
+        parts: list[bytes] = []
+        at = first
+        while at < min(last, disk):
+            window = windows.at(at << bits)
+            start, end = windows.range(window)
+            begin, stop = start >> bits, min(last, self._layout.geometry.clusters_for(end))
+            parts.append(self._window_entries(window, at - begin, stop - begin, wait))
+            at = stop
+        return b"".join(parts).ljust((last - first) * self._layout.geometry.l2_entry_size, b"\0")
+
+    def _window_entries(self, window: int, first: int, last: int, wait: bool) -> bytes:
+        geometry = self._layout.geometry
+        units = geometry.units_per_cluster
+        states = self._allocation.window(window, wait=wait).states[: last * units]
+        stored = stored_clusters(states, units)
+        place = self._summary.data_before(window) + np.cumsum(stored) - 1
+        offsets = np.where(stored, self._layout.data + (place << geometry.cluster_bits), 0)[first:]
+        states = states[first * units :]
+        if not geometry.extended_l2:
+            return encode_tables(offsets, states == State.ZERO)
+        data, zero = by_cluster(states == State.DATA, units), by_cluster(states == State.ZERO, units)
+        return encode_extended_l2(offsets, data, zero)

@@ -1,0 +1,115 @@
+"""Which part of a disk comes from which file, as `qemu-img map` tells it.
+
+A part that no layer holds belongs to the lowest one that was asked: the bottom, or the last before a backing file that
+ends earlier. It is not present and reads as zeros.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from vdifs.chain.open_chain import Chain
+from vdifs.chain.resolver import Resolver, Source
+from vdifs.extents import Extents, Kind
+from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
+
+__all__ = ["MapRun", "map_runs"]
+
+_STEP = 1 << MAX_CLUSTER_BITS
+_ROWS_AT_ONCE = 4096
+_ZERO = {Kind.ZERO, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT, Kind.ABSENT_ALLOC}
+_DATA = {Kind.DATA, Kind.DATA_HOLE, Kind.COMPRESSED}
+_NOT_PRESENT = {Kind.UNALLOCATED, Kind.ABSENT, Kind.ABSENT_ALLOC}
+
+
+class MapRun(NamedTuple):
+    """One run. depth: index in the chain of the layer it belongs to. offset: in that layer's data file, or None."""
+
+    start: int
+    length: int
+    depth: int
+    present: bool
+    zero: bool
+    data: bool
+    compressed: bool
+    offset: int | None
+
+
+def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
+    """Yield the maximal runs of the disk of `chain`, in order.
+
+    down_to: do not look into the layers from that index on; what they would decide has that depth, is not present and
+    neither zero nor data. Follows get_block_status of qemu-img.c. Raises FormatError, StorageError.
+    """
+    pending: MapRun | None = None
+    for part in _parts(chain, down_to):
+        for run in _runs(part):
+            if pending is not None and _continues(pending, run):
+                pending = pending._replace(length=pending.length + run.length)
+            else:
+                if pending is not None:
+                    yield pending
+                pending = run
+    if pending is not None:
+        yield pending
+
+
+def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:
+    """Yield what a map shows of the whole disk, in parts of no more than some runs."""
+    sizes = [*(member.layer.virtual_size for member in chain.members), 0]
+    sources = [
+        Source(chain.members[index].layer.load, partial(_details_of, chain, index), min(sizes[index : index + 2]))
+        for index in range(len(chain.members[:down_to]))
+    ]
+    for found in Resolver(sources, _STEP, _STEP).resolve(0, chain.virtual_size):
+        if down_to is not None:
+            found.layer[found.kind == Kind.UNALLOCATED] = down_to
+        yield found
+
+
+def _details_of(chain: Chain, index: int, start: int, end: int) -> Extents:
+    """Return what the layer at `index` says of the range, and nothing of what lies beyond its end."""
+    size, below, *_ = [*(member.layer.virtual_size for member in chain.members[index : index + 2]), 0]
+    layer = chain.members[index].layer
+    parts = [_closed(layer.details(start, min(end, size)), index, below)] if start < size else []
+    if end > size:
+        parts.append(Extents.uniform(max(start, size), end, Kind.UNALLOCATED))
+    return Extents.joined(parts)
+
+
+def _closed(own: Extents, depth: int, below: int) -> Extents:
+    """Return what the layer at `depth` holds, and what no layer holds because the layer below it ends at `below`."""
+    if own.start[0] < below < own.end:
+        own = own.cut(np.array([below], np.int64))
+    kind = own.kind.copy()
+    lost = own.start >= below
+    kind[lost & (kind == Kind.UNALLOCATED)] = Kind.ABSENT
+    kind[lost & (kind == Kind.UNALLOCATED_ALLOC)] = Kind.ABSENT_ALLOC
+    kind[kind == Kind.UNALLOCATED_ALLOC] = Kind.UNALLOCATED
+    host = np.where(kind == Kind.UNALLOCATED, 0, own.host)
+    return Extents(own.start, kind, np.full(len(kind), depth, np.int16), host, own.end)
+
+
+def _runs(extents: Extents) -> Iterator[MapRun]:
+    columns = (extents.start, extents.length, extents.kind, extents.layer, extents.host, extents.has_offset)
+    for at in range(0, len(extents.start), _ROWS_AT_ONCE):
+        rows = (column[at : at + _ROWS_AT_ONCE].tolist() for column in columns)
+        for start, length, kind, depth, host, has_offset in zip(*rows, strict=True):
+            yield MapRun(
+                start,
+                length,
+                depth,
+                kind not in _NOT_PRESENT,
+                kind in _ZERO,
+                kind in _DATA,
+                kind == Kind.COMPRESSED,
+                host if has_offset else None,
+            )
+
+
+def _continues(run: MapRun, following: MapRun) -> bool:
+    """Tell whether `following` says the same as `run`, its offset going on."""
+    expected = None if run.offset is None else run.offset + run.length
+    return run[2:7] == following[2:7] and following.offset == expected

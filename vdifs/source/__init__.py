@@ -1,1 +1,0 @@
-"""The files: opening them under a policy, what each layer of a chain holds, reading. The only room that opens files."""

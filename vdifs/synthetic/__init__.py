@@ -1,1 +1,0 @@
-"""The virtual output: which clusters a synthetic file has, where they lie, their bytes. Reads only through source/."""
