@@ -1,7 +1,7 @@
 """Where the programs begin. The first thing that happens is that Ctrl-C ends them, without a word of Python's.
 
-scripts/installed/vdifs, which starts them, has Ctrl-C wait until then. Where it cannot, an interrupt would end in a traceback
-meanwhile: hence imports as little as can be before that.
+scripts/installed/vdifs, which starts them, has Ctrl-C wait until then. Where it cannot, an interrupt would end in a
+traceback meanwhile: hence imports as little as can be before that.
 """
 
 import os
