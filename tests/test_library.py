@@ -1,4 +1,4 @@
-"""The public library, as SPEC.md 4 promises it."""
+"""The public library, as docs/specification.md 4 promises it."""
 
 import gc
 import io

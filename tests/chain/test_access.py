@@ -1,4 +1,4 @@
-"""No user reads through the mount what he could not read in the sources: a model of all persons (SPEC.md 5.6)."""
+"""No user reads through the mount what he could not in the sources (docs/specification.md 5.6): a model of all."""
 
 import os
 import struct

@@ -345,7 +345,7 @@ def test_a_backing_format_other_than_qcow2_and_raw_is_not_supported(source: Path
 
 @pytest.mark.parametrize("names", [("a.qcow2", "z.qcow2"), ("z.qcow2", "a.qcow2")], ids=["a is raw", "z is raw"])
 def test_a_hidden_qcow2_is_a_qcow2_whichever_overlay_is_looked_at_first(source: Path, names: tuple[str, str]) -> None:
-    """SPEC.md 2.1: a qcow2 that some overlay names as raw stays an image only as qcow2, hidden or not."""
+    """docs/specification.md 2.1: a qcow2 that some overlay names as raw stays an image only as qcow2, hidden or not."""
     as_raw, as_qcow2 = names
     write_blank(source / ".hidden.qcow2")
     write_blank(source / as_raw, ".hidden.qcow2", "raw")

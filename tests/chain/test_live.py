@@ -1,4 +1,4 @@
-"""Images that are being written (SPEC.md 5.3): refused with EBUSY, their ancestors served, back when it ends."""
+"""Images that are being written are refused with EBUSY, their ancestors served (docs/specification.md 5.3)."""
 
 import errno
 import os

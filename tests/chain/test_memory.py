@@ -1,4 +1,4 @@
-"""What an image costs while it is not in use (SPEC.md 5.9: 1 KiB per image, for the whole mount)."""
+"""What an image costs while it is not in use (docs/specification.md 5.9: 1 KiB per image, for the whole mount)."""
 
 import gc
 import tracemalloc

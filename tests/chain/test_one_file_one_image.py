@@ -1,4 +1,4 @@
-"""A file beneath SOURCE is one image, whatever name led to it (SPEC.md 2.1): links, folders above and inside, binds."""
+"""A file beneath SOURCE is one image, whatever link, folder or bind led to it (docs/specification.md 2.1)."""
 
 import os
 import subprocess

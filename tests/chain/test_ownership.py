@@ -1,4 +1,4 @@
-"""Whose base an overlay may use (RELIABILITY.md): its owner's own, or one that every user may read; of root's, any."""
+"""Whose base an overlay may use: its owner's own, or one that every user may read (docs/reliability.md)."""
 
 import errno
 import os

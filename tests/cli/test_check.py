@@ -201,7 +201,7 @@ def test_damage_hides_no_other_problem(image: Image, vdifs: Vdifs) -> None:
 
 
 def test_a_raw_backing_file_is_an_image_whatever_its_name(image: Image, vdifs: Vdifs) -> None:
-    """SPEC.md 2.4: where a qcow2 states it to be raw; `list` says so too, even if that qcow2 cannot be served."""
+    """Where a qcow2 states it to be raw (docs/specification.md 2.4); `list` says so too, even where that is refused."""
     folder = image.path.parent
     make_raw(folder / "disk.bin", bytes(MIB))
     make(folder / "on raw.qcow2", MIB, backing=("disk.bin", "raw"))

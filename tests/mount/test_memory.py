@@ -1,4 +1,4 @@
-"""What an image costs in a mount that was listed (SPEC.md 5.9): 1 KiB, and 128 bytes per inode."""
+"""What an image costs in a mount that was listed (docs/specification.md 5.9): 1 KiB, and 128 bytes per inode."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""A file that was looked at stays the same file for a moment while only metadata of its sources change (SPEC.md 5.2).
+"""A file that was looked at stays the same while only metadata of its sources change (docs/specification.md 5.2).
 
 cp asks stat(2) for the inode number, opens the file, and gives up if it has another one: "replaced while being copied".
 """

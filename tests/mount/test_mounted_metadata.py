@@ -1,4 +1,4 @@
-"""What is no change to the guest disturbs no copy; a write does, whatever the time stamps say (SPEC.md 5.2, 5.3)."""
+"""What is no change to the guest disturbs no copy; a write does (docs/specification.md 5.2, 5.3)."""
 
 import errno
 import mmap

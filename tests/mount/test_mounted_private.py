@@ -1,4 +1,4 @@
-"""Folders that not every user may look into, in a mount that every user may: what others see of them (SPEC.md 5.6)."""
+"""Folders that not every user may look into, in a mount that every user may (docs/specification.md 5.6)."""
 
 import stat
 import subprocess

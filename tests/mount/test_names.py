@@ -1,4 +1,4 @@
-"""Names: one rule each, as SPEC.md 2.1 has them."""
+"""Names: one rule each, as docs/specification.md 2.1 has them."""
 
 import posixpath
 

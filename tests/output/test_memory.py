@@ -1,4 +1,4 @@
-"""Opening takes little memory, however many layers there are and however finely they cut the disk (SPEC.md 5.9)."""
+"""Opening takes little memory, however many the layers and however fine they are (docs/specification.md 5.9)."""
 
 import tracemalloc
 from collections.abc import Iterator

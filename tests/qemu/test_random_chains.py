@@ -45,7 +45,7 @@ def prove_all_files(chain: SourceChain, root: Path, rng: Random) -> None:
 
 
 class Tree:
-    """The files of a mount, copied out of the library one by one to the places that SPEC.md 2.1 gives them."""
+    """The files of a mount, copied out of the library one by one to their places (docs/specification.md 2.1)."""
 
     def __init__(self, chain: SourceChain, root: Path, rng: Random) -> None:
         self.chain = chain
@@ -115,7 +115,7 @@ class Tree:
         assert stated["backing-filename-format"] == below.format
 
     def prove_qcow2(self, file: Path, image: int, base: int | None) -> None:
-        """Prove a synthetic qcow2: valid, the same guest contents, and data only where SPEC.md 2.2 wants them."""
+        """Prove a synthetic qcow2: valid, the same contents, data where they belong (docs/specification.md 2.2)."""
         source = self.chain.images[image]
         cluster_size = source.cluster_size or DEFAULT_CLUSTER_SIZE
         report = oracle.check(file)

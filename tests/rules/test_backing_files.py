@@ -1,4 +1,4 @@
-"""QCOW2.md, 'Backing files'."""
+"""docs/qcow2.md, 'Backing files'."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""QCOW2.md, 'Bitmaps': read as QEMU tells them, valid only with autoclear bit 0, and never in the way of the data."""
+"""docs/qcow2.md, 'Bitmaps': read as QEMU tells them, valid only with autoclear bit 0, never in the data's way."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""Hostile headers: work and memory follow what is on disk, not what the header claims (DESIGN.md 8, RELIABILITY.md)."""
+"""Hostile headers: work and memory follow what is on disk, not what the header claims (docs/reliability.md)."""
 
 import os
 import struct

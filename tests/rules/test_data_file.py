@@ -1,4 +1,4 @@
-"""QCOW2.md on external data files: offset 0 is a place there, the name is under the policy, the bytes lie outside."""
+"""docs/qcow2.md, 'L1 and L2', on data files: offset 0 is a place there, and the name is under the policy."""
 
 import os
 from pathlib import Path

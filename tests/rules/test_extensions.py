@@ -1,4 +1,4 @@
-"""QCOW2.md, 'Header extensions'."""
+"""docs/qcow2.md, 'Header extensions'."""
 
 import struct
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""QCOW2.md, 'Header': every row of its table."""
+"""docs/qcow2.md, 'Header': every row of its table."""
 
 import struct
 from pathlib import Path

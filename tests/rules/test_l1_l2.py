@@ -1,4 +1,4 @@
-"""QCOW2.md, 'L1 and L2': every bullet, on an image of 16 clusters of 64 KiB over a backing file full of 0xbb."""
+"""docs/qcow2.md, 'L1 and L2': every bullet, on an image of 16 clusters of 64 KiB over a backing file full of 0xbb."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""QCOW2.md, 'Snapshots'."""
+"""docs/qcow2.md, 'Snapshots'."""
 
 import os
 import shutil

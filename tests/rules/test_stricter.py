@@ -1,4 +1,4 @@
-"""QCOW2.md, 'Where vdifs is knowingly stricter than QEMU': one test per entry, each showing what QEMU does instead."""
+"""README.md, 'Stricter than QEMU': what vdifs refuses there, and what QEMU does instead."""
 
 import os
 import zlib

@@ -162,7 +162,7 @@ def test_a_rename_is_no_change(path: Path, file: HostFile) -> None:
     try:
         file.check_unchanged()
     except SourceChangedError:
-        return  # the contract (SPEC.md 5.2) allows both: ctime moved without the link count
+        return  # the contract (docs/specification.md 5.2) allows both: ctime moved without the link count
     assert file.read_at(0, SIZE) == CONTENTS
 
 

@@ -1,4 +1,4 @@
-"""File systems where writes are harder to see: those in memory, and one that lies on top of others (SPEC.md 5.3)."""
+"""Where writes are harder to see: file systems in memory, and one on top of others (docs/specification.md 5.3)."""
 
 import os
 import subprocess

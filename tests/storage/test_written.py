@@ -1,4 +1,4 @@
-"""What is a write and what is not, whatever the time stamps say (SPEC.md 5.2 and 5.3)."""
+"""What is a write and what is not, whatever the time stamps say (docs/specification.md 5.2 and 5.3)."""
 
 import ctypes
 import errno

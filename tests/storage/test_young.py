@@ -1,4 +1,4 @@
-"""Time stamps that are too young to tell two writes apart (RELIABILITY.md): waited for when opening, looked at again.
+"""Time stamps that are too young to tell two writes apart (docs/reliability.md): waited for, and looked at again.
 
 The kernel of these tests may give every write another time stamp, so the second write within a tick is played: the file
 is changed and its time stamps are set back, of which ctime, which no user can set, is hidden from vdifs.

@@ -1,4 +1,4 @@
-"""What each cluster of a synthetic qcow2 must be (SPEC.md 2.2), worked out from `qemu-img map` of the source.
+"""What each cluster of a synthetic qcow2 must be (docs/specification.md 2.2), from `qemu-img map` of the source.
 
     source, as QEMU maps it      |-- data --|-- data in a hole --|-- zeros --|-- untouched above the base --|
     full                          data       nothing              nothing     nothing

@@ -1,6 +1,6 @@
 """A reader of plain qcow2 files, as short as the specification allows and with nothing of vdifs in it.
 
-It reads what a synthetic file is promised to be (SPEC.md 2.2) and asserts each promise on the way.
+It reads what a synthetic file is promised to be (docs/specification.md 2.2) and asserts each promise on the way.
 """
 
 import struct

@@ -62,7 +62,7 @@ def _prepare(templates: Path, keep: Path | None, folder: Path) -> Try:
 def try_seed(templates: Path, keep: Path | None, memory: Memory, seed: int, folder: Path) -> Tally:
     """Put the chain of a seed on trial; findings tell how the chain was made."""
     files, history = chain_of(seed, templates)
-    allowed = 1024 * sum(_snapshots_in(image) for image in files.values())  # SPEC.md 5.9: each of them is an image
+    allowed = 1024 * sum(_snapshots_in(image) for image in files.values())  # images: docs/specification.md 5.9
     trial = _trial(files, folder, Random(seed))
     files.clear()  # or its memory would be taken for that of vdifs
     memory.forget_peak()

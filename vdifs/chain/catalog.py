@@ -255,7 +255,7 @@ class Catalog:
         return self._overlays[1].get(path, ())
 
     def access(self, path: str) -> Access:
-        """Return mode, owner and group for the synthetic files of PATH (SPEC.md 5.6). Raises what `chain` does."""
+        """Return mode, owner and group for the files of PATH (docs/specification.md 5.6). Raises what `chain` does."""
         above, chain = self._state.above, self.chain(path)
         items: list[Permission] = []
         for entry in chain:
@@ -268,7 +268,7 @@ class Catalog:
         return allowed._replace(mode=allowed.mode | chain[0].permissions[0].write)
 
     def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
-        """Return mode, owner and group for a folder of the mount (SPEC.md 5.6) that stands for folders of the source.
+        """Return mode, owner and group for a folder that stands for folders of the source (docs/specification.md 5.6).
 
         places: those, each as the PATH of an image somewhere in it and how many folders of PATH lead there; none for
         the root.

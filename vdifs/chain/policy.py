@@ -1,8 +1,8 @@
 """May this file, named by that image, be opened? The only module that resolves names.
 
 Names inside an image are an attack until shown otherwise. A file is opened only beneath the source root or a trusted
-directory, through no symbolic link, by no protocol. Inside vdifs a file is called by its PATH (SPEC.md 2.1): relative
-to the source root, or `@trust/` and the absolute path without its leading slash.
+directory, through no symbolic link, by no protocol. Inside vdifs a file is called by its PATH (docs/specification.md
+2.1): relative to the source root, or `@trust/` and the absolute path without its leading slash.
 """
 
 import errno

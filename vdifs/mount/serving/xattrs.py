@@ -1,4 +1,4 @@
-"""The extended attributes of synthetic files (SPEC.md 2.5)."""
+"""The extended attributes of synthetic files (docs/specification.md 2.10)."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The names of synthetic files (SPEC.md 2.1): pure functions from an image's PATH to paths in the mount.
+"""The names of synthetic files (docs/specification.md 2.1): pure functions from an image's PATH to paths in the mount.
 
 Every path follows from PATH alone, so that a script can build it without listing. PATHs are relative to SOURCE, `/`
 between folders, decoded as the file system encoding with surrogateescape.

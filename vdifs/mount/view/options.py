@@ -13,7 +13,7 @@ _CLUSTER_SIZES = frozenset(1 << bits for bits in range(9, 22))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountOptions:
-    """Options of a mount (SPEC.md 3). source: a directory or an image. deadline: seconds. readahead: bytes."""
+    """Options of a mount, docs/specification.md 3. source: folder or image. deadline: seconds. readahead: bytes."""
 
     source: str
     mountpoint: str

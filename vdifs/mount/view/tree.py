@@ -254,7 +254,7 @@ def _base_entry(entry: Entry) -> ImageFile:
 
 
 def _candidates(file: ImageFile, entries: Mapping[str, Entry]) -> Iterable[str]:
-    """Yield the paths that the rules of SPEC.md 2.1 give `file`, taken or not."""
+    """Yield the paths that the rules of docs/specification.md 2.1 give `file`, taken or not."""
     entry = entries.get(file.path)
     if entry is None:
         return
