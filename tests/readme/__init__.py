@@ -1,1 +1,1 @@
-"""The README: every example in it is run."""
+"""The README and the pages in docs/: every example in them is run, and what is cited is there."""

@@ -20,6 +20,7 @@ _CITATION = re.compile(
         (?:,\s'(?P<title>[^'\n]+)')?""",
     re.VERBOSE,
 )
+_FILE = re.compile(r"`((?:tests|scripts|vdifs|docs)/[\w./-]*|[a-z]+/[\w/]+\.py)`")
 _HEADING = re.compile(r"^#+ (?:(?P<number>\d+(?:\.\d+)*) )?(?P<title>.*)$", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -75,6 +76,24 @@ def test_each_citation_can_be_looked_up() -> None:
 
 def test_no_page_is_cited_that_a_reader_does_not_have() -> None:
     assert [each.where for each in all_citations() if each.page in ABSENT] == []
+
+
+def absent_files(page: Path) -> list[str]:
+    """Return the files and folders of this tree that a page names and that are not there."""
+    named = [name for name in _FILE.findall(page.read_text()) if "NAME" not in name]
+    return [name for name in named if not (ROOT / name).exists() and not (ROOT / "vdifs" / name).exists()]
+
+
+@pytest.mark.parametrize("page", [*PAGES[:3], *sorted(file.name for file in (ROOT / "docs").glob("*.md"))])
+def test_the_modules_and_folders_that_a_page_names_are_there(page: str) -> None:
+    assert absent_files(ROOT / (page if page in PAGES else f"docs/{page}")) == []
+
+
+def test_a_module_that_is_not_there_is_found(tmp_path: Path) -> None:
+    (page := tmp_path / "page.md").write_text(
+        "`tests/rules`, `chain/policy.py`, `tests/formats/NAME/`, `chain/gone.py`, `tests/gone/`"
+    )
+    assert absent_files(page) == ["chain/gone.py", "tests/gone/"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each example of the README runs as it stands there, and does what the text beside it says."""
+"""Each example of the README and of docs/ runs as it stands there, and does what the text beside it says."""
 
 import os
 import shutil
@@ -91,10 +91,10 @@ def same(left: Path, right: Path) -> None:
     oracle.compare(left, right, left_format=formats[0], right_format=formats[1])
 
 
-def test_every_block_of_the_readme_is_run() -> None:
+def test_every_block_of_every_page_is_run() -> None:
     recipes = "install remove nightly restore restic look offset debugfs migrate serve python"
     assert set(examples()) == {*recipes.split(), "export", "snapshot"}
-    assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), f"{README}: a block that no test runs"
+    assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), "a block that no test runs"
 
 
 def test_install(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the README gives for /etc: systemd takes the units, mount(8) the line of fstab."""
+"""What the pages give for /etc: systemd takes the units, mount(8) the line of fstab."""
 
 import os
 import re
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_tool
+from tests.readme.examples import text
 
-README = Path(__file__).parents[2] / "README.md"
 UNITS = [
     textwrap.dedent(block)
-    for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", README.read_text(), re.MULTILINE)
+    for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", text(), re.MULTILINE)
     if "[Unit]" in block
 ]
 NAMES = {"[Mount]": "srv-vdifs.mount", "[Service]": "vdifs@.service"}
@@ -36,9 +36,9 @@ def complaints(unit: str, folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_readme_has_both_units_and_names_them() -> None:
+def test_a_page_has_both_units_and_names_them() -> None:
     assert sorted(map(name_of, UNITS)) == sorted(NAMES.values())
-    assert all(f"`/etc/systemd/system/{name}`" in README.read_text() for name in NAMES.values())
+    assert all(f"`/etc/systemd/system/{name}`" in text() for name in NAMES.values())
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=name_of)
@@ -59,7 +59,7 @@ def test_a_service_waits_for_the_mount_and_stays_in_the_foreground() -> None:
 
 
 def test_mount8_takes_the_line_of_fstab(tmp_path: Path) -> None:
-    (line,) = re.findall(r"^    (/srv.* fuse\.vdifs .*)$", README.read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^    (/srv.* fuse\.vdifs .*)$", text(), re.MULTILINE)
     (tmp_path / "fstab").write_text(line + "\n")
     command = [require_tool("findmnt"), "-F", "fstab", "-n", "-o", "TARGET,FSTYPE,OPTIONS"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=True)

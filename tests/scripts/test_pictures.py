@@ -1,4 +1,4 @@
-"""The pictures of the README: each is there, small, a well-formed SVG, and loads nothing from anywhere."""
+"""The pictures of the README and of docs/: each is there, small, a well-formed SVG, and loads nothing from anywhere."""
 
 from itertools import product
 from pathlib import Path
@@ -19,11 +19,12 @@ SPEED = "speed.svg"
 SPACE = "{http://www.w3.org/2000/svg}"
 
 
-def test_the_pictures_are_those_that_the_readme_shows() -> None:
+def test_the_pictures_are_those_that_the_pages_show() -> None:
     names = [*NAMES, SPEED]
     assert sorted(each.name for each in (ROOT / "docs").glob("*.svg")) == sorted(names)
-    readme = (ROOT / "README.md").read_text()
-    assert [name for name in names if f"docs/{name}" not in readme] == []
+    shown = (ROOT / "README.md").read_text().replace('"docs/', '"')
+    shown += "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    assert [name for name in names if f'"{name}"' not in shown and f"({name})" not in shown] == []
 
 
 def test_the_plot_loads_nothing_and_names_what_it_shows() -> None:
