@@ -1,4 +1,4 @@
-"""The recipes of README and docs/recipes.md in `demo/`, as scripts/quickstart leaves it: in order, as they are printed."""
+"""The recipes of README and docs/recipes.md in `demo/`, as scripts/quickstart leaves it: in order, as printed."""
 
 import os
 import shutil
