@@ -22,7 +22,7 @@ def install(folder: Path, *, first_lines: str | None = None) -> Path:
     """Copy the commands into a folder as an installer does, for a Python in that folder; return the folder."""
     folder.mkdir()
     for name in (*COMMANDS, "vdifs-python"):
-        shutil.copy(ROOT / "commands" / name, folder)
+        shutil.copy(ROOT / "scripts/installed" / name, folder)
     python = folder / "python"
     program(python, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     keeper = folder / "vdifs-python"

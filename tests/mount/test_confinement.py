@@ -127,8 +127,8 @@ def test_a_landlock_that_does_not_know_of_truncation_is_helped_out(scratch: Path
 
 def test_without_any_the_process_carries_on(scratch: Path) -> None:
     code = (
-        "from vdifs.mount import confinement as c; c.why_no_landlock = c.why_no_filter = lambda: 'planted'; "
-        "c._forbid_new_privileges = lambda: (_ for _ in ()).throw(OSError(1, 'planted')); "
+        "from vdifs.mount.daemon import confinement as c; c.why_no_landlock = c.why_no_filter = lambda: 'planted'; "
+        "c.forbid_new_privileges = lambda: (_ for _ in ()).throw(OSError(1, 'planted')); "
         f"print(c.confine([{str(scratch)!r}]))"
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

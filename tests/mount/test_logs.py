@@ -13,6 +13,7 @@ from tests.conftest import ExpectWarning
 from vdifs.errors import StorageError
 from vdifs.mount.daemon import logs
 from vdifs.mount.daemon.logs import logging_to
+from vdifs.mount.view import log_destination as log_destination_module
 from vdifs.mount.view.log_destination import log_destination
 from vdifs.mount.view.options import MountOptions
 
@@ -26,7 +27,8 @@ def system_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sock
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "log"))
         listening.settimeout(10)
-        monkeypatch.setattr(logs, "SYSTEM_LOG", str(tmp_path / "log"))
+        for module in (logs, log_destination_module):
+            monkeypatch.setattr(module, "SYSTEM_LOG", str(tmp_path / "log"))
         yield listening
 
 
@@ -60,7 +62,8 @@ def test_a_system_log_that_goes_away_stops_nobody(system_log: socket.socket, tmp
     ],
 )
 def test_the_other_destinations(options: MountOptions, wanted: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "SYSTEM_LOG", "/nowhere/at/all")
+    for module in (logs, log_destination_module):
+        monkeypatch.setattr(module, "SYSTEM_LOG", "/nowhere/at/all")
     assert log_destination(options) == wanted
 
 

@@ -44,5 +44,5 @@ def test_tools_walk_over_a_hostile_folder(mounts: Mounts, folder: hostile.Hostil
     for command in (["ls", "-lR"], ["find", ".", "-type", "f"], ["du", "-a"]):
         in_mount = ["sh", "-c", 'cd "$0" && exec "$@"', str(mounted.path), *command]
         done = subprocess.run(in_mount, capture_output=True, timeout=60, **as_user(user))
-        assert done.stderr == b""
+        assert done.stderr == b"", done.stderr
         assert b"base.qcow2" in done.stdout

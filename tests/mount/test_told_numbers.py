@@ -1,6 +1,7 @@
 """How long a number that was told is told once more, without a clock that runs."""
 
 import time
+from functools import partial
 
 import pytest
 
@@ -34,12 +35,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def told(clock: Clock) -> ToldNumbers:
     del clock
     told = ToldNumbers()
-    told.tell(FILE, 7, FIRST)
+    told.tell(FILE, 7, lambda: FIRST)
     return told
 
 
 def test_a_number_is_told_again_only_where_ctimes_alone_have_moved(told: ToldNumbers) -> None:
-    assert told.kept(FILE, 8, CHOWNED) == 7
+    assert told.kept(FILE, 8, lambda: CHOWNED) == 7
     assert told.is_kept(FILE)
     for other in (
         (FIRST[0]._replace(mtime_ns=101), FIRST[1]),
@@ -48,19 +49,19 @@ def test_a_number_is_told_again_only_where_ctimes_alone_have_moved(told: ToldNum
         FIRST[:1],
         (*FIRST, FIRST[1]),
     ):
-        told.tell(FILE, 7, FIRST)
-        assert told.kept(FILE, 8, other) == 8
-        assert told.kept(FILE, 8, CHOWNED) == 8, "forgotten for good"
+        told.tell(FILE, 7, lambda: FIRST)
+        assert told.kept(FILE, 8, partial(tuple, other)) == 8
+        assert told.kept(FILE, 8, lambda: CHOWNED) == 8, "forgotten for good"
 
 
 def test_it_is_another_once_no_program_has_asked_for_a_moment(told: ToldNumbers, clock: Clock) -> None:
     clock.now += KEPT_S - 0.1
-    assert told.kept(FILE, 8, CHOWNED) == 7
-    told.tell(FILE, 7, CHOWNED)
+    assert told.kept(FILE, 8, lambda: CHOWNED) == 7
+    told.tell(FILE, 7, lambda: CHOWNED)
     clock.now += KEPT_S - 0.1
-    assert told.kept(FILE, 8, CHOWNED) == 7
+    assert told.kept(FILE, 8, lambda: CHOWNED) == 7
     clock.now += 0.2
-    assert told.kept(FILE, 8, CHOWNED) == 8, "to look is not to ask"
+    assert told.kept(FILE, 8, lambda: CHOWNED) == 8, "to look is not to ask"
 
 
 @pytest.mark.parametrize(("every_s", "most_s"), [(1.0, LONG_S), (0.1, LONGEST_S)])
@@ -68,13 +69,13 @@ def test_it_is_another_in_the_end_however_often_programs_ask(
     told: ToldNumbers, clock: Clock, every_s: float, most_s: float
 ) -> None:
     begun = clock.now
-    while told.kept(FILE, 8, CHOWNED) == 7:
-        told.tell(FILE, 7, CHOWNED)
+    while told.kept(FILE, 8, lambda: CHOWNED) == 7:
+        told.tell(FILE, 7, lambda: CHOWNED)
         clock.now += every_s
     assert most_s <= clock.now - begun <= most_s + 2 * every_s
 
 
 def test_a_number_that_moves_at_once_does_so(told: ToldNumbers) -> None:
     told.forget(FILE)
-    assert told.kept(FILE, 8, CHOWNED) == 8
+    assert told.kept(FILE, 8, lambda: CHOWNED) == 8
     assert not told.is_kept(FILE)

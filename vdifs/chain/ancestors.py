@@ -120,9 +120,10 @@ class Ancestors:
         """
         before = self._before.get(path)
         searched = self._searched and not path.startswith(TRUST_PREFIX) and is_within(path, self._troubles) is None
-        if isinstance(error, PolicyError) or (searched and error.errno in _ABSENT):
-            raise error
-        if before is None or before.fingerprint == _NEVER_SEEN:
+        never_seen = before is None or before.fingerprint == _NEVER_SEEN
+        if isinstance(error, PolicyError) or (searched and (never_seen or error.errno in _ABSENT)):
+            raise error  # of what is there and may not be read, the search tells; its name may be no image's
+        if before is None or never_seen:
             before = self._unseen(path, overlay, error)
         self.lost[path] = StorageError(str(error), errno=errno.EIO)
         return before

@@ -6,6 +6,7 @@ Its internal snapshots are counted only: which are offered is for `vdifs.chain.o
 import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
+from functools import lru_cache
 from threading import Lock
 
 from cachetools import LRUCache
@@ -87,7 +88,7 @@ def _read(
         header = _header(file)
         if header is None:
             return (as_raw(entry),) if stated == "raw" or entry.path.endswith(RAW_SUFFIXES) else ()
-        size, snapshots = header.virtual_size, header.nb_snapshots
+        size, snapshots = _shared_size(header.virtual_size), header.nb_snapshots
         entry = replace(entry, virtual_size=size, snapshots=snapshots, hidden=header.hidden)
         return (_with_links(policy, entry, header, known),)
     except VdifsError as error:
@@ -135,6 +136,12 @@ def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str
     path, stated = policy.resolve(entry.path, header.backing_file), header.backing_format
     backing_path = known[path].path if path in known else path
     return replace(entry, backing_path=backing_path, backing_format=_USUAL_FORMATS.get(stated, stated))
+
+
+@lru_cache
+def _shared_size(size: int) -> int:
+    """Return the same object for equal sizes: images are many, their sizes few."""
+    return size
 
 
 def _is_candidate(path: str) -> bool:

@@ -8,6 +8,7 @@ A number that is kept without proof stands for bytes that may be others. So what
 true of them too, and no program may have the earlier state open: else the file has its new number at once.
 """
 
+from vdifs.chain.members import MAX_DEPTH
 from vdifs.errors import VdifsError, printable
 from vdifs.mount.serving.open_image import Slot
 from vdifs.mount.serving.open_images import OpenImages
@@ -16,10 +17,13 @@ from vdifs.mount.view.inodes import InodeTable, KnownInode
 from vdifs.mount.view.moved import MovedError
 from vdifs.mount.view.nodes import ImageFile, Node
 from vdifs.mount.view.sources import Catalog, Source
-from vdifs.mount.view.told_numbers import ToldNumbers
+from vdifs.mount.view.told_numbers import State, ToldNumbers
 from vdifs.mount.view.tree import Tree
+from vdifs.storage.fingerprint import Fingerprint
 
 __all__ = ["PresentNumbers"]
+
+_MOST_FILES = 2 * MAX_DEPTH
 
 
 class PresentNumbers:
@@ -45,12 +49,25 @@ class PresentNumbers:
                 self._forget_if_held(slot)
             elif self.state_of(node, slot) == slot.inode:
                 return slot.inode
-        return self._told.kept(node, inode, source.files)
+        return self._told.kept(node, inode, lambda: self._files(node))
 
     def tell(self, node: Node, inode: int) -> None:
-        """Take note that the kernel asked for the number of a node, or for the node by its number."""
-        if isinstance(node, ImageFile) and (source := self.tree.source(node.path)) is not None:
-            self._told.tell(node, inode, source.files)
+        """Take note that the kernel asked for the number of a node, or for the node by its number.
+
+        That of an image that cannot be served is not kept: it is the number of its problem.
+        """
+        source = self.tree.source(node.path) if isinstance(node, ImageFile) else None
+        if isinstance(node, ImageFile) and source is not None and source.problem is None:
+            self._told.tell(node, inode, lambda: self._files(node))
+
+    def _files(self, file: ImageFile) -> State:
+        """Return the files of a chain as the tree shows them: not as they may be since."""
+        found: list[Fingerprint] = []
+        path: str | None = file.path
+        while path is not None and (entry := self.tree.entries.get(path)) is not None and len(found) < _MOST_FILES:
+            found += entry.fingerprints
+            path = entry.backing_path
+        return tuple(found)
 
     def state_of(self, file: ImageFile, slot: Slot) -> int:
         """Return the number of the state in which an image was opened: another than it was opened by if that was kept.

@@ -4,7 +4,7 @@ A number is a hash of what determines the file, so it is the same after a remoun
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vdifs.errors import VdifsError
@@ -27,19 +27,48 @@ def inode_number(*parts: str | bytes) -> int:
 
 
 @dataclass(slots=True)
+class KeptThrough:
+    """What is known of a number that was kept through a change: the numbers of states, None for its own.
+
+    facts_of: of which the facts were last found to be true. pages_of: of which the kernel may have pages.
+    """
+
+    facts_of: int | None = None
+    pages_of: int | None = None
+
+
+@dataclass(slots=True)
 class KnownInode:
     """An inode that the kernel holds. lookups: how often it was handed out and not yet forgotten.
 
     facts: of a file that was looked into; the kernel has its size then, and must be given no placeholder again.
-    facts_of, pages_of: where a number was kept through a change, the number of the state that the facts were last
-    found to be true of, and of which the kernel may have pages.
+    kept: None for one that was never kept through a change, as most: there may be very many.
     """
 
     node: Node
     lookups: int = 0
     facts: Facts | None = None
-    facts_of: int | None = None
-    pages_of: int | None = None
+    kept: KeptThrough | None = None
+
+    @property
+    def facts_of(self) -> int | None:
+        """See KeptThrough."""
+        return None if self.kept is None else self.kept.facts_of
+
+    @facts_of.setter
+    def facts_of(self, state: int | None) -> None:
+        if self.kept is not None or state is not None:
+            self.kept = replace(self.kept or KeptThrough(), facts_of=state)
+
+    @property
+    def pages_of(self) -> int | None:
+        """See KeptThrough."""
+        return None if self.kept is None else self.kept.pages_of
+
+    @pages_of.setter
+    def pages_of(self, state: int | None) -> None:
+        if self.kept is not None or state is not None:
+            self.kept = replace(self.kept or KeptThrough(), pages_of=state)
 
 
 class InodeTable:

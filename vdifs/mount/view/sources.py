@@ -9,7 +9,6 @@ from vdifs.chain.access import Access
 from vdifs.chain.catalog import Entry
 from vdifs.chain.left_out import LeftOut
 from vdifs.errors import VdifsError
-from vdifs.storage.fingerprint import Fingerprint
 
 __all__ = ["Catalog", "Source", "source_of"]
 
@@ -58,7 +57,7 @@ class Source:
 
     mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds. owner: of the
     image's own file. problem: why it cannot be opened; then no user has access, and times and devices are the image's
-    own. files: what tells their states apart, the image's own first.
+    own.
     """
 
     generation: bytes
@@ -68,7 +67,6 @@ class Source:
     problem: VdifsError | None
     ctime_ns: int = 0
     owner: int = 0
-    files: tuple[Fingerprint, ...] = ()
 
 
 def source_of(catalog: Catalog, entry: Entry) -> Source:
@@ -83,7 +81,7 @@ def source_of(catalog: Catalog, entry: Entry) -> Source:
     mtime, ctime = max(each.mtime_ns for each in prints), max(each.ctime_ns for each in prints)
     devices = _shared_devices(frozenset(each.dev for each in prints))
     access = _shared_access(access)
-    return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid, tuple(prints))
+    return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid)
 
 
 @lru_cache

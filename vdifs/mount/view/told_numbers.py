@@ -14,6 +14,7 @@ nothing of the earlier state is served: neither its size nor the pages that the 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -21,7 +22,7 @@ from cachetools import LRUCache
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.storage.fingerprint import Fingerprint
 
-__all__ = ["ToldNumbers"]
+__all__ = ["State", "ToldNumbers"]
 
 KEPT_S = 2.0
 """So long after a number was asked for it may be told once more."""
@@ -52,15 +53,15 @@ class ToldNumbers:
     def __init__(self) -> None:
         self._told: LRUCache[ImageFile, _Told] = LRUCache(_MOST)
 
-    def tell(self, file: ImageFile, number: int, state: State) -> None:
+    def tell(self, file: ImageFile, number: int, state: Callable[[], State]) -> None:
         """Take note that the kernel is told `number` of a file in that state, or in one whose ctimes alone differ."""
         told = self._told.get(file)
         if told is None or told.number != number:
-            self._told[file] = _Told(number, state, time.monotonic())
+            self._told[file] = _Told(number, state(), time.monotonic())
         else:
             told.asked = time.monotonic()
 
-    def kept(self, file: ImageFile, number: int, state: State) -> int:
+    def kept(self, file: ImageFile, number: int, state: Callable[[], State]) -> int:
         """Return the number to tell of a file that would have `number` in its present state."""
         told = self._told.get(file)
         if told is None:
@@ -71,7 +72,7 @@ class ToldNumbers:
         now = time.monotonic()
         if told.moved is None:
             told.moved = now
-        if _is_alike(told.state, state) and not _is_over(now - told.asked, now - told.moved):
+        if not _is_over(now - told.asked, now - told.moved) and _is_alike(told.state, state()):
             return told.number
         self.forget(file)
         return number
