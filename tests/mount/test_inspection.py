@@ -228,3 +228,44 @@ async def test_that_a_machine_writes_an_image_is_no_warning_and_keeps_no_user_fr
     assert inode is not None
     assert (await inspected.namespace.stat(inode)).size
     assert inspected.failed() == {}
+
+
+async def test_a_bug_that_one_image_brings_out_keeps_no_other_from_being_looked_at(
+    nursery: trio.Nursery, expect_warning: ExpectWarning
+) -> None:
+    expect_warning("a: could not be looked at")
+    inspected = Inspected(nursery, entry("a"), entry("b"))
+    inspected.opener.bad["a"] = ZeroDivisionError("a bug")
+    assert await inspected.settle() == Counter(["a", "b"])
+    assert (inspected.failed(), inspected.inspection.unknown()) == ({}, 0)
+
+
+async def test_a_round_that_a_bug_has_ended_is_begun_again_when_the_status_is_looked_at(
+    nursery: trio.Nursery, expect_warning: ExpectWarning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect_warning("a task of the mount failed")
+    inspected = Inspected(nursery, entry("a"))
+
+    async def with_a_bug() -> None:
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(inspected.inspection, "_round", with_a_bug)
+        assert await inspected.settle() == Counter()
+    inspected.inspection.retry()
+    with trio.fail_after(60):
+        await inspected.inspection.settled()
+    assert inspected.opener.asked == Counter(["a"])
+
+
+async def test_a_task_that_never_came_to_its_first_line_is_started_again(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspected = Inspected(nursery, entry("a"))
+    with monkeypatch.context() as planted:
+        planted.setattr(Tasks, "spawn", lambda *_: None)
+        inspected.inspection.wake()
+    inspected.inspection.wake()
+    with trio.fail_after(60):
+        await inspected.inspection.settled()
+    assert inspected.opener.asked == Counter(["a"])

@@ -17,7 +17,7 @@ import trio
 
 from vdifs.chain.entry import Entry
 from vdifs.chain.members import MAX_DEPTH
-from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, SourceChangedError, VdifsError
+from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, SourceChangedError, VdifsError, printable
 from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.serving.open_images import Opener
 from vdifs.mount.serving.tasks import Tasks
@@ -69,15 +69,18 @@ class Inspection:
         """Look for images that are not known yet, now or soon."""
         self._wanted = True
         if not self._running:
-            self._running = True
             self._settled = trio.Event()
             self._tasks.spawn(self._run)
 
     def retry(self) -> None:
-        """Open again, if that was not done just now, what could not be opened for a reason that may have passed."""
+        """Open again, if that was not done just now, what could not be opened for a reason that may have passed.
+
+        A round that a bug has ended is begun again too.
+        """
         entries = self._namespace.tree.entries
         paths = {file.path for file, error in self._namespace.failures.items() if not isinstance(error, FormatError)}
-        if paths and time.monotonic() - self._retried > _RETRY_S:
+        ended = self._wanted and not self._running
+        if (paths or ended) and time.monotonic() - self._retried > _RETRY_S:
             self._retried = time.monotonic()
             self._again = {_state_of(entries, entries[path]) for path in paths if path in entries}
             self._known -= self._again
@@ -101,10 +104,17 @@ class Inspection:
         return counted.lookups + counted.stats + counted.listings + counted.opens + counted.reads
 
     async def _run(self) -> None:
+        if self._running:
+            return
+        self._running = True
         try:
             while self._wanted:
                 self._wanted = False
-                await self._round()
+                try:
+                    await self._round()
+                except BaseException:
+                    self._wanted = True  # the next who wakes it, or looks at the status, has it begun again
+                    raise
         finally:
             self._running = False
             self._settled.set()
@@ -150,6 +160,8 @@ class Inspection:
             if _says_nothing(error):
                 return
             this.failed[state] = error.bare()
+        except Exception:  # a bug that one image brings out keeps no other from being looked at
+            log.exception("%s: could not be looked at", printable(entry.path))
         finally:
             this.took(entry, time.monotonic() - begun)
         self._known.add(state)
