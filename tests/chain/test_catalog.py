@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.chain.test_walk import fail
@@ -275,14 +275,41 @@ def test_a_chain_has_at_most_256_images(tmp_path: Path, depth: int) -> None:
             with pytest.raises(ChainError, match="too long") as caught:
                 catalog.chain(f"{depth - 1}.qcow2")
             assert caught.value.errno == 40
+            assert len(catalog.overlays("0.qcow2")) == depth - 2, "an image has it as an ancestor out of reach"
+
+
+@pytest.mark.parametrize(
+    ("name", "backing_format", "kind", "message"),
+    [
+        (
+            "plain.img",
+            None,
+            PolicyError,
+            "top.qcow2: its backing file plain.img is no qcow2 image and not stated to be",
+        ),
+        ("plain.img", "qcow2", PolicyError, "top.qcow2: its backing file plain.img is no qcow2 image and not stated"),
+        ("base.qcow2", "vmdk", UnsupportedError, "top.qcow2: it states the format 'vmdk' for its backing file: not"),
+        ("top.qcow2", "qcow2", ChainError, "top.qcow2: it is in its own chain: rebase one of the images above it"),
+    ],
+)
+def test_what_headers_tell_is_said_of_who_can_mend_it(
+    source: Path, name: str, backing_format: str | None, kind: type[VdifsError], message: str
+) -> None:
+    (source / "plain.img").write_bytes(bytes(MIB))
+    write_blank(source / "top.qcow2", name, backing_format)
+    with scanned(source) as catalog, pytest.raises(VdifsError) as caught:
+        catalog.chain("top.qcow2")
+    assert type(caught.value) is kind
+    assert f"{source}/{message}" in str(caught.value)
 
 
 backings = st.sampled_from([None, "a.qcow2", "b.qcow2", "vms/c.qcow2", ".hidden/e.qcow2", "gone", "/etc/passwd", "x:y"])
-formats = st.sampled_from([None, "qcow2", "qcow2", "raw"])
+formats = st.sampled_from([None, "qcow2", "qcow2", "raw", "vmdk"])
 links = st.dictionaries(st.sampled_from(NAMES), st.tuples(backings, formats), min_size=1)
 
 
 @given(links=links)
+@example(links={"a.qcow2": ("b.qcow2", "qcow2"), "b.qcow2": ("a.qcow2", "vmdk")})
 def test_the_catalog_says_of_a_chain_what_opening_it_says(
     tmp_path_factory: pytest.TempPathFactory, links: dict[str, tuple[str | None, str | None]]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Vdifs, run_process
 from tests.rules.images import make
 from tests.support import oracle, surgery
+from tests.support.header_only import write_blank
 from tests.support.proofs import prove_info, settle_blocks
 
 GIB = 1 << 30
@@ -147,6 +148,35 @@ def test_a_chain_that_contains_itself_ends(vdifs: Vdifs, tmp_path: Path) -> None
     status, _, err = vdifs("info", tmp_path / "a.qcow2", "--backing-chain")
     assert status == 1
     assert "in its own chain" in err
+
+
+def test_a_chain_that_is_too_long_to_be_served_is_described(vdifs: Vdifs, tmp_path: Path) -> None:
+    for index in range(258):
+        write_blank(tmp_path / f"{index}.qcow2", f"{index - 1}.qcow2" if index else None, "qcow2" if index else None)
+    described = info_json(vdifs, tmp_path / "257.qcow2", "--backing-chain")
+    assert [each["filename"] for each in described] == [str(tmp_path / f"{n}.qcow2") for n in range(257, -1, -1)]
+
+
+def test_a_backing_file_is_described_in_the_format_that_is_stated_or_that_its_bytes_or_its_name_tell(
+    vdifs: Vdifs, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.img").write_bytes(bytes(512))
+    write_blank(tmp_path / "base.qcow2")
+    for name, stated, wanted in [
+        ("plain.img", "raw", "raw"),
+        ("plain.img", None, "raw"),
+        ("base.qcow2", "raw", "raw"),
+        ("base.qcow2", None, "qcow2"),
+        ("base.qcow2", "vmdk", "qcow2"),
+    ]:
+        write_blank(tmp_path / "top.qcow2", name, stated)
+        described = info_json(vdifs, tmp_path / "top.qcow2", "--backing-chain")
+        assert [each["format"] for each in described] == ["qcow2", wanted], (name, stated)
+    for stated in ("qcow2", "vmdk"):
+        write_blank(tmp_path / "top.qcow2", "plain.img", stated)
+        status, out, err = vdifs("info", tmp_path / "top.qcow2", "--backing-chain")
+        assert (status, out) == (1, "")
+        assert f"{tmp_path / 'plain.img'}: not a qcow2 image" in err
 
 
 def test_a_backing_file_outside_needs_trust(vdifs: Vdifs, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from tests.mount.fakes import FakeCatalog, entry
-from vdifs.chain.members import cannot_be_opened
+from vdifs.chain.links import cannot_be_opened
 from vdifs.errors import ChainError, FormatError, InUseError, StorageError, UnsupportedError, VdifsError
 from vdifs.mount.serving import failures as failures_module
 from vdifs.mount.serving.failures import Failures

@@ -14,30 +14,21 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from vdifs.chain.access import Access, Permission, folders_above, intersection, to_folder
+from vdifs.chain.access import Access
 from vdifs.chain.ancestors import Ancestors
-from vdifs.chain.entry import Entry, as_raw
+from vdifs.chain.entry import Entry
 from vdifs.chain.left_out import LeftOut, of_includes, of_no_images, of_skipped
+from vdifs.chain.listed import Listed
 from vdifs.chain.live import with_writers
-from vdifs.chain.members import MAX_DEPTH, cannot_be_opened, loop_error
 from vdifs.chain.offered import OfferedSnapshots
-from vdifs.chain.ownership import check_owner
-from vdifs.chain.policy import TRUST_PREFIX, Live, Policy
+from vdifs.chain.policy import Live, Policy
+from vdifs.chain.readers import Above, Readers, permissions_above
 from vdifs.chain.search import Search, search
 from vdifs.chain.skipped import Passed
 from vdifs.chain.sniff import has_same_links, sniff
 from vdifs.chain.troubles import Images, as_before, emptied, in_trouble, is_within
 from vdifs.chain.walk import Filter, Found, Identity
-from vdifs.errors import (
-    ChainError,
-    FormatError,
-    PolicyError,
-    StorageError,
-    UnsupportedError,
-    VdifsError,
-    printable,
-    quoted,
-)
+from vdifs.errors import ChainError, FormatError, StorageError, VdifsError, printable
 from vdifs.formats.problems import Severity
 from vdifs.formats.qcow2.header import NOT_QCOW2
 from vdifs.linux.locks import LockTable
@@ -45,7 +36,6 @@ from vdifs.pace import give_way
 
 __all__ = ["Catalog", "Entry"]
 
-_NO_USER = (Permission(0, 0, 0),)
 _Sniffed = tuple[Found, tuple[Entry, ...]]
 """A file, and the images in it."""
 
@@ -54,14 +44,14 @@ _Sniffed = tuple[Found, tuple[Entry, ...]]
 class _State:
     """The result of one scan. young: files with time stamps so young that they must be read again to be sure.
 
-    above: the permissions of the folders from `/` down to the source root, and to those of files in trusted ones.
-    folders: those below the source root. troubles, shut: see Catalog. emptied: those of them that hold no image now.
+    above: the permissions of the folders above the images. folders: those below the source root. troubles, shut: see
+    Catalog. emptied: those of them that hold no image now.
     """
 
     files: Mapping[str, _Sniffed] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
     young: frozenset[str] = frozenset()
-    above: Mapping[str, tuple[Permission, ...]] = field(default_factory=dict)
+    above: Above = field(default_factory=dict)
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
     not_offered: tuple[Entry, ...] = ()
     unread: Mapping[str, VdifsError] = field(default_factory=dict)
@@ -70,6 +60,10 @@ class _State:
     troubles: Mapping[str, VdifsError] = field(default_factory=dict)
     emptied: frozenset[str] = frozenset()
     shut: frozenset[str] = frozenset()
+
+    def listed(self, policy: Policy) -> Listed:
+        """Return what chains are looked up in."""
+        return Listed(policy, self.entries, self.missing)
 
     def differs_from(self, other: "_State") -> bool:
         """Tell whether anything that a request may ask for is another."""
@@ -191,7 +185,7 @@ class Catalog:
             files=files,
             entries=in_trouble(entries, troubles),
             young=young,
-            above=self._permissions_above(old, entries, troubles),
+            above=permissions_above(self.policy, old.above, entries, troubles),
             missing=ancestors.missing,
             not_offered=not_offered,
             folders=as_before(old.folders, found.kept) | dict(found.folders),
@@ -222,27 +216,7 @@ class Catalog:
         Raises what opening would, as far as headers tell: StorageError for an unknown PATH, the problem of a member,
         ChainError for a missing one, a loop, or more than 256.
         """
-        state = self._state
-        entry = state.entries.get(path)
-        if entry is None:
-            raise StorageError(f"{printable(path)}: no such image", errno=errno.ENOENT)
-        members: list[Entry] = []
-        seen: dict[tuple[int, int], None] = {}  # in order
-        while True:
-            if entry.problem:
-                raise entry.problem.bare()
-            if entry.fingerprint[:2] in seen or len(members) == MAX_DEPTH:
-                where = printable(self.policy.display(entry.path))
-                if len(members) == MAX_DEPTH:
-                    what = "the chain above it is too long: rebase one of the images above it"
-                    raise ChainError(f"{where}: {what}", errno=errno.ELOOP)
-                what = "it is in its own chain: rebase one of the images above it"
-                raise loop_error(f"{where}: {what}", tuple(seen), entry.fingerprint[:2])
-            seen[entry.fingerprint[:2]] = None
-            members.append(entry)
-            if entry.backing_path is None:
-                return tuple(members)
-            entry = self._backing(state, entry)
+        return tuple(self._state.listed(self.policy).chain(path))
 
     def overlays(self, path: str) -> tuple[str, ...]:
         """Return the PATHs of the images that have PATH as an ancestor in its own format, sorted.
@@ -251,21 +225,13 @@ class Catalog:
         """
         state = self._state
         if self._overlays is None or self._overlays[0] is not state:
-            self._overlays = state, self._find_overlays(state)
+            self._overlays = state, state.listed(self.policy).overlays()
         return self._overlays[1].get(path, ())
 
     def access(self, path: str) -> Access:
         """Return mode, owner and group for the files of PATH (docs/specification.md 5.6). Raises what `chain` does."""
-        above, chain = self._state.above, self.chain(path)
-        items: list[Permission] = []
-        for entry in chain:
-            items += entry.permissions
-            items += above.get(self._folder_of(entry.path), _NO_USER)
-            if entry.data is not None:
-                items += entry.data.permissions
-                items += above.get(self._folder_of(entry.data.path), _NO_USER)
-        allowed = intersection(items, chain[0].uid, chain[0].gid)
-        return allowed._replace(mode=allowed.mode | chain[0].permissions[0].write)
+        state = self._state
+        return self._readers(state).of_chain(tuple(state.listed(self.policy).chain(path)))
 
     def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
         """Return mode, owner and group for a folder that stands for folders of the source (docs/specification.md 5.6).
@@ -273,16 +239,11 @@ class Catalog:
         places: those, each as the PATH of an image somewhere in it and how many folders of PATH lead there; none for
         the root.
         """
-        state = self._state
-        return to_folder([self._down_to(state, *place) for place in places] or [self._root(state)])
+        return self._readers(self._state).of_folders(places)
 
     def status_access(self) -> Access:
         """Return mode, owner and group for what tells of all images: who may list every folder that they lie in."""
-        state = self._state
-        root = self._root(state)
-        items = {each for above in state.above.values() for each in (*above, above[-1].to_list)}
-        below = {each for entry in state.entries.values() for each in entry.permissions[1:]}
-        return intersection([*items, *below, *(each.to_list for each in below)], root[-1].uid, root[-1].gid)
+        return self._readers(self._state).of_all()
 
     def generation(self, path: str) -> bytes:
         """Return a digest of what determines the contents of PATH: itself, and what the files of its chain are.
@@ -299,20 +260,8 @@ class Catalog:
             known = [(type(error).__name__, error.errno, *(_anywhere(entry) if entry else ()))]
         return hashlib.sha256(repr((path, known)).encode("utf-8", "surrogateescape")).digest()
 
-    def _root(self, state: _State) -> tuple[Permission, ...]:
-        return state.above.get(self.policy.root, _NO_USER)
-
-    def _down_to(self, state: _State, path: str, depth: int) -> tuple[Permission, ...]:
-        """Return the permissions from `/` down to the folder that the first `depth` folders of PATH lead to."""
-        if not depth:
-            return self._root(state)
-        if (entry := state.entries.get(path)) is None:
-            return _NO_USER
-        if not path.startswith(TRUST_PREFIX):
-            return (*self._root(state), *entry.permissions[:0:-1][:depth])
-        above = state.above.get(self._folder_of(path), _NO_USER)
-        # `@trust` stands for `/`; behind a symbolic link there are other folders, all of which count then.
-        return above[:depth] if len(above) == entry.file_path.count("/") else above
+    def _readers(self, state: _State) -> Readers:
+        return Readers(self.policy, state.entries, state.above)
 
     def _search(self, old: _State) -> Search:
         def known(path: str) -> Found | None:
@@ -351,16 +300,6 @@ class Catalog:
         held, holds = ([path for path, (_, entries) in each.items() if entries] for each in (old.files, files))
         return emptied(old.folders, found.folders, old.emptied, Images(held, holds), self.policy.root)
 
-    def _permissions_above(
-        self, old: _State, entries: Mapping[str, Entry], troubles: Mapping[str, VdifsError]
-    ) -> dict[str, tuple[Permission, ...]]:
-        """Return the permissions of the folders above the images; of a place in trouble those that it had."""
-        found: dict[str, tuple[Permission, ...]] = {}
-        for folder, path in {self.policy.root: "", **self._folders_of(entries)}.items():
-            known = old.above.get(folder) if is_within(path, troubles) is not None else None
-            found[folder] = _above(folder) if known is None else known
-        return found
-
     def _with_snapshots(
         self, active: dict[str, Entry], files: Container[str]
     ) -> tuple[dict[str, Entry], tuple[Entry, ...]]:
@@ -375,63 +314,8 @@ class Catalog:
                 not_offered.append(replace(snapshot, problem=problem))
         return entries, tuple(not_offered)
 
-    def _backing(self, state: _State, overlay: Entry) -> Entry:
-        path, stated = overlay.backing_path, overlay.backing_format
-        assert path is not None, "asked only for images with a backing file"
-        where = printable(self.policy.display(overlay.path))
-        entry = state.entries.get(path)
-        if entry is None:
-            reason = state.missing.get(path) or StorageError(f"{printable(path)}: it is not there", errno=errno.ENOENT)
-            raise cannot_be_opened(where, "backing file", reason)
-        namer, named = self.policy.display(overlay.file_path), self.policy.display(path)
-        check_owner(namer, overlay.uid, "backing file", named, entry.permissions)
-        if stated == "raw":
-            return as_raw(entry)
-        if stated not in (None, "qcow2"):
-            raise UnsupportedError(
-                f"{where}: it states the format {quoted(stated)} for its backing file: not supported"
-            )
-        if entry.format == "raw":
-            raise PolicyError(
-                f"{where}: its backing file {printable(path)} is no qcow2 image and not stated to be raw: "
-                "state it with 'qemu-img rebase -u -F raw'"
-            )
-        return entry
-
-    def _find_overlays(self, state: _State) -> Mapping[str, tuple[str, ...]]:
-        found: dict[str, list[str]] = {}
-        for path in sorted(state.entries):
-            for ancestor in self._ancestors(state, path):
-                if state.entries[ancestor.path].format == ancestor.format:
-                    found.setdefault(ancestor.path, []).append(path)
-        return {path: tuple(overlays) for path, overlays in found.items()}
-
-    def _ancestors(self, state: _State, path: str) -> Iterator[Entry]:
-        """Yield the entries below PATH in its chain, down to where it breaks or comes round again."""
-        entry = state.entries[path]
-        seen = {entry.fingerprint[:2]}
-        while entry.backing_path is not None and len(seen) < MAX_DEPTH:
-            try:
-                entry = self._backing(state, entry)
-            except VdifsError:
-                return
-            if entry.fingerprint[:2] in seen:
-                return
-            seen.add(entry.fingerprint[:2])
-            yield entry
-
     def _has_same_links(self, entries: Sequence[Entry]) -> bool:
         return not entries or has_same_links(self.policy, entries[0])
-
-    def _folders_of(self, entries: Mapping[str, Entry]) -> dict[str, str]:
-        """Return the folders in trusted directories that hold files of `entries`, each with the PATH of one of them."""
-        data = (entry.data.path for entry in entries.values() if entry.data is not None)
-        seen = (path for path, entry in entries.items() if entry.fingerprint.ino)
-        return {self._folder_of(path): path for path in (*seen, *data) if path.startswith(TRUST_PREFIX)}
-
-    def _folder_of(self, path: str) -> str:
-        """Return the source root for a file in it, for one beneath a trusted directory its folder."""
-        return os.path.dirname(self.policy.display(path)) if path.startswith(TRUST_PREFIX) else self.policy.root
 
 
 def _kind(not_offered: Entry) -> str:
@@ -440,11 +324,3 @@ def _kind(not_offered: Entry) -> str:
 
 def _anywhere(entry: Entry) -> Iterator[tuple[int, ...]]:
     return (each.anywhere for each in entry.fingerprints)
-
-
-def _above(folder: str) -> tuple[Permission, ...]:
-    """Return the permissions of a folder and of all above it; those of no user, if it has gone."""
-    try:
-        return folders_above(folder)
-    except OSError:
-        return _NO_USER

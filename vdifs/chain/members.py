@@ -6,22 +6,24 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from vdifs.chain.access import Permission
+from vdifs.chain.links import (
+    Fault,
+    ImageRef,
+    backing_of,
+    cannot_be_opened,
+    data_file_of,
+    read_as,
+    resolve,
+    said_of_file,
+)
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
-from vdifs.errors import (
-    ChainError,
-    FormatError,
-    PolicyError,
-    UnsupportedError,
-    VdifsError,
-    printable,
-    quoted,
-)
+from vdifs.errors import ChainError, FormatError, VdifsError, printable, quoted
 from vdifs.formats.layer import Layer
 from vdifs.formats.qcow2.bitmaps import Bitmap, parse_bitmaps
 from vdifs.formats.qcow2.extensions import has_end_mark
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
-from vdifs.formats.qcow2.header import MAGIC, NOT_QCOW2, Header, Incompatible
+from vdifs.formats.qcow2.header import MAGIC, Header, Incompatible
 from vdifs.formats.qcow2.layer import L1Place, Qcow2Layer
 from vdifs.formats.qcow2.snapshot_places import check_snapshots, read_snapshots, snapshot_places
 from vdifs.formats.qcow2.snapshots import Snapshot, snapshot_labels
@@ -29,14 +31,10 @@ from vdifs.formats.raw import RawLayer
 from vdifs.storage.host_file import HostFile
 
 __all__ = [
-    "MAX_DEPTH",
-    "RAW_SUFFIXES",
     "Member",
-    "cannot_be_opened",
     "damage_only_if_unchanged",
     "each_member",
     "find_snapshot",
-    "loop_error",
     "open_image_file",
     "open_members",
     "read_bitmaps",
@@ -44,8 +42,6 @@ __all__ = [
     "read_snapshots",
 ]
 
-MAX_DEPTH = 256
-RAW_SUFFIXES = (".raw", ".img")
 _HEAD = 4096
 
 
@@ -74,49 +70,61 @@ class Member:
         return "raw" if self.header is None else "qcow2"
 
 
-def open_members(
-    policy: Policy, path: str, snapshot: str | None, opened: ExitStack, stated: str | None = None
-) -> tuple[Member, ...]:
-    """Open the image PATH, or its internal `snapshot`, and its backing files, top first: all of `each_member`."""
-    return tuple(each_member(policy, path, snapshot, opened, stated))
+def open_members(policy: Policy, ref: ImageRef, opened: ExitStack) -> tuple[Member, ...]:
+    """Open an image and its backing files, top first: all of `each_member`."""
+    return tuple(each_member(policy, ref, opened))
 
 
-def each_member(
-    policy: Policy, path: str, snapshot: str | None, opened: ExitStack, stated: str | None = None
-) -> Iterator[Member]:
-    """Yield the image PATH, or its internal `snapshot`, and its backing files; `opened` gets what closes them.
+def each_member(policy: Policy, ref: ImageRef, opened: ExitStack) -> Iterator[Member]:
+    """Yield the image `ref`, or its internal snapshot, and its backing files; `opened` gets what closes them.
 
-    stated: the format of PATH, None where it is to be found out.
     Raises FormatError, UnsupportedError, PolicyError, StorageError, InUseError for a file that is being written unless
     the policy allows it, and ChainError for a chain with a missing member, one that contains a file twice, or one of
     more than 256 files.
     """
-    seen: dict[tuple[int, int], None] = {}  # in order
-    file: HostFile | None = None
-    while True:
-        file = _open(policy, path, file, "backing file", opened)
-        if file.fingerprint[:2] in seen:
-            what = "it is in its own chain: rebase one of the images that name it"
-            raise loop_error(f"{file.name}: {what}", tuple(seen), file.fingerprint[:2])
-        if len(seen) == MAX_DEPTH:
-            raise ChainError(
-                f"{file.name}: the chain above it has {MAX_DEPTH} images already: commit some", errno=errno.ELOOP
+    return resolve(ref, _Opening(policy, opened))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """The files beneath the directories of `policy`, opened, as the lookup of a chain."""
+
+    policy: Policy
+    opened: ExitStack
+
+    def find(self, ref: ImageRef, above: Member | None) -> HostFile:
+        """Open the file of an image."""
+        return _open(self.policy, ref.path, None if above is None else above.file, "backing file", self.opened)
+
+    def identity(self, file: HostFile) -> tuple[int, int]:
+        """Return the device and the inode number of a file."""
+        return file.fingerprint[:2]
+
+    def read(self, ref: ImageRef, file: HostFile, above: Member | None) -> Member:
+        """Return the member that a file is, with its header read and its data file opened."""
+        with damage_only_if_unchanged(file):
+            header = read_as(
+                ref,
+                lambda: read_header(file),
+                lambda fault: self.refusal(fault, ref, file, above),
+                by_name=above is None,
             )
-        with damage_only_if_unchanged(file):
-            header = _header(path, file, stated, top=not seen)
         if header is None:
-            if snapshot is not None:
+            if ref.snapshot is not None:
                 raise ChainError(f"{file.name}: a raw image has no snapshots", errno=errno.ENOENT)
-            yield Member(path, file, file, None, RawLayer(file))
-            return
+            return Member(ref.path, file, file, None, RawLayer(file))
         with damage_only_if_unchanged(file):
-            member = _member(policy, path, file, header, snapshot, opened)
-        yield member
-        if header.backing_file is None:
-            return
-        seen[file.fingerprint[:2]] = None
-        snapshot = None
-        path, stated = policy.usual(policy.resolve(path, header.backing_file)), header.backing_format
+            return _member(self.policy, ref.path, file, header, ref.snapshot, self.opened)
+
+    def backing(self, member: Member) -> ImageRef | None:
+        """Return the backing file that a member names, by the PATH that it is known by."""
+        if member.header is None or (ref := backing_of(self.policy, member.file_path, member.header)) is None:
+            return None
+        return ref._replace(path=self.policy.usual(ref.path))
+
+    def refusal(self, fault: Fault, ref: ImageRef, file: HostFile, _above: Member | None) -> VdifsError:
+        """Return the error for a file, said of it by its own name."""
+        return said_of_file(file.name, fault, ref.stated)
 
 
 @contextmanager
@@ -176,23 +184,6 @@ def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) 
     )
 
 
-def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | ChainError:
-    """Return what is wrong with the image `namer` if the file that it names as its `role` fails with `error`."""
-    kind = PolicyError if isinstance(error, PolicyError) else ChainError
-    code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
-    failed = kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
-    failed.about = "opening", error.subject  # whichever images name that file
-    failed.passing, failed.unreachable = error.passing, error.unreachable
-    return failed
-
-
-def loop_error(message: str, seen: tuple[tuple[int, int], ...], again: tuple[int, int]) -> ChainError:
-    """Return the error for a chain that comes to `again`, one of the files that it has `seen`, in that order."""
-    error = ChainError(message, errno=errno.ELOOP)
-    error.about = "loop", min(seen[seen.index(again) :])  # the same from wherever it is entered
-    return error
-
-
 def open_image_file(policy: Policy, path: str, opened: ExitStack) -> HostFile:
     """Open the file of an image as `each_member` does, and nothing else. Raises what that does."""
     return _open(policy, path, None, "", opened)
@@ -217,25 +208,6 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
     return file
 
 
-def _header(path: str, file: HostFile, stated: str | None, *, top: bool) -> Header | None:
-    """Return the header of a qcow2, None for a file to be read as raw."""
-    if stated == "raw":
-        return None
-    if stated not in (None, "qcow2"):
-        raise UnsupportedError(
-            f"{file.name}: its overlay states the format {quoted(stated)}: only qcow2 and raw are read"
-        )
-    header = read_header(file)
-    if header is not None or (top and path.endswith(RAW_SUFFIXES)):
-        return header
-    if top or stated == "qcow2":
-        raise FormatError(f"{file.name}: {NOT_QCOW2}")
-    raise PolicyError(
-        f"{file.name}: its overlay states no format and it is no qcow2 image: it is not taken for raw unless stated; "
-        "state it with 'qemu-img rebase -u -F raw'"
-    )
-
-
 def _member(
     policy: Policy, path: str, file: HostFile, header: Header, snapshot: str | None, opened: ExitStack
 ) -> Member:
@@ -255,6 +227,6 @@ def _member(
 def _data_file(policy: Policy, path: str, file: HostFile, header: Header, opened: ExitStack) -> HostFile:
     if not header.incompatible_features & Incompatible.DATA_FILE:
         return file
-    if not header.data_file:
+    if (data := data_file_of(policy, path, header)) is None:
         raise FormatError(f"{file.name}: it keeps its data in an external data file, but does not name one")
-    return _open(policy, policy.resolve(path, header.data_file), file, "data file", opened)
+    return _open(policy, data, file, "data file", opened)

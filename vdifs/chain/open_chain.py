@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from vdifs.chain.links import ImageRef
 from vdifs.chain.members import Member, open_members
 from vdifs.chain.policy import Policy
 from vdifs.chain.resolver import AT_ONCE, Resolver, Source
@@ -45,7 +46,7 @@ class Chain:
         stated: the format of PATH where it is known, such as that of a raw backing file, whatever its name.
         """
         with ExitStack() as opened:
-            members = open_members(policy, path, snapshot, opened, stated)
+            members = open_members(policy, ImageRef(path, snapshot, stated), opened)
             opened.pop_all()
         return cls(members)
 

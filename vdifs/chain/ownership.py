@@ -12,9 +12,16 @@ from vdifs.chain.access import Permission
 from vdifs.chain.policy import TRUST_PREFIX, Policy
 from vdifs.errors import PolicyError, StorageError, printable
 
-__all__ = ["check_owner", "folders_below_root"]
+__all__ = ["check_owner", "folders_below_root", "may_name"]
 
 _GROUP_AND_OTHERS = 0o011
+
+
+def may_name(owner: int, permissions: Sequence[Permission]) -> bool:
+    """Tell whether an image of the user `owner` may use the file with `permissions`, as `check_owner` takes them."""
+    if owner in (0, permissions[0].uid):
+        return True
+    return all(each.mode & _GROUP_AND_OTHERS == _GROUP_AND_OTHERS for each in permissions)
 
 
 def check_owner(namer: str, owner: int, role: str, named: str, permissions: Sequence[Permission]) -> None:
@@ -22,9 +29,9 @@ def check_owner(namer: str, owner: int, role: str, named: str, permissions: Sequ
 
     namer, named: host paths, for the message. permissions: the file's own first, then those of `folders_below_root`.
     """
-    lender = permissions[0].uid
-    if owner in (0, lender) or all(each.mode & _GROUP_AND_OTHERS == _GROUP_AND_OTHERS for each in permissions):
+    if may_name(owner, permissions):
         return
+    lender = permissions[0].uid
     refused = PolicyError(
         f"{printable(namer)}: it belongs to user {owner}, and its {role} {printable(named)} to user {lender}, who does "
         "not let every user read it: give both to one owner, or make the latter and its folders readable for all users"

@@ -13,13 +13,14 @@ from cachetools import LRUCache
 
 from vdifs.chain.access import Permission
 from vdifs.chain.entry import Entry, as_raw
-from vdifs.chain.members import RAW_SUFFIXES, cannot_be_opened, read_header
+from vdifs.chain.links import RAW_SUFFIXES, backing_of, cannot_be_opened, data_file_of
+from vdifs.chain.members import read_header
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.chain.skipped import may_be_image
 from vdifs.chain.walk import Found
 from vdifs.errors import FormatError, InUseError, VdifsError, printable
-from vdifs.formats.qcow2.header import Header, Incompatible
+from vdifs.formats.qcow2.header import Header
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
@@ -122,8 +123,7 @@ def _header(file: HostFile) -> Header | None:
 
 def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str, Found]) -> Entry:
     """Return the entry with the files that its header names."""
-    if header.incompatible_features & Incompatible.DATA_FILE and header.data_file:
-        path = policy.resolve(entry.path, header.data_file)
+    if (path := data_file_of(policy, entry.path, header)) is not None:
         try:
             data = find(policy, path)
         except VdifsError as error:
@@ -131,11 +131,10 @@ def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str
         namer, named = policy.display(entry.path), policy.display(data.path)
         check_owner(namer, entry.uid, "data file", named, data.permissions)
         entry = replace(entry, data=data)
-    if header.backing_file is None:
+    if (backing := backing_of(policy, entry.path, header)) is None:
         return entry
-    path, stated = policy.resolve(entry.path, header.backing_file), header.backing_format
-    backing_path = known[path].path if path in known else path
-    return replace(entry, backing_path=backing_path, backing_format=_USUAL_FORMATS.get(stated, stated))
+    path, stated = known.get(backing.path, backing).path, backing.stated
+    return replace(entry, backing_path=path, backing_format=_USUAL_FORMATS.get(stated, stated))
 
 
 @lru_cache

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from vdifs.chain.entry import Entry
+from vdifs.chain.links import ImageRef
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
 from vdifs.cli.commands.info import describe, described_as_json
@@ -46,7 +47,7 @@ def _info(policy: Policy, entry: Entry, most: int) -> bytes:
 
 def _described(policy: Policy, entry: Entry) -> dict[str, Any]:
     name = policy.display(entry.file_path)
-    return described_as_json(describe(policy, entry.file_path, name, entry.format, entry.snapshot))
+    return described_as_json(describe(policy, ImageRef(entry.file_path, entry.snapshot, entry.format), name))
 
 
 def _encoded(entry: Entry, value: dict[str, Any], most: int) -> bytes:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
+from vdifs.chain.links import ImageRef
 from vdifs.chain.members import Member, each_member, open_image_file
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
@@ -101,7 +102,7 @@ def _look(
     policy: Policy, asked: tuple[str, str | None], snapshot: str | None, known: _Known | None, opened: ExitStack
 ) -> list[Problem]:
     """Open a state and look at it, and at what is not `known` yet. Raises VdifsError where it cannot be opened."""
-    members = each_member(policy, asked[0], snapshot, opened, asked[1])
+    members = each_member(policy, ImageRef(asked[0], snapshot, asked[1]), opened)
     chain = Chain((next(members),))
     top = chain.members[0]
     if known is None or known.fingerprints != chain.fingerprints:

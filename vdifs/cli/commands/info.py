@@ -4,22 +4,22 @@ Reads headers only, and opens nothing but the file asked for, unless --backing-c
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from vdifs.chain.members import RAW_SUFFIXES, find_snapshot, read_bitmaps, read_header, read_snapshots
+from vdifs.chain.links import Fault, ImageRef, backing_of, read_as, resolve, said_of_file
+from vdifs.chain.members import find_snapshot, read_bitmaps, read_header, read_snapshots
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Policy
 from vdifs.cli.arguments import Output, PathName, output_option, trust_option
 from vdifs.cli.render.extras_text import bitmap_fields, bitmaps_json, snapshot_fields, snapshots_json
 from vdifs.cli.render.header_text import header_fields, header_json, qemu_format_specific
 from vdifs.cli.render.text import echo_fields, echo_json, json_name, size_text, size_with_bytes
-from vdifs.errors import ChainError, FormatError, PolicyError, VdifsError
+from vdifs.errors import PolicyError, VdifsError
 from vdifs.formats.qcow2.bitmaps import Bitmap
-from vdifs.formats.qcow2.header import NOT_QCOW2, Header, Incompatible
+from vdifs.formats.qcow2.header import Header, Incompatible
 from vdifs.formats.qcow2.snapshots import Snapshot
 from vdifs.units import SECTOR, round_down, round_up
 
@@ -35,7 +35,7 @@ class Described:
     file_length: int
     disk_size: int
     identity: tuple[int, int]
-    backing_path: str | None
+    backing: ImageRef | None
     backing_problem: VdifsError | None
     snapshots: tuple[Snapshot, ...] = ()
     bitmaps: tuple[Bitmap, ...] = ()
@@ -87,8 +87,8 @@ def info(image: str, backing_chain: bool, trusted: tuple[str, ...], output: Outp
     named = ImageName.parse(image)
     policy, path = Policy.for_image(named.path, trusted)
     with policy:
-        top = describe(policy, path, named.path, None, named.snapshot)
-        described = list(_chain(policy, top)) if backing_chain else [top]
+        ref, lookup = ImageRef(path, named.snapshot), _Describing(policy, named.path)
+        described = list(resolve(ref, lookup, deepest=None)) if backing_chain else [lookup.find(ref, None)]
     if output == "json":
         values = [described_as_json(each) for each in described]
         echo_json(values if backing_chain else values[0])
@@ -99,43 +99,68 @@ def info(image: str, backing_chain: bool, trusted: tuple[str, ...], output: Outp
         echo_fields(_as_fields(each))
 
 
-def _chain(policy: Policy, described: Described) -> Iterator[Described]:
-    seen: set[tuple[int, int]] = set()
-    while True:
-        name = described.name
-        if described.identity in seen:
-            raise ChainError(f"{name}: it is in its own chain: rebase one of the images that name it")
-        seen.add(described.identity)
-        yield described
-        if described.header is None or described.header.backing_file is None:
-            return
-        if described.backing_path is None:
-            raise described.backing_problem or ChainError(f"{name}: its backing file cannot be found")
-        path, name = described.backing_path, described.full_backing_name or described.backing_path
-        described = describe(policy, path, name, described.header.backing_format)
+@dataclass(frozen=True, slots=True)
+class _Describing:
+    """Descriptions of files as the lookup of a chain. name: what its user calls the first of them."""
+
+    policy: Policy
+    name: str
+
+    def find(self, ref: ImageRef, above: Described | None) -> Described:
+        """Return the description of a file, which is called as it is named by the one above."""
+        name = self.name if above is None else above.full_backing_name or ref.path
+        return describe(self.policy, ref, name)
+
+    def identity(self, described: Described) -> tuple[int, int]:
+        """Return the device and the inode number of a file."""
+        return described.identity
+
+    def read(self, _ref: ImageRef, described: Described, _above: Described | None) -> Described:
+        """Return the description, which is of what the file holds in the format that it is read in."""
+        return described
+
+    def backing(self, described: Described) -> ImageRef | None:
+        """Return the backing file that a file names. Raises why it cannot be found."""
+        if described.backing_problem is not None:
+            raise described.backing_problem
+        return described.backing
+
+    def refusal(self, fault: Fault, ref: ImageRef, described: Described, _above: Described | None) -> VdifsError:
+        """Return the error for a file, said of it as it was named."""
+        return said_of_file(described.name, fault, ref.stated)
 
 
-def describe(policy: Policy, path: str, name: str, stated: str | None, snapshot: str | None = None) -> Described:
-    file = policy.open(path)
+def describe(policy: Policy, ref: ImageRef, name: str) -> Described:
+    """Return the description of one file, or of its internal snapshot. name: what it is called.
+
+    A file that is stated to have a format which is not read is described if it is a qcow2; where no format is stated,
+    its name may say that it is raw, even if an image names it: nothing but its length is told then.
+    """
+    if ref.stated not in (None, "raw"):
+        ref = ref._replace(stated="qcow2")
+    file = policy.open(ref.path)
     try:
-        header = None if stated == "raw" else read_header(file, corrupt_too=True)
-        if header is None and stated != "raw" and (stated is not None or not path.endswith(RAW_SUFFIXES)):
-            raise FormatError(f"{file.name}: {NOT_QCOW2}")
+        header = read_as(
+            ref,
+            lambda: read_header(file, corrupt_too=True),
+            lambda fault: said_of_file(file.name, fault, ref.stated),
+            by_name=ref.stated is None,
+        )
         status = file.status
         snapshots = read_snapshots(file, header) if header else ()
         bitmaps = read_bitmaps(file, header) if header else ()
-        label, chosen = (None, None) if snapshot is None else find_snapshot(file, snapshots, snapshot)
+        label, chosen = (None, None) if ref.snapshot is None else find_snapshot(file, snapshots, ref.snapshot)
     finally:
         file.close()
-    backing_path, problem = None, None
-    if header is not None and header.backing_file is not None:
+    backing, problem = None, None
+    if header is not None:
         try:
-            backing_path = policy.resolve(path, header.backing_file)
+            backing = backing_of(policy, ref.path, header)
         except PolicyError as error:
             problem = error
     disk_size, identity = status.st_blocks * 512, (status.st_dev, status.st_ino)
     return Described(
-        name, header, status.st_size, disk_size, identity, backing_path, problem, snapshots, bitmaps, label, chosen
+        name, header, status.st_size, disk_size, identity, backing, problem, snapshots, bitmaps, label, chosen
     )
 
 

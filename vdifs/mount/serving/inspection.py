@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import trio
 
 from vdifs.chain.entry import Entry
-from vdifs.chain.members import MAX_DEPTH
+from vdifs.chain.links import MAX_DEPTH
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, SourceChangedError, VdifsError, printable
 from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.serving.open_images import Opener

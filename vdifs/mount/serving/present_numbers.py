@@ -8,7 +8,7 @@ A number that is kept without proof stands for bytes that may be others. So what
 true of them too, and no program may have the earlier state open: else the file has its new number at once.
 """
 
-from vdifs.chain.members import MAX_DEPTH
+from vdifs.chain.links import MAX_DEPTH
 from vdifs.errors import VdifsError, printable
 from vdifs.mount.serving.open_image import Slot
 from vdifs.mount.serving.open_images import OpenImages

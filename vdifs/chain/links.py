@@ -1,0 +1,184 @@
+"""The rules of a chain: which image comes next, as what it is read, and where a chain ends. No file is opened here.
+
+    resolve   find what is named -> is it new, and not too deep? -> read it in its format -> what does it name?
+
+Where images are found is for a lookup: among files that are opened, or among those that a search listed.
+"""
+
+import errno
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from typing import NamedTuple, Protocol, TypeVar
+
+from vdifs.chain.policy import Policy
+from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, quoted
+from vdifs.formats.qcow2.header import NOT_QCOW2, Header, Incompatible
+
+__all__ = [
+    "MAX_DEPTH",
+    "RAW_SUFFIXES",
+    "Fault",
+    "ImageRef",
+    "Lookup",
+    "backing_of",
+    "cannot_be_opened",
+    "data_file_of",
+    "read_as",
+    "resolve",
+    "said_of_file",
+]
+
+MAX_DEPTH = 256
+RAW_SUFFIXES = (".raw", ".img")
+
+Identity = tuple[int, int]
+"""Device and inode number: what tells a file, whatever its names."""
+_File = TypeVar("_File")
+_Link = TypeVar("_Link")
+_Header = TypeVar("_Header")
+
+
+class ImageRef(NamedTuple):
+    """An image as a user or an overlay names it.
+
+    path: the PATH of its file. snapshot: one of its internal snapshots. stated: its format, None if it is not stated.
+    """
+
+    path: str
+    snapshot: str | None = None
+    stated: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The PATH of the image: that of its file and, behind an `@`, the snapshot."""
+        return self.path if self.snapshot is None else f"{self.path}@{self.snapshot}"
+
+
+class Fault(Enum):
+    """Why a chain cannot be followed, though the file that comes next was found."""
+
+    LOOP = auto()
+    """The file is in the chain above already."""
+    TOO_DEEP = auto()
+    """There are MAX_DEPTH images above it."""
+    OTHER_FORMAT = auto()
+    """A format is stated for it that is not read."""
+    NOT_QCOW2 = auto()
+    """It must be a qcow2 and is none."""
+    NOT_STATED = auto()
+    """It is no qcow2, and no format is stated: it is not taken for raw, or its content would choose its format."""
+
+
+class Lookup(Protocol[_File, _Link]):
+    """Where the images of a chain are found. above: the link that names an image, None for the first of a chain."""
+
+    def find(self, ref: ImageRef, above: _Link | None, /) -> _File:
+        """Return the file that `ref` names. Raises VdifsError if there is none, or `above` may not name it."""
+
+    def identity(self, file: _File, /) -> Identity:
+        """Return what tells the file."""
+
+    def read(self, ref: ImageRef, file: _File, above: _Link | None, /) -> _Link:
+        """Return the link that the file is in the format that `read_as` gives. Raises VdifsError."""
+
+    def backing(self, link: _Link, /) -> ImageRef | None:
+        """Return the backing file that a link names, None if it has none. Raises PolicyError for an unsafe name."""
+
+    def refusal(self, fault: Fault, ref: ImageRef, file: _File, above: _Link | None, /) -> VdifsError:
+        """Return the error that says that the file is not read for `fault`."""
+
+
+def resolve(ref: ImageRef, lookup: Lookup[_File, _Link], *, deepest: int | None = MAX_DEPTH) -> Iterator[_Link]:
+    """Yield the links of the chain of `ref`, top first, each before the next is looked for.
+
+    deepest: so many images a chain may have, None for any number. Raises what `lookup` does, and its refusals.
+    """
+    seen: dict[Identity, None] = {}  # in order
+    above: _Link | None = None
+    while True:
+        file = lookup.find(ref, above)
+        identity = lookup.identity(file)
+        if identity in seen:
+            looped = lookup.refusal(Fault.LOOP, ref, file, above)
+            known = tuple(seen)
+            looped.about = "loop", min(known[known.index(identity) :])  # the same from wherever it is entered
+            raise looped
+        if len(seen) == deepest:
+            raise lookup.refusal(Fault.TOO_DEEP, ref, file, above)
+        seen[identity] = None
+        above = lookup.read(ref, file, above)
+        yield above
+        if (backing := lookup.backing(above)) is None:
+            return
+        ref = backing
+
+
+def read_as(
+    ref: ImageRef,
+    probe: Callable[[], _Header | None],
+    refusal: Callable[[Fault], VdifsError],
+    *,
+    by_name: bool,
+) -> _Header | None:
+    """Return the header of a file that is read as qcow2, None if it is read as raw.
+
+    probe: returns its header, None if it has none; it is not asked where the file is stated to be raw. by_name: whether
+    the file's own name may say that it is raw: if a user asks for it, not if an overlay names it. Raises what `refusal`
+    returns for a file that is read as neither.
+    """
+    if ref.stated == "raw":
+        return None
+    if ref.stated not in (None, "qcow2"):
+        raise refusal(Fault.OTHER_FORMAT)
+    header = probe()
+    if header is not None or (by_name and ref.path.endswith(RAW_SUFFIXES)):
+        return header
+    raise refusal(Fault.NOT_QCOW2 if by_name or ref.stated else Fault.NOT_STATED)
+
+
+def backing_of(policy: Policy, path: str, header: Header) -> ImageRef | None:
+    """Return the backing file that the image PATH names, None if it has none. Raises PolicyError."""
+    if header.backing_file is None:
+        return None
+    return ImageRef(policy.resolve(path, header.backing_file), stated=header.backing_format)
+
+
+def data_file_of(policy: Policy, path: str, header: Header) -> str | None:
+    """Return the PATH of the external data file that the image PATH names, None if it names none or needs none.
+
+    Raises PolicyError.
+    """
+    if not header.incompatible_features & Incompatible.DATA_FILE or not header.data_file:
+        return None
+    return policy.resolve(path, header.data_file)
+
+
+def said_of_file(name: str, fault: Fault, stated: str | None) -> VdifsError:
+    """Return the error for the file `name`, which was opened, and for which its overlay states a format or None."""
+    match fault:
+        case Fault.LOOP:
+            what = "it is in its own chain: rebase one of the images that name it"
+            return ChainError(f"{name}: {what}", errno=errno.ELOOP)
+        case Fault.TOO_DEEP:
+            what = f"the chain above it has {MAX_DEPTH} images already: commit some"
+            return ChainError(f"{name}: {what}", errno=errno.ELOOP)
+        case Fault.OTHER_FORMAT:
+            what = f"its overlay states the format {quoted(stated or '')}: only qcow2 and raw are read"
+            return UnsupportedError(f"{name}: {what}")
+        case Fault.NOT_QCOW2:
+            return FormatError(f"{name}: {NOT_QCOW2}")
+        case Fault.NOT_STATED:
+            return PolicyError(
+                f"{name}: its overlay states no format and it is no qcow2 image: it is not taken for raw unless "
+                "stated; state it with 'qemu-img rebase -u -F raw'"
+            )
+
+
+def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | ChainError:
+    """Return what is wrong with the image `namer` if the file that it names as its `role` fails with `error`."""
+    kind = PolicyError if isinstance(error, PolicyError) else ChainError
+    code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
+    failed = kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
+    failed.about = "opening", error.subject  # whichever images name that file
+    failed.passing, failed.unreachable = error.passing, error.unreachable
+    return failed

@@ -1,0 +1,111 @@
+"""The chains of listed images, as far as their headers tell: looked up among the entries of a search. Opens nothing."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from vdifs.chain.entry import Entry, as_raw
+from vdifs.chain.links import Fault, ImageRef, cannot_be_opened, read_as, resolve
+from vdifs.chain.ownership import check_owner, may_name
+from vdifs.chain.policy import Policy
+from vdifs.errors import ChainError, PolicyError, StorageError, UnsupportedError, VdifsError, printable, quoted
+
+__all__ = ["Listed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a search listed, as the lookup of a chain.
+
+    entries: by PATH. missing: why those cannot be had that are named and not listed. despite_problems: whether chains
+    go on below an image that has a problem.
+    """
+
+    policy: Policy
+    entries: Mapping[str, Entry]
+    missing: Mapping[str, VdifsError]
+    despite_problems: bool = False
+
+    def chain(self, path: str) -> Iterator[Entry]:
+        """Yield the entries of the chain of PATH, top first, each in the format that it is read in.
+
+        Raises what opening would, as far as headers tell: StorageError for an unknown PATH, the problem of a member,
+        ChainError for a missing one, a loop, or more than 256.
+        """
+        if (entry := self.entries.get(path)) is None:
+            raise StorageError(f"{printable(path)}: no such image", errno=errno.ENOENT)
+        return resolve(ImageRef(entry.file_path, entry.snapshot, entry.format), self)
+
+    def overlays(self) -> dict[str, tuple[str, ...]]:
+        """Return for each PATH those of the images that have it as an ancestor in its own format, sorted."""
+        despite_problems = Listed(self.policy, self.entries, self.missing, despite_problems=True)
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.entries):
+            for ancestor in despite_problems._ancestors(path):
+                if self.entries[ancestor.path].format == ancestor.format:
+                    found.setdefault(ancestor.path, []).append(path)
+        return {path: tuple(overlays) for path, overlays in found.items()}
+
+    def _ancestors(self, path: str) -> Iterator[Entry]:
+        """Yield the entries below PATH in its chain, down to where it breaks or comes round again."""
+        try:
+            yield from islice(self.chain(path), 1, None)
+        except VdifsError:
+            return
+
+    def find(self, ref: ImageRef, above: Entry | None) -> Entry:
+        """Return the entry of an image. Raises PolicyError, ChainError if `above` names what is not there."""
+        if above is None:
+            return self.entries[ref.name]
+        if (entry := self.entries.get(ref.path)) is None:
+            gone = StorageError(f"{printable(ref.path)}: it is not there", errno=errno.ENOENT)
+            raise cannot_be_opened(self._where(above), "backing file", self.missing.get(ref.path) or gone)
+        if not may_name(above.uid, entry.permissions):  # asked of every link of every image: names are made if need be
+            namer, named = self.policy.display(above.file_path), self.policy.display(ref.path)
+            check_owner(namer, above.uid, "backing file", named, entry.permissions)
+        return entry
+
+    def identity(self, entry: Entry) -> tuple[int, int]:
+        """Return the device and the inode number of the image's file."""
+        return entry.fingerprint[:2]
+
+    def read(self, ref: ImageRef, entry: Entry, above: Entry | None) -> Entry:
+        """Return the entry in the format that it is read in. Raises its problem."""
+        if above is not None:  # the format of the first was found out when it was listed
+            qcow2 = read_as(
+                ref,
+                lambda: entry if entry.format == "qcow2" else None,
+                lambda fault: self.refusal(fault, ref, entry, above),
+                by_name=False,
+            )
+            entry = as_raw(entry) if qcow2 is None else entry
+        if entry.problem is not None and not self.despite_problems:
+            raise entry.problem.bare()
+        return entry
+
+    def backing(self, entry: Entry) -> ImageRef | None:
+        """Return the backing file that an entry names."""
+        return None if entry.backing_path is None else ImageRef(entry.backing_path, stated=entry.backing_format)
+
+    def refusal(self, fault: Fault, ref: ImageRef, entry: Entry, above: Entry | None) -> VdifsError:
+        """Return the error for an entry, said of the overlay if that is what states too little, or too much."""
+        where = self._where(entry if above is None or fault in (Fault.LOOP, Fault.TOO_DEEP) else above)
+        match fault:
+            case Fault.LOOP:
+                what = "it is in its own chain: rebase one of the images above it"
+                return ChainError(f"{where}: {what}", errno=errno.ELOOP)
+            case Fault.TOO_DEEP:
+                what = "the chain above it is too long: rebase one of the images above it"
+                return ChainError(f"{where}: {what}", errno=errno.ELOOP)
+            case Fault.OTHER_FORMAT:
+                what = f"it states the format {quoted(ref.stated or '')} for its backing file: not supported"
+                return UnsupportedError(f"{where}: {what}")
+            case Fault.NOT_QCOW2 | Fault.NOT_STATED:
+                return PolicyError(
+                    f"{where}: its backing file {printable(ref.path)} is no qcow2 image and not stated to be raw: "
+                    "state it with 'qemu-img rebase -u -F raw'"
+                )
+
+    def _where(self, entry: Entry) -> str:
+        return printable(self.policy.display(entry.path))
