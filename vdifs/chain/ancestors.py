@@ -12,6 +12,7 @@ from dataclasses import replace
 from vdifs.chain.entry import Entry
 from vdifs.chain.policy import TRUST_PREFIX, Policy
 from vdifs.chain.sniff import find, sniff
+from vdifs.chain.still_known import still_known
 from vdifs.chain.troubles import is_within
 from vdifs.chain.walk import Found
 from vdifs.errors import FormatError, PolicyError, StorageError, VdifsError, printable
@@ -107,6 +108,9 @@ class Ancestors:
             self.aliases[path] = alias
             found = find(self._policy, alias)
         sniffed = sniff(self._policy, found, stated=overlay.backing_format)
+        before = self._before.get(path)
+        if before is not None and before.fingerprint != _NEVER_SEEN:
+            sniffed = still_known((before,), found, sniffed, None, self._policy.display(path))
         if not sniffed:
             raise FormatError(f"{printable(self._policy.display(path))}: {NOT_QCOW2}")
         return sniffed[0]

@@ -26,6 +26,7 @@ from vdifs.chain.readers import Above, Readers, permissions_above
 from vdifs.chain.search import Search, search
 from vdifs.chain.skipped import Passed
 from vdifs.chain.sniff import has_same_links, sniff
+from vdifs.chain.still_known import still_known
 from vdifs.chain.troubles import Images, as_before, emptied, in_trouble, is_within
 from vdifs.chain.walk import Filter, Found, Identity
 from vdifs.errors import ChainError, FormatError, StorageError, VdifsError, printable
@@ -282,7 +283,11 @@ class Catalog:
             if known is None or known[0] != each or each.path in old.young or not self._has_same_links(known[1]):
                 if each.fingerprint.was_young(begun, time.time_ns()):
                     young.add(each.path)
-                known = each, sniff(self.policy, each, known=found.files, unread=unread)
+                before = () if known is None else known[1]
+                now = sniff(self.policy, each, known=found.files, unread=unread)
+                if now or self._only is None:  # of a single image that is none any more, see _emptied
+                    now = still_known(before, each, now, unread.get(each.path), self.policy.display(each.path))
+                known = each, now
                 give_way()
             elif each.path in old.unread:
                 unread[each.path] = old.unread[each.path]

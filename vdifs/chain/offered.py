@@ -39,6 +39,11 @@ class _Expanded:
     snapshots: tuple[Entry, ...] = ()
     problem: VdifsError | None = None
 
+    def of_broken(self, entry: Entry) -> "_Expanded":
+        """Return the same snapshots of a file that cannot be read any more: they stay listed, with that as theirs."""
+        broken = (replace(each, fingerprint=entry.fingerprint, problem=entry.problem) for each in self.snapshots)
+        return _Expanded(entry, tuple(broken))
+
     def is_of(self, entry: Entry) -> bool:
         """Tell whether that still holds: bad bytes stay bad, a disk that failed may be well again."""
         same = self.active is entry or (entry.live and self.active == entry)  # which is read again at each scan
@@ -70,6 +75,10 @@ class OfferedSnapshots:
             known[entry.path] = made
             if made.problem is not None:
                 active[entry.path] = replace(entry, problem=made.problem)
+        for entry in active.values():
+            before = self._known.get(entry.path)
+            if entry.problem is not None and entry.path not in known and before is not None and entry.path in found:
+                known[entry.path] = before.of_broken(entry)
         self._known = known
         snapshots = [snapshot for each in known.values() for snapshot in each.snapshots]
         return snapshots, self._left_out((each for each in claiming if each.path not in chosen), most)
