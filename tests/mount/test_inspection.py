@@ -100,7 +100,9 @@ async def test_what_cannot_be_opened_is_told(nursery: trio.Nursery, expect_warni
     assert inspected.failed() == {}
 
 
-async def test_a_known_problem_needs_no_opening(nursery: trio.Nursery) -> None:
+async def test_a_known_problem_needs_no_opening(nursery: trio.Nursery, expect_warning: ExpectWarning) -> None:
+    expect_warning("a: no")
+    expect_warning("gone")
     inspected = Inspected(nursery, entry("a", problem=StorageError("a: no")), entry("b", "a"), entry("c", "gone"))
     assert await inspected.settle() == Counter()
     assert (inspected.inspection.unknown(), inspected.failed()) == (0, {})

@@ -74,12 +74,14 @@ def test_a_chain_with_a_broken_member_is_broken_above_it(mounts: Mounts, source:
 def test_the_reason_is_in_the_status_file(mounts: Mounts, source: Path) -> None:
     images.encrypted(source / "base.qcow2")
     mounted = mounts(source)
+    mounted.expect_log("base.qcow2")
     (problem,) = mounted.status()["problems"]
     kept = [{"name": f"{name}.qcow2"} for name in ("base", "monday", "tuesday")]
     assert (problem["name"], problem["errno"], problem["kind"]) == ("base.qcow2", "EOPNOTSUPP", "unsupported")
     assert (problem["severity"], problem["keeps"]) == ("error", kept)
     assert "base.qcow2" in problem["message"]
     assert not any(image["served"] for image in mounted.status()["images"])
+    eventually(lambda: problem["message"] in mounted.log())
 
 
 def test_a_delta_against_a_broken_image_stays_listed(mounts: Mounts, source: Path) -> None:
@@ -109,6 +111,7 @@ def test_a_repaired_image_is_served_within_a_second(mounts: Mounts, source: Path
     good = (source / "base.qcow2").read_bytes()
     images.damage_header(source / "base.qcow2")
     mounted = mounts(source)
+    mounted.allow_log("base.qcow2")
     path = mounted / "full/base.qcow2"
     assert looks_broken(path)
     (source / "base.qcow2").write_bytes(good)

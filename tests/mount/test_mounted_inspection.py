@@ -33,6 +33,7 @@ def test_as_many_are_refused_before_as_after_a_look(mounts: Mounts, source: Path
     images.damage_header(source / "worse.qcow2")
     mounted = mounts(source)
     mounted.expect_log("bad.qcow2")
+    mounted.expect_log("worse.qcow2")
     eventually(lambda: all_are_known(mounted))
     assert refused(mounted) == ["bad.qcow2", "worse.qcow2"]
     problems = mounted.status()["problems"]

@@ -143,7 +143,8 @@ class Inspection:
         if source is None or not this.may_open(entry, source):
             return
         if source.problem is not None:
-            self._known.add(state)  # every reader is told anyway
+            self._known.add(state)
+            self._say(source.problem)
             return
         await self._pace.step()
         begun = time.monotonic()
@@ -177,10 +178,14 @@ class Inspection:
         inode = self._namespace.tree.inode(file)
         if inode is not None:
             self._namespace.failures.note(inode, file, error)
-            if isinstance(error, InUseError):
-                log.info("%s", error)
-            else:
-                self._namespace.complaints.say(error)
+            self._say(error)
+
+    def _say(self, error: VdifsError) -> None:
+        """Tell the log. That a machine is writing an image is no complaint."""
+        if isinstance(error, InUseError):
+            log.info("%s", error)
+        else:
+            self._namespace.complaints.say(error)
 
 
 @dataclass(slots=True)
