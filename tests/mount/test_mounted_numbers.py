@@ -56,7 +56,7 @@ def test_a_disk_mounted_under_another_number_and_a_copy_of_it_have_the_same(moun
         assert one.stat().st_dev != other.stat().st_dev
         first, second = (mounts(each / "images") for each in (one, other))
         for mounted in (first, second):
-            mounted.allow_log("its backing file cannot be opened")
+            mounted.allow_log("(its backing file cannot be opened|not beneath a trusted directory)")
         known = inodes(first.path)
         assert len(known) == len(set(known.values())) + 6, "unique, but for the hard links of the six bases"
         assert inodes(second.path) == known
@@ -71,6 +71,7 @@ def test_what_lies_on_a_trusted_folder_that_is_mounted_elsewhere_has_the_same(mo
     for number, image in enumerate((disk, copy)):
         with disk_mounted(mounts, image, mounts.scratch / f"night{number}") as folder:
             mounted = mounts(folder / "images", trusted=[str(folder / "templates")])
+            mounted.allow_log("broken.qcow2")
             numbers.append({path: (mounted / path).stat().st_ino for path in ("full/top.qcow2", "raw/top.qcow2.raw")})
     assert numbers[0] == numbers[1]
 

@@ -62,6 +62,7 @@ class Inspection:
         self._again: set[int] = set()
         self._wanted = False
         self._running = False
+        self._first = True
         self._settled = trio.Event()
         self._retried = -math.inf
 
@@ -136,6 +137,7 @@ class Inspection:
                 self._namespace.failures.forget_passing(entry.path)
         self._known &= states
         self._again.clear()
+        self._first = False
 
     async def _look_at(self, entry: Entry, state: int, this: "_Round") -> None:
         """Open an image that is not known in this state, unless that costs too much, or its disk hangs."""
@@ -144,7 +146,8 @@ class Inspection:
             return
         if source.problem is not None:
             self._known.add(state)
-            self._say(source.problem)
+            if self._first:  # later it may be so for a moment only, while a file is replaced
+                self._say(source.problem)
             return
         await self._pace.step()
         begun = time.monotonic()
