@@ -2,12 +2,14 @@
 
 import errno
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vdifs.chain.members import find_snapshot, read_snapshots
-from vdifs.chain.open_chain import Chain, Member
+from vdifs.chain.members import Member, find_snapshot, read_snapshots
 from vdifs.chain.policy import Live, Policy
 from vdifs.errors import ChainError, StorageError, UsageError, printable
+
+if TYPE_CHECKING:
+    from vdifs.chain.open_chain import Chain  # which `vdifs info` does not wait for
 
 __all__ = ["ImageName", "base_index", "open_chain"]
 
@@ -29,14 +31,16 @@ class ImageName(NamedTuple):
         return cls(text)
 
 
-def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse") -> Chain:
+def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse") -> "Chain":
     """Open the chain of an image; its own folder and `trusted` are where its backing files may lie."""
+    from vdifs.chain.open_chain import Chain
+
     policy, name = Policy.for_image(image.path, trusted, live=live)
     with policy:
         return Chain.open(policy, name, image.snapshot)
 
 
-def base_index(chain: Chain, base: ImageName) -> int:
+def base_index(chain: "Chain", base: ImageName) -> int:
     """Return the index in `chain` of the image that the user calls `base`, however it is spelled.
 
     Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain, which
