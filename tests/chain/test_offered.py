@@ -18,7 +18,7 @@ from vdifs.chain import offered, sniff
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.entry import Entry
 from vdifs.chain.offered import MOST_OFFERED, within_budget
-from vdifs.formats.qcow2 import snapshot_places
+from vdifs.formats.qcow2 import metadata
 from vdifs.formats.qcow2.header import Header
 from vdifs.output.allocation import Allocation
 from vdifs.output.image import View, open_image
@@ -172,7 +172,7 @@ def test_snapshots_with_one_l1_table_are_resolved_once(tmp_path: Path, monkeypat
     write_snapshots(tmp_path / "disk.qcow2", 50)
     with (
         counted(monkeypatch, Allocation, "_summarize") as resolved,
-        counted(monkeypatch, snapshot_places, "each_snapshot") as parsed,
+        counted(monkeypatch, metadata, "each_snapshot") as parsed,
         scanned(tmp_path) as catalog,
     ):
         for each in catalog.entries.values():

@@ -8,10 +8,10 @@ import pytest
 
 from tests.rules.images import CLUSTER, MIB, Image, both_read, contents, format_error, make, pattern, qemu_contents
 from tests.support import oracle
-from vdifs.chain.members import read_bitmaps, read_header
 from vdifs.chain.policy import Policy
 from vdifs.cli.main import main
 from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag
+from vdifs.formats.qcow2.metadata import read_bitmaps, read_header
 from vdifs.report.audit import Severity, audit
 from vdifs.storage.host_file import HostFile
 

@@ -19,7 +19,7 @@ from vdifs.chain.catalog import Catalog
 from vdifs.chain.policy import Policy
 from vdifs.formats.qcow2 import snapshot_places
 from vdifs.report.audit import Severity, audit
-from vdifs.storage import host_file as hostfile
+from vdifs.storage import known_holes
 
 GIB, EIB = 1 << 30, 1 << 60
 LARGE = 2 * MIB
@@ -40,7 +40,7 @@ def within_a_second(action: Action) -> None:
 def _seconds_of_tries(action: Action) -> Iterator[float]:
     """Yield how long each try takes, up to the first that is fast enough; each finds nothing remembered."""
     for _ in range(TRIES):
-        for remembered in (hostfile._edges, snapshot_places._known, snapshot_places._sound):
+        for remembered in (known_holes._known, snapshot_places._known, snapshot_places._sound):
             remembered.clear()
         started = time.process_time()
         action()

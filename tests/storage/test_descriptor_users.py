@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from vdifs.errors import UsageError
-from vdifs.storage import host_file as hostfile
+from vdifs.storage import known_holes
 from vdifs.storage.descriptor_users import Users
 from vdifs.storage.host_file import HostFile
+from vdifs.storage.known_holes import edges_of
 
 SIZE = 1 << 16
 
@@ -32,7 +33,7 @@ def read_what_is_cached(file: HostFile) -> bytes:
 
 
 def look_for_holes(file: HostFile) -> bytes:
-    return bytes(file.data_edges())
+    return bytes(edges_of(file))
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_what_is_being_read_keeps_its_number(
 ) -> None:
     """Between taking the number and the system call the file is closed and the next one is opened."""
     wanted = use(file)
-    hostfile._edges.clear()
+    known_holes._known.clear()
     number, really = file.fd, getattr(os, call)
     foreign: list[int] = []
 
@@ -73,7 +74,7 @@ def test_what_is_being_read_keeps_its_number(
         assert foreign[0] != number
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(number)
-        hostfile._edges.clear()
+        known_holes._known.clear()
         with pytest.raises(UsageError, match="own: it was closed: open the image again"):
             use(file)
     finally:

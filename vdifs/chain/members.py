@@ -18,15 +18,12 @@ from vdifs.chain.links import (
 )
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
-from vdifs.errors import ChainError, FormatError, VdifsError, printable, quoted
+from vdifs.errors import ChainError, FormatError, VdifsError
 from vdifs.formats.layer import Layer
-from vdifs.formats.qcow2.bitmaps import Bitmap, parse_bitmaps
-from vdifs.formats.qcow2.extensions import has_end_mark
-from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
-from vdifs.formats.qcow2.header import MAGIC, Header, Incompatible
+from vdifs.formats.qcow2.header import Header, Incompatible
 from vdifs.formats.qcow2.layer import L1Place, Qcow2Layer
-from vdifs.formats.qcow2.snapshot_places import check_snapshots, read_snapshots, snapshot_places
-from vdifs.formats.qcow2.snapshots import Snapshot, snapshot_labels
+from vdifs.formats.qcow2.metadata import find_snapshot, read_header, read_snapshots
+from vdifs.formats.qcow2.snapshot_places import check_snapshots, snapshot_places
 from vdifs.formats.raw import RawLayer
 from vdifs.storage.host_file import HostFile
 
@@ -34,15 +31,9 @@ __all__ = [
     "Member",
     "damage_only_if_unchanged",
     "each_member",
-    "find_snapshot",
     "open_image_file",
     "open_members",
-    "read_bitmaps",
-    "read_header",
-    "read_snapshots",
 ]
-
-_HEAD = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,52 +127,6 @@ def damage_only_if_unchanged(*files: HostFile) -> Iterator[None]:
         for file in files:
             file.check_unchanged()
         raise
-
-
-def read_header(file: HostFile, *, corrupt_too: bool = False) -> Header | None:
-    """Return the header of `file`, None if it does not start with the qcow2 magic.
-
-    Raises what Header.parse does, with the file's name in front.
-    """
-    head = file.read_at(0, min(_HEAD, file.size))
-    if head[:4] != MAGIC:
-        return None
-    try:
-        bits = int.from_bytes(head[20:24], "big")
-        if len(head) == _HEAD and 12 < bits <= MAX_CLUSTER_BITS and _reaches_beyond(head):
-            head = file.read_at(0, min(1 << bits, file.size))
-        return Header.parse(head, corrupt_too=corrupt_too)
-    except FormatError as error:
-        raise type(error)(f"{file.name}: {error.finding}") from error
-
-
-def _reaches_beyond(head: bytes) -> bool:
-    """Tell whether header extensions or the backing file name may lie beyond the first 4 KiB."""
-    name_end = int.from_bytes(head[8:16], "big") + int.from_bytes(head[16:20], "big")
-    length = int.from_bytes(head[100:104], "big") if head[7] >= 3 else 72
-    return name_end > len(head) or not has_end_mark(head[length:])
-
-
-def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
-    """Return the dirty bitmaps of `file`. Raises FormatError with the file's name in front."""
-    try:
-        return parse_bitmaps(header, file.read_at)
-    except FormatError as error:
-        raise FormatError(f"{file.name}: {error.finding}") from error
-
-
-def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) -> tuple[str, Snapshot]:
-    """Return label and entry of the snapshot whose label, else name, else ID, is `wanted`. Raises ChainError."""
-    labels = snapshot_labels(snapshots)
-    for names in (labels, [s.name for s in snapshots], [s.id for s in snapshots]):
-        if wanted in names:
-            index = list(names).index(wanted)
-            return labels[index], snapshots[index]
-    listed = ", ".join(printable(label) for label in labels) or "none"
-    raise ChainError(
-        f"{file.name}: it has no snapshot {quoted(wanted)}: choose one of its snapshots ({listed})",
-        errno=errno.ENOENT,
-    )
 
 
 def open_image_file(policy: Policy, path: str, opened: ExitStack) -> HostFile:

@@ -4,11 +4,12 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from vdifs.chain.members import Member, find_snapshot, read_snapshots
 from vdifs.chain.policy import Live, Policy
 from vdifs.errors import ChainError, StorageError, UsageError, printable
+from vdifs.formats.qcow2.metadata import find_snapshot, read_snapshots
 
 if TYPE_CHECKING:
+    from vdifs.chain.members import Member
     from vdifs.chain.open_chain import Chain  # which `vdifs info` does not wait for
 
 __all__ = ["ImageName", "base_index", "open_chain"]
@@ -63,7 +64,7 @@ def base_index(chain: "Chain", base: ImageName) -> int:
     return chain.index_of(base.path)
 
 
-def _label(member: Member, snapshot: str | None) -> str | None:
+def _label(member: "Member", snapshot: str | None) -> str | None:
     """Return the label of a snapshot of the member's file, which the user calls by that, its name or its ID."""
     if snapshot is None:
         return None

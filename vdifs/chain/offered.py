@@ -11,10 +11,9 @@ from itertools import groupby
 from operator import attrgetter
 
 from vdifs.chain.entry import Entry
-from vdifs.chain.members import read_header
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, FormatError, VdifsError, printable
-from vdifs.formats.qcow2.snapshot_places import labels_and_sizes
+from vdifs.formats.qcow2.metadata import labels_and_sizes, read_header
 from vdifs.pace import give_way
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.units import SECTOR, round_down

@@ -14,13 +14,13 @@ from cachetools import LRUCache
 from vdifs.chain.access import Permission
 from vdifs.chain.entry import Entry, as_raw
 from vdifs.chain.links import RAW_SUFFIXES, backing_of, cannot_be_opened, data_file_of
-from vdifs.chain.members import read_header
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.chain.skipped import may_be_image
 from vdifs.chain.walk import Found
 from vdifs.errors import FormatError, InUseError, VdifsError, printable
 from vdifs.formats.qcow2.header import Header
+from vdifs.formats.qcow2.metadata import read_header
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 

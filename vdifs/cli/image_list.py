@@ -5,11 +5,11 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 
 from vdifs.chain.catalog import Catalog
-from vdifs.chain.members import read_snapshots
 from vdifs.chain.open_chain import Chain, Member
 from vdifs.errors import VdifsError
 from vdifs.extents import Kind
 from vdifs.formats.qcow2.header import Header
+from vdifs.formats.qcow2.metadata import read_snapshots
 from vdifs.formats.qcow2.snapshots import snapshot_labels
 from vdifs.storage.host_file import HostFile
 

@@ -74,7 +74,7 @@ def identity_of(files: Sequence[HostFile], edges: Sequence[NDArray[np.int64]], p
 def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind = Kind.ZERO) -> Extents:
     """Return `extents` with the DATA that lie in holes of their file as `hole_kind`.
 
-    edges: where the file's data start and end, in turns (HostFile.data_edges).
+    edges: where the file's data start and end, in turns (vdifs.storage.known_holes).
 
         host      ....edge|=======data=======|edge......hole......|edge==
         extent         |========================DATA===============|

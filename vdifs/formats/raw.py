@@ -7,6 +7,7 @@ from vdifs.extents import Extents, Kind
 from vdifs.formats.layer import UNLIMITED, identity_of, without_holes
 from vdifs.formats.load import Load
 from vdifs.storage.host_file import HostFile
+from vdifs.storage.known_holes import edges_of
 from vdifs.units import SECTOR, round_up
 
 __all__ = ["RawLayer"]
@@ -20,7 +21,7 @@ class RawLayer:
     def __init__(self, file: HostFile) -> None:
         """Look up the holes of `file`."""
         self.virtual_size = round_up(file.size, SECTOR)
-        self._edges = file.data_edges()
+        self._edges = edges_of(file)
         self.identity = identity_of([file], [self._edges])
         self.load = Load(self.populated(), UNLIMITED)
         self.nbytes = self._edges.nbytes + self.load.nbytes

@@ -3,11 +3,13 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
+import numpy as np
+
 from vdifs.chain.open_chain import Chain
 from vdifs.extents import Kind
 from vdifs.output.inflated_clusters import InflatedClusters, Use
 from vdifs.output.window import Pieces
-from vdifs.storage.host_file import HostFile, clear
+from vdifs.storage.host_file import HostFile
 
 __all__ = ["Gatherer"]
 
@@ -88,3 +90,8 @@ def _is_one_piece(pieces: Pieces, index: int, at: int, end: int) -> bool:
     return (
         pieces.out.item(index) <= at and end <= pieces.stop.item(index) and bool(pieces.kind.item(index) == Kind.DATA)
     )
+
+
+def clear(buffer: memoryview) -> None:
+    """Fill `buffer`, one of bytes, with zeros."""
+    np.frombuffer(buffer, np.uint8)[:] = 0

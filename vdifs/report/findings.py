@@ -6,16 +6,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.chain.members import Member, read_bitmaps
+from vdifs.chain.members import Member
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, UnsupportedError, VdifsError
 from vdifs.formats.problems import Problem, Severity, Teller
-from vdifs.formats.qcow2.bitmaps import check_bitmap_table
+from vdifs.formats.qcow2.bitmap_tables import check_bitmap_table
 from vdifs.formats.qcow2.entries import data_ranges, packed_ranges, reserved_bits
 from vdifs.formats.qcow2.file_tables import FileTables, reserved_l1_entries
 from vdifs.formats.qcow2.header import Header, Incompatible
 from vdifs.formats.qcow2.layer import Qcow2Layer
+from vdifs.formats.qcow2.metadata import read_bitmaps
 from vdifs.formats.qcow2.refcounts import reserved_table_bits
 from vdifs.formats.qcow2.table_parts import TableParts
+from vdifs.storage.known_holes import edges_of
 
 __all__ = [
     "failed",
@@ -89,7 +91,7 @@ def of_bitmaps(member: Member, header: Header) -> Iterator[Problem]:
     """Yield what is wrong with the dirty bitmaps, without which the disk is read all the same, but not by QEMU."""
     try:
         bitmaps = sorted(enumerate(read_bitmaps(member.file, header)), key=lambda each: each[1].table_offset)
-        edges = member.file.data_edges() if bitmaps else np.empty(0, np.int64)
+        edges = edges_of(member.file) if bitmaps else np.empty(0, np.int64)
         looked_at = 0
         for index, bitmap in bitmaps:
             what, end = f"table of bitmap {index}", bitmap.table_offset + bitmap.table_size * 8
@@ -111,7 +113,7 @@ def of_bitmaps(member: Member, header: Header) -> Iterator[Problem]:
 
 
 def _in_hole(start: int, end: int, edges: NDArray[np.int64]) -> bool:
-    """Tell whether a range lies wholly in a hole. edges: HostFile.data_edges."""
+    """Tell whether a range lies wholly in a hole. edges: edges_of the file."""
     before = int(edges.searchsorted(start, "right"))
     return before % 2 == 0 and before == int(edges.searchsorted(end, "left"))
 

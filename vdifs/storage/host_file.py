@@ -1,4 +1,4 @@
-"""One open source file: positional reads, its fingerprint, its size, its holes. No cursor, no mmap, no lock taken.
+"""One open source file: positional reads, its fingerprint, its size. No cursor, no mmap, no lock taken.
 
 A file is opened once and never again by path: renaming or removing it changes nothing for who has it open.
 
@@ -12,13 +12,9 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Container
-from threading import Lock
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import Self
-
-import numpy as np
-from cachetools import LRUCache
-from numpy.typing import NDArray
 
 from vdifs.errors import (
     FormatError,
@@ -33,10 +29,9 @@ from vdifs.errors import (
 from vdifs.linux.locks import has_writer
 from vdifs.storage.descriptor_users import Users
 from vdifs.storage.fingerprint import Fingerprint
-from vdifs.storage.holes import MAX_DATA_RUNS, data_edges
 from vdifs.storage.witness import Finding, Witness
 
-__all__ = ["HostFile", "clear"]
+__all__ = ["HostFile"]
 
 _SETTLE_TRIES = 3
 _LOOKS = 10
@@ -44,13 +39,7 @@ _PAUSE_S = 0.002
 _ANYTHING = frozenset(Finding)
 _PROOFS = frozenset({Finding.NOTHING, Finding.UNSEEN})
 """What a witness says that has looked."""
-_MOST_EDGES = 4 * MAX_DATA_RUNS
-"""Edges of runs of data that are kept, of all files together: 2 MiB."""
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-
-
-_edges: LRUCache[Fingerprint, NDArray[np.int64]] = LRUCache(_MOST_EDGES, getsizeof=lambda edges: len(edges) + 32)
-_edges_lock = Lock()
 
 
 class HostFile:
@@ -276,7 +265,7 @@ class HostFile:
             except OSError as error:
                 raise self._read_error(offset + done, error) from error
             if not count:
-                clear(buffer[done:])
+                buffer[done:] = bytes(len(buffer) - done)
                 return
             done += count
 
@@ -292,27 +281,16 @@ class HostFile:
             )
         return self.read_at(offset, length)
 
-    def data_edges(self) -> NDArray[np.int64]:
-        """Return where data start and end, in turns; all else are holes. See `vdifs.storage.holes`.
+    @contextmanager
+    def borrowed(self) -> Iterator[int]:
+        """Lend the descriptor, for system calls that this class has no method for: meanwhile it stays the file's own.
 
-        They are looked for once in each state of a file, of the last few files: each of its snapshots is opened alone.
+        Raises UsageError for a file that was closed.
         """
-        if self.fingerprint.youth_ns(time.time_ns()):
-            return self._look_for_edges()
-        with _edges_lock:
-            known: NDArray[np.int64] | None = _edges.get(self.fingerprint)
-        if known is None:
-            known = self._look_for_edges()
-            known.flags.writeable = False
-            with _edges_lock:
-                _edges[self.fingerprint] = known
-        return known
-
-    def _look_for_edges(self) -> NDArray[np.int64]:
         with self.users:
             if self.fd < 0:
                 raise self._was_closed()
-            return data_edges(self.fd, self.size)
+            yield self.fd
 
     def _pread(self, offset: int, length: int) -> bytes:
         try:
@@ -348,11 +326,6 @@ class HostFile:
 
 def _stamps(st: os.stat_result) -> tuple[int, int, int]:
     return st.st_size, st.st_mtime_ns, st.st_ctime_ns
-
-
-def clear(buffer: memoryview) -> None:
-    """Fill `buffer`, one of bytes, with zeros."""
-    np.frombuffer(buffer, np.uint8)[:] = 0
 
 
 _REMEDIES = {

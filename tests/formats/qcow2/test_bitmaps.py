@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.formats.qcow2.test_header import MINIMAL
 from vdifs.errors import FormatError
-from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag, check_bitmap_table, parse_bitmaps
+from vdifs.formats.qcow2.bitmap_tables import check_bitmap_table
+from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag, parse_bitmaps
 from vdifs.formats.qcow2.extensions import Extension, ExtensionType, encode_name
 from vdifs.formats.qcow2.header import Autoclear, Header
 

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from vdifs.chain.links import Fault, ImageRef, backing_of, read_as, resolve, said_of_file
-from vdifs.chain.members import find_snapshot, read_bitmaps, read_header, read_snapshots
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Policy
 from vdifs.cli.arguments import Output, PathName, output_option, trust_option
@@ -20,6 +19,7 @@ from vdifs.cli.render.text import echo_fields, echo_json, json_name, size_text, 
 from vdifs.errors import PolicyError, VdifsError
 from vdifs.formats.qcow2.bitmaps import Bitmap
 from vdifs.formats.qcow2.header import Header, Incompatible
+from vdifs.formats.qcow2.metadata import find_snapshot, read_bitmaps, read_header, read_snapshots
 from vdifs.formats.qcow2.snapshots import Snapshot
 from vdifs.units import SECTOR, round_down, round_up
 

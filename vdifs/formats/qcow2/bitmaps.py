@@ -8,14 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
 
-import numpy as np
-
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.extensions import ExtensionType, decode_name
 from vdifs.formats.qcow2.header import Autoclear, Header, check_place
 from vdifs.units import round_up
 
-__all__ = ["Bitmap", "BitmapFlag", "check_bitmap_table", "parse_bitmaps"]
+__all__ = ["Bitmap", "BitmapFlag", "parse_bitmaps"]
 
 _EXTENSION = struct.Struct(">IIQQ")
 _ENTRY = struct.Struct(">QIIBBHI")
@@ -25,9 +23,6 @@ _DIRTY_TRACKING = 1
 _MAX_GRANULARITY_BITS = 31
 _MAX_TABLE = 512 << 20
 """Bytes of bitmap that a table may lead to: QEMU's BME_MAX_PHYS_SIZE."""
-_OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
-_ALL_ONES = 1 << 0
-"""Of a bitmap table's entry without offset: its part of the bitmap is all ones, otherwise all zeros."""
 
 
 class BitmapFlag(IntFlag):
@@ -80,20 +75,6 @@ def parse_bitmaps(header: Header, read: Callable[[int, int], bytes]) -> tuple[Bi
         found.append(bitmap)
         at += length
     return tuple(found)
-
-
-def check_bitmap_table(table: bytes, cluster_size: int) -> None:
-    """Raise FormatError for an entry of a bitmap's `table` that breaks a rule, as check_table_entry of QEMU.
-
-    None may have a reserved bit, an unaligned offset, or bit 0, all ones, together with an offset.
-    """
-    entries = np.frombuffer(table, ">u8").astype(np.uint64)
-    offsets = entries & np.uint64(_OFFSET_MASK)
-    wrong = (entries & ~np.uint64(_OFFSET_MASK | _ALL_ONES)) != 0
-    wrong |= (offsets != 0) & ((entries & np.uint64(_ALL_ONES | cluster_size - 1)) != 0)
-    if wrong.any():
-        index = int(wrong.argmax())
-        raise FormatError(f"entry {index} is {int(entries[index]):#x}, which is no offset, no zeros and no ones")
 
 
 def _parse_entry(index: int, directory: bytes, at: int) -> tuple[Bitmap, int]:

@@ -17,6 +17,7 @@ from vdifs.formats.qcow2.refcounts import block_offsets
 from vdifs.formats.qcow2.snapshot_places import snapshot_places
 from vdifs.ranges import union
 from vdifs.storage.host_file import HostFile
+from vdifs.storage.known_holes import edges_of
 from vdifs.units import round_up
 
 __all__ = ["FileTables", "reserved_l1_entries"]
@@ -79,7 +80,7 @@ def _first_overlap(ranges: NDArray[np.int64]) -> int | None:
 def reserved_l1_entries(file: HostFile, layer: Qcow2Layer) -> int:
     """Return how many entries of the L1 table of `layer`, as far as its disk needs them, have reserved bits set."""
     start, count = layer.place.offset, min(layer.place.entries, layer.geometry.l1_size)
-    parts = _data_within(file, file.data_edges().reshape(-1, 2), start, start + count * 8)
+    parts = _data_within(file, edges_of(file).reshape(-1, 2), start, start + count * 8)
     return sum(int(np.count_nonzero(l1_reserved_bits(part))) for part in parts)
 
 
@@ -99,7 +100,7 @@ def _l2_offsets(file: HostFile, l1_tables: list[Range], cluster_size: int) -> ND
     """
     found = [np.empty(0, np.int64)]
     claimed = union(np.array([place for place in l1_tables if place[0] % 8 == 0], np.int64).reshape(-1, 2))
-    data = file.data_edges().reshape(-1, 2)
+    data = edges_of(file).reshape(-1, 2)
     for start, end in claimed.tolist():
         for part in _data_within(file, data, start, end):
             offsets = l2_offsets(part)

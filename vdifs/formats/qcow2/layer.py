@@ -17,6 +17,7 @@ from vdifs.formats.qcow2.l1_tables import L1Table, shared_table
 from vdifs.formats.qcow2.table_parts import TableParts
 from vdifs.pace import give_way
 from vdifs.storage.host_file import HostFile
+from vdifs.storage.known_holes import edges_of
 from vdifs.units import SECTOR, round_down
 
 __all__ = ["L1Place", "Qcow2Layer"]
@@ -54,8 +55,8 @@ class Qcow2Layer:
         self.place = place
         self.virtual_size = round_down(place.virtual_size, SECTOR)
         self.geometry = Geometry(header.cluster_bits, self.virtual_size, header.extended_l2)
-        self._edges = self._data.data_edges()
-        edges = self._edges if data is file else file.data_edges()
+        self._edges = edges_of(data)
+        edges = self._edges if data is file else edges_of(file)
         self.identity = identity_of([file, data], [edges, self._edges], place)
         self._table = shared_table(self.identity, lambda: self._load_table(edges))
         self._parts, self.load = self._table.parts, self._table.load
@@ -236,7 +237,7 @@ def _written_parts(
 ) -> TableParts:
     """Return the parts of the L2 tables with L1 indices `index`, at `offsets`, that do not lie in holes of the file.
 
-    edges: HostFile.data_edges. A table of 2 MiB may have all but a few KiB in a hole.
+    edges: edges_of the file. A table of 2 MiB may have all but a few KiB in a hole.
     """
     entries, size = geometry.l2_entries, geometry.l2_entry_size
     low = edges.searchsorted(offsets, "right")

@@ -7,76 +7,29 @@ for each, for a few files, by fingerprint: a file that is opened again in the sa
 import hashlib
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
-from typing import NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from vdifs.errors import FormatError
 from vdifs.formats.qcow2.header import Header
 from vdifs.formats.qcow2.layer import L1Place
-from vdifs.formats.qcow2.snapshots import Snapshot, each_snapshot, snapshot_labels
+from vdifs.formats.qcow2.metadata import SnapshotName, each_snapshot_of
+from vdifs.formats.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.pace import give_way
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
-__all__ = ["SnapshotPlaces", "check_snapshots", "labels_and_sizes", "read_snapshots", "snapshot_places"]
+__all__ = ["SnapshotPlaces", "check_snapshots", "snapshot_places"]
 
 _MOST_KEPT = 1 << 17
 """Snapshots, of all files together: 5 MiB."""
 _DIGEST = 16
-_AHEAD = 1 << 14
 _MANY = 1000
 """Snapshots of which reading the table takes some milliseconds."""
-
-
-class _Name(NamedTuple):
-    """What is kept of a snapshot until all labels are known."""
-
-    id: str
-    name: str
-
-
-def read_snapshots(file: HostFile, header: Header) -> tuple[Snapshot, ...]:
-    """Return the internal snapshots of `file`. Raises FormatError with the file's name in front."""
-    return tuple(_each(file, header))
-
-
-def labels_and_sizes(file: HostFile, header: Header) -> tuple[tuple[str, int | None], ...]:
-    """Return the label of each snapshot, and the size of its disk where it records it. Raises as `read_snapshots`."""
-    names, sizes = list[_Name](), list[int | None]()
-    for snapshot in _each(file, header):
-        names.append(_Name(snapshot.id, snapshot.name))
-        sizes.append(snapshot.disk_size)
-    return tuple(zip(snapshot_labels(names), sizes, strict=True))
-
-
-def _each(file: HostFile, header: Header) -> Iterator[Snapshot]:
-    try:
-        yield from each_snapshot(header, _Ahead(file).read)
-    except FormatError as error:
-        raise FormatError(f"{file.name}: {error.finding}") from error
-
-
-class _Ahead:
-    """Reads a table from front to back in large parts, and gives way after each."""
-
-    def __init__(self, file: HostFile) -> None:
-        self._file = file
-        self._start, self._part = 0, b""
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset`, zeros beyond the end of the file."""
-        at = offset - self._start
-        if not 0 <= at <= len(self._part) - length:
-            give_way()
-            self._start, self._part = offset, self._file.read_at(offset, max(length, _AHEAD))
-            at = 0
-        return self._part[at : at + length]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +42,9 @@ class SnapshotPlaces:
     @classmethod
     def of(cls, snapshots: Iterable[Snapshot], virtual_size: int) -> "SnapshotPlaces":
         """Return the places of `snapshots`; virtual_size: of those that do not record theirs."""
-        names, places = list[_Name](), array("Q")
+        names, places = list[SnapshotName](), array("Q")
         for each in snapshots:
-            names.append(_Name(each.id, each.name))
+            names.append(SnapshotName(each.id, each.name))
             size = virtual_size if each.disk_size is None else each.disk_size
             places.extend((each.l1_table_offset, each.l1_size, size))
         digests = np.array([_digest(label) for label in snapshot_labels(names)], f"S{_DIGEST}")
@@ -127,7 +80,7 @@ def snapshot_places(file: HostFile, header: Header) -> SnapshotPlaces:
         with _lock:
             known = _known.get(file.fingerprint)  # another name of the same file may have had its turn before
     if known is None:
-        known = SnapshotPlaces.of(_each(file, header), header.virtual_size)
+        known = SnapshotPlaces.of(each_snapshot_of(file, header), header.virtual_size)
         with _lock:
             if len(known) < _MOST_KEPT and not file.fingerprint.youth_ns(time.time_ns()):
                 _known[file.fingerprint] = known
@@ -142,7 +95,7 @@ def check_snapshots(file: HostFile, header: Header) -> None:
         give_way(heavy=True)
         if _is_sound(file):  # another name of the same file has had its turn before
             return
-    for _ in _each(file, header):
+    for _ in each_snapshot_of(file, header):
         pass
     if not file.fingerprint.youth_ns(time.time_ns()):
         with _lock:
