@@ -1,1 +1,1 @@
-"""The mount: its parts without one, then real mounts of real images."""
+"""Real mounts of real images; the folders below have the floors of a mount, each without those above it."""

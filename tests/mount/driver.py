@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from vdifs.errors import VdifsError
-from vdifs.mount.daemon.life import MountOptions, mount, umount
+from vdifs.mount.daemon.mount import MountOptions, mount, umount
 
 
 def main() -> int:

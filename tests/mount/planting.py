@@ -26,27 +26,28 @@ ASIDE = {
     "view.options": "looked at before anything is mounted",
     "view.log_destination": "the same",
     "view.confinement": "a value, made before the first request",
+    "serving.assembly": "run once, before the first request",
     "serving.inspection": "a task by itself",
-    "serving.memory": "does something only where very much is asked for",
-    "serving.turns": "the same",
-    "fuse.in_flight": "called once, before the first request",
+    "serving.images.memory_budget": "does something only where very much is asked for",
+    "serving.scheduling.turns": "the same",
+    "fuse.fusectl": "called once, before the first request",
     "fuse.readahead": "the same",
     "fuse.session": "the same",
     "fuse.request_loop": "what it raises is pyfuse3's",
-    "fuse.waking": "the same",
+    "fuse.wakeup": "the same",
 }
 """Modules in which no exception is planted, each with why."""
 MODULES = tuple(
     f"vdifs.mount.{name}"
     for floor in _FLOORS
-    for path in sorted((ROOT / "vdifs/mount" / floor).glob("[!_]*.py"))
-    if (name := f"{floor}.{path.stem}") not in ASIDE
+    for path in sorted((ROOT / "vdifs/mount" / floor).rglob("[!_]*.py"))
+    if (name := ".".join(path.relative_to(ROOT / "vdifs/mount").with_suffix("").parts)) not in ASIDE
 )
 """All that runs between the request loop and the images. Order gives the sites their numbers."""
 
 HURRIED = {
-    "serving.open_files": {"WATCH_S": 0.05},
-    "serving.open_images": {"IDLE_S": 0.3},
+    "serving.change_watch": {"WATCH_S": 0.05},
+    "serving.images.open_images": {"IDLE_S": 0.3},
     "serving.scanner": {"MAX_AGE_S": 0.1},
 }
 """What is looked at more often than in an ordinary mount, so that a test waits less."""

@@ -18,7 +18,7 @@ from tests.mount import images
 from tests.mount.mounting import PATIENCE_S, ROOT, Mounted, Mounts, eventually
 from tests.support import oracle
 from tests.support.stamps import difference, stamped
-from vdifs.mount.fuse.in_flight import fusectl
+from vdifs.mount.fuse.fusectl import fusectl
 
 DEADLINE_S = 3.0
 MIB = 1 << 20

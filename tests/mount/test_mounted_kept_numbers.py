@@ -21,10 +21,10 @@ import pytest
 from tests.mount.mounting import Mounts, as_user
 from tests.support import oracle
 from tests.support.stamps import stamped
-from vdifs.mount.serving.open_images import IDLE_S
+from vdifs.mount.serving.images.open_images import IDLE_S
 from vdifs.mount.serving.scanner import MAX_AGE_S
 from vdifs.mount.view.attributes import TIMEOUT_S
-from vdifs.mount.view.told_numbers import KEPT_S
+from vdifs.mount.view.recent_inodes import KEPT_S
 
 MIB = 1 << 20
 IMAGES = 120

@@ -25,7 +25,7 @@ from tests.torture.mounting import mounted
 from tests.torture.states import pages_of
 from tests.torture.tally import Kind
 from tests.torture.task import Task
-from vdifs.mount.view.told_numbers import LONG_S
+from vdifs.mount.view.recent_inodes import LONG_S
 
 __all__ = ["metadata"]
 

@@ -10,7 +10,7 @@ from vdifs.cli.arguments import Account, Octal, PathName, Size, live_option, tru
 from vdifs.cli.mount_options import as_arguments
 from vdifs.cli.render.waiting import shown
 from vdifs.errors import printable
-from vdifs.mount.daemon.life import mount as run_mount
+from vdifs.mount.daemon.mount import mount as run_mount
 from vdifs.mount.daemon.remedies import unmounting
 from vdifs.mount.daemon.signals import ignore_all_but_ending
 from vdifs.mount.view.options import MountOptions

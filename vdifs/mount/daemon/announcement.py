@@ -8,7 +8,7 @@ from vdifs.chain.entry import Entry
 from vdifs.chain.left_out import LeftOut
 from vdifs.errors import InUseError, VdifsError, printable
 
-__all__ = ["Announced", "announcement"]
+__all__ = ["AnnouncedCatalog", "announcement"]
 
 _WORDS = {
     "skipped-link": ("link is not followed", "links are not followed"),
@@ -18,8 +18,8 @@ _TROUBLE = ("folder cannot be looked into", "folders cannot be looked into")
 _OTHER = ("file is left out", "files are left out")
 
 
-class Announced(Protocol):
-    """What is asked of a catalog."""
+class AnnouncedCatalog(Protocol):
+    """What `announcement` asks of a catalog."""
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -37,7 +37,7 @@ class Announced(Protocol):
         """Return an image and its ancestors; raises VdifsError."""
 
 
-def announcement(mountpoint: str, catalog: Announced, failed: Collection[str]) -> str:
+def announcement(mountpoint: str, catalog: AnnouncedCatalog, failed: Collection[str]) -> str:
     """Return the line, empty if all is served. failed: the PATHs of images that could not be opened."""
     parts = []
     in_use = refused = 0
@@ -59,7 +59,7 @@ def announcement(mountpoint: str, catalog: Announced, failed: Collection[str]) -
     return f"{name}: {', '.join(parts)}: see 'vdifs status {name}'"
 
 
-def _problem_of(catalog: Announced, entry: Entry) -> VdifsError | None:
+def _problem_of(catalog: AnnouncedCatalog, entry: Entry) -> VdifsError | None:
     if entry.problem is not None or entry.backing_path is None:
         return entry.problem
     try:

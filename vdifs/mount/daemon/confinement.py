@@ -9,10 +9,13 @@ away, and its child, which opens a log anew that was moved away, keep their righ
 only append to the log that is open.
 """
 
+import codecs
+import importlib
 import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 
 import vdifs
@@ -20,10 +23,9 @@ from vdifs.linux.capabilities import forbid_new_privileges
 from vdifs.linux.landlock import landlock_abi, restrict_files, restricts_all_threads, why_no_landlock
 from vdifs.linux.mountinfo import MOUNTINFO
 from vdifs.linux.seccomp import restrict_system_calls, why_no_filter
-from vdifs.mount.daemon.preload import preload
 from vdifs.mount.view.confinement import Confinement
 
-__all__ = ["confine", "possible_confinement"]
+__all__ = ["confine", "possible_confinement", "preload"]
 
 _LOOKS = 100
 _LIBRARIES = (
@@ -36,6 +38,9 @@ _LIBRARIES = (
     "/etc/localtime",
     "/etc/ld.so.cache",
 )
+
+_MODULES = ("vdifs.formats.qcow2.inflate", "concurrent.futures.thread", "linecache", "tokenize", "json.encoder")
+_CODECS = ("ascii", "utf-8", "utf-16-le", "latin-1", "idna")
 
 log = logging.getLogger("vdifs.mount")
 
@@ -63,6 +68,21 @@ def confine(sources: Iterable[str]) -> Confinement:
     in_force = abi if files else None
     calls = no_new_privs and _try("seccomp", why_no_filter(), lambda: restrict_system_calls(in_force))
     return Confinement(no_new_privs, in_force, calls)
+
+
+def preload() -> None:
+    """Import what is otherwise imported at its first use, in vdifs and in the libraries below.
+
+    A confined daemon opens nothing but the sources.
+    """
+    for module in _MODULES:
+        importlib.import_module(module)
+    for codec in _CODECS:
+        codecs.lookup(codec)
+    try:
+        raise ExceptionGroup("nothing is wrong", [ValueError()])
+    except ExceptionGroup:
+        traceback.format_exc()
 
 
 def _interpreter() -> list[str]:

@@ -22,24 +22,18 @@ from vdifs.mount.daemon.logs import LogThread
 from vdifs.mount.daemon.remedies import unmounting
 from vdifs.mount.daemon.signals import noted, wanted
 from vdifs.mount.daemon.supervisor import Supervisor
-from vdifs.mount.fuse.in_flight import allow_in_flight
-from vdifs.mount.fuse.kernel_pages import KernelPages
+from vdifs.mount.fuse.fusectl import set_request_limit
 from vdifs.mount.fuse.operations import Operations
+from vdifs.mount.fuse.page_cache import PageCache
 from vdifs.mount.fuse.readahead import Readahead
 from vdifs.mount.fuse.request_loop import take_requests_in_a_row
 from vdifs.mount.fuse.session import open_session
-from vdifs.mount.fuse.waking import Poke
+from vdifs.mount.fuse.wakeup import Wakeup
+from vdifs.mount.serving.assembly import assemble
 from vdifs.mount.serving.failures import Failures
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
-from vdifs.mount.serving.open_files import Files
-from vdifs.mount.serving.open_images import OpenImages
-from vdifs.mount.serving.opening import opener_for
-from vdifs.mount.serving.sidecars import SidecarContents, Sidecars
-from vdifs.mount.serving.tasks import Tasks
-from vdifs.mount.serving.threads import Threads
-from vdifs.mount.serving.turns import Turns
-from vdifs.mount.view.attributes import Ownership, folder_access
+from vdifs.mount.serving.sidecars import Sidecars
 from vdifs.mount.view.options import MountOptions
 
 __all__ = ["serve"]
@@ -98,37 +92,25 @@ async def _serve(
     signals_before: list[int],
 ) -> None:
     sys.setswitchinterval(_SWITCH_S)
-    tasks, poke, turns = Tasks(), Poke(), Turns()
-    threads = Threads(options.threads, options.deadline, poke.needed, turns)
-    one_by_one = Threads(
-        1, options.deadline, poke.needed, turns
-    )  # what tells about an image takes memory while it is made
-    images = OpenImages(opener_for(catalog, options), tasks, threads)
-    ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
-    hide, salt = options.refused == "hide", options.determines_bytes
-    namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars, hide=hide)
-    contents = SidecarContents(sidecars, catalog, one_by_one)
-    files = Files(namespace, images, tasks, options, KernelPages(), contents)
-    operations = Operations(namespace, files, namespace.complaints)
+    wakeup = Wakeup()
+    serving = assemble(catalog, options, sidecars, PageCache(), wakeup.while_waiting)
+    operations = Operations(serving.namespace, serving.files, serving.namespace.warnings)
     with trio.open_signal_receiver(*wanted()) as signals, open_session(operations, options) as mount:
         supervisor.watch(mount)
         if signals_before:
             raise Interrupted(signals_before[0])
         readahead = Readahead(mount)
-        allow_in_flight(mount, MAX_TASKS)
+        set_request_limit(mount, MAX_TASKS)
         with log_thread.paused():
-            files.confinement = confine(_sources(options, catalog))
-        log.info("confined: %s", files.confinement)
-        behind = Threads(2, options.deadline, poke.needed, turns)  # lanes of their own, where one may hang
-        files.inspection = Inspection(namespace, opener_for(catalog, options), tasks, behind)
-        namespace.when_changed = files.inspection.wake
-        told = _Told(catalog, namespace.failures, files.inspection, options.mountpoint, ready)
+            serving.status.confinement = confine(_sources(options, catalog))
+        log.info("confined: %s", serving.status.confinement)
+        readiness = _Readiness(catalog, serving.namespace.failures, serving.inspection, options.mountpoint, ready)
         async with trio.open_nursery() as nursery:
-            tasks.start(nursery)
-            files.inspection.wake()
+            serving.tasks.start(nursery)
+            serving.inspection.wake()
             nursery.start_soon(_end_on_signal, signals, nursery.cancel_scope)
             nursery.start_soon(_miss_supervisor, supervisor, options)
-            nursery.start_soon(_report, options, namespace, readahead, told)
+            nursery.start_soon(_report, options, serving.namespace, readahead, readiness)
             take_requests_in_a_row()
             await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
@@ -144,7 +126,7 @@ async def _end_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -
         scope.cancel()
 
 
-async def _report(options: MountOptions, namespace: Namespace, readahead: Readahead, told: "_Told") -> None:
+async def _report(options: MountOptions, namespace: Namespace, readahead: Readahead, readiness: "_Readiness") -> None:
     """Say that the mount is ready, once it answers."""
     name = printable(options.mountpoint)
     try:
@@ -156,11 +138,11 @@ async def _report(options: MountOptions, namespace: Namespace, readahead: Readah
     log.info("%s: mounted at %s: %d images", printable(options.source), name, len(namespace.tree.entries))
     if options.overrides_permissions:
         log.warning("%s: --uid, --gid or --umask replace the permissions of the sources", name)
-    await told.ready()
+    await readiness.tell()
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Readiness:
     """What is told when mounting: that the mount is ready, and what it does not serve as far as is known at once."""
 
     catalog: Catalog
@@ -169,7 +151,7 @@ class _Told:
     mountpoint: str
     call: Ready
 
-    async def ready(self) -> None:
+    async def tell(self) -> None:
         """Tell it, of few images after a moment, in which opening may show something."""
         if len(self.catalog.entries) <= FEW_IMAGES:
             with trio.move_on_after(FEW_IMAGES_S):

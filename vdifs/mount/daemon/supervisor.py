@@ -40,7 +40,7 @@ from vdifs.mount.daemon.detach import detach_only
 from vdifs.mount.daemon.log_opener import LogAnswers, LogOpener
 from vdifs.mount.daemon.remedies import unmounting
 from vdifs.mount.daemon.signals import blocked, ignore_all_but_ending, set_ending
-from vdifs.mount.fuse.in_flight import fusectl, open_control
+from vdifs.mount.fuse.fusectl import fusectl, open_control
 
 __all__ = ["Supervisor"]
 

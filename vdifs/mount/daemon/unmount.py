@@ -16,9 +16,9 @@ from vdifs.linux.filesystems import AUTOFS, filesystem_type
 from vdifs.linux.mountinfo import FUSE_TYPE, Mount, mount_at
 from vdifs.linux.processes import users_of
 from vdifs.mount.daemon.detach import detach
-from vdifs.mount.daemon.lingering import copy_elsewhere, holder, why_running
 from vdifs.mount.daemon.mountpoint import DEAD
 from vdifs.mount.daemon.remedies import unmounting
+from vdifs.mount.daemon.still_running import copy_elsewhere, lock_holder, why_still_running
 
 __all__ = ["lock_mountpoint", "umount"]
 
@@ -95,7 +95,7 @@ def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
             return None
         if (elsewhere := copy_elsewhere(mount)) is not None:
             return elsewhere  # that lasts until the user sees to it
-        return None if _lock_within(folder, patience) else why_running(folder)
+        return None if _lock_within(folder, patience) else why_still_running(folder)
     finally:
         os.close(folder)
 
@@ -103,9 +103,9 @@ def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
 def _wait_for_holder(folder: int, patience: float) -> str | None:
     """Do the same where opening the folder would mount again at once, by the table of all locks."""
     deadline = time.monotonic() + patience
-    while holder(folder) is not None:
+    while lock_holder(folder) is not None:
         if time.monotonic() > deadline:
-            return why_running(folder)
+            return why_still_running(folder)
         time.sleep(_POLL_S)
     return None
 

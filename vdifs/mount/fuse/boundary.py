@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import pyfuse3
 
 from vdifs.errors import VdifsError
-from vdifs.mount.serving.complaints import Complaints
+from vdifs.mount.serving.rate_limited_log import RateLimitedLog
 
 __all__ = ["answering_errno"]
 
@@ -21,7 +21,7 @@ __all__ = ["answering_errno"]
 class Complaining(Protocol):
     """What a class of handlers must have."""
 
-    complaints: Complaints
+    warnings: RateLimitedLog
 
 
 C = TypeVar("C", bound=type[Complaining])
@@ -71,7 +71,7 @@ def _answer(handlers: Complaining, name: str, error: Exception) -> pyfuse3.FUSEE
     """Return what the kernel is answered, having logged what is worth it."""
     if isinstance(error, VdifsError):
         if error.errno not in _ORDINARY:
-            handlers.complaints.say(error)
+            handlers.warnings.log(error)
         return pyfuse3.FUSEError(error.errno)
     log.error("%s failed", name, exc_info=error)
     return pyfuse3.FUSEError(errno.EIO)

@@ -1,4 +1,4 @@
-"""The pyfuse3 adapter: requests in, values of `Namespace` and `Files` out. Decides nothing.
+"""The pyfuse3 adapter: requests in, values of `Namespace` and `OpenFiles` out. Decides nothing.
 
 Handlers that are not here answer ENOSYS, which the kernel takes as "not needed" (flush, fsync, locks) and never asks
 again; what would change anything never gets here, as the mount is read-only.
@@ -22,10 +22,10 @@ from pyfuse3 import (
 )
 
 from vdifs.mount.fuse.boundary import answering_errno
-from vdifs.mount.serving.complaints import Complaints
 from vdifs.mount.serving.listings import Listings
 from vdifs.mount.serving.namespace import Namespace
-from vdifs.mount.serving.open_files import Files
+from vdifs.mount.serving.open_files import OpenFiles
+from vdifs.mount.serving.rate_limited_log import RateLimitedLog
 from vdifs.mount.view.attributes import TIMEOUT_S, Attributes
 from vdifs.mount.view.names import MAX_NAME
 
@@ -42,9 +42,9 @@ class Operations(pyfuse3.Operations):
 
     supports_dot_lookup = True
 
-    def __init__(self, namespace: Namespace, files: Files, complaints: Complaints) -> None:
+    def __init__(self, namespace: Namespace, files: OpenFiles, warnings: RateLimitedLog) -> None:
         super().__init__()
-        self.complaints = complaints
+        self.warnings = warnings
         self._namespace = namespace
         self._files = files
         self._listings = Listings(namespace)

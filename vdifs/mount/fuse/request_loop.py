@@ -28,7 +28,7 @@ _PROMPT_S = 100e-6
 """One that came that soon after a task fell asleep shows that they do."""
 
 
-class _Turn:
+class _RequestLock:
     """Who may read /dev/fuse: what pyfuse3 takes for a lock around `wait_readable`.
 
     A task that finds a request waiting passes the one that holds the lock and sleeps. No other task runs between its
@@ -87,16 +87,16 @@ class _Turn:
 
 def take_requests_in_a_row() -> None:
     """Have `pyfuse3.main` take requests that way. For one session in a process."""
-    turn = _Turn()
+    lock = _RequestLock()
     lowlevel = SimpleNamespace(
         current_task=trio.lowlevel.current_task,
         current_trio_token=trio.lowlevel.current_trio_token,
         notify_closing=trio.lowlevel.notify_closing,
-        wait_readable=turn.wait_readable,
+        wait_readable=lock.wait_readable,
     )
     pyfuse3.trio = SimpleNamespace(  # type: ignore[attr-defined] # its stubs leave the module's imports out
         ClosedResourceError=trio.ClosedResourceError,
-        Lock=lambda: turn,
+        Lock=lambda: lock,
         from_thread=trio.from_thread,
         lowlevel=lowlevel,
         open_nursery=trio.open_nursery,

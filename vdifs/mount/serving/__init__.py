@@ -1,1 +1,1 @@
-"""Open images and files, who waits for whom, status. Knows trio, not FUSE."""
+"""What the mount answers: names, open files, what is known of the source. Knows trio, not FUSE."""

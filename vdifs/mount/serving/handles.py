@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from vdifs.errors import VdifsError
-from vdifs.mount.serving.open_image import Slot
+from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.view.attributes import Attributes
 
-__all__ = ["Handle", "Handles", "Snapshot"]
+__all__ = ["FrozenContents", "Handle", "Handles"]
 
 MAX_HELD = 8 << 20
 """Bytes of files that are no images and are open, in all: each is kept as it was when it was opened."""
@@ -20,7 +20,7 @@ class Handle:
     """An open synthetic file. path: in the mount. position: where its last read ended."""
 
     path: str
-    slot: Slot
+    image: OpenImage
     attributes: Attributes
     opened: float = field(default_factory=time.time)
     position: int = 0
@@ -28,8 +28,8 @@ class Handle:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An open status file: its contents when it was opened."""
+class FrozenContents:
+    """An open file that is no image: its contents are those of the moment when it was opened."""
 
     contents: bytes
 
@@ -39,12 +39,13 @@ class Handles:
 
     def __init__(self) -> None:
         self._numbers = count(1)
-        self._open: dict[int, Handle | Snapshot] = {}
+        self._open: dict[int, Handle | FrozenContents] = {}
 
-    def add(self, handle: Handle | Snapshot) -> int:
+    def add(self, handle: Handle | FrozenContents) -> int:
         """Return the number of a file that is open now. Raises VdifsError, ENOMEM, for too many that are no images."""
-        if isinstance(handle, Snapshot):
-            held = {id(each.contents): len(each.contents) for each in self._open.values() if isinstance(each, Snapshot)}
+        if isinstance(handle, FrozenContents):
+            others = [each for each in self._open.values() if isinstance(each, FrozenContents)]
+            held = {id(each.contents): len(each.contents) for each in others}
             held[id(handle.contents)] = len(handle.contents)
             if len(held) > 1 and sum(held.values()) > MAX_HELD:
                 raise VdifsError("too many files of .vdifs are open at once: close some", errno=errno.ENOMEM)
@@ -52,12 +53,20 @@ class Handles:
         self._open[number] = handle
         return number
 
-    def __getitem__(self, number: int) -> Handle | Snapshot:
+    def __getitem__(self, number: int) -> Handle | FrozenContents:
         return self._open[number]
 
-    def remove(self, number: int) -> Handle | Snapshot:
+    def remove(self, number: int) -> Handle | FrozenContents:
         """Forget an open file, and return it."""
         return self._open.pop(number)
+
+    def of_inode(self, inode: int) -> Handle | None:
+        """Return a handle on the synthetic file with that number, None if it is not open."""
+        return next((handle for handle in self.images() if handle.attributes.inode == inode), None)
+
+    def hold(self, image: OpenImage) -> bool:
+        """Return whether an open file is read from `image`."""
+        return any(handle.image is image for handle in self.images())
 
     def images(self) -> list[Handle]:
         """Return the open synthetic files, oldest first."""

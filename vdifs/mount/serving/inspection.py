@@ -18,10 +18,10 @@ import trio
 from vdifs.chain.entry import Entry
 from vdifs.chain.links import MAX_DEPTH
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, SourceChangedError, VdifsError, printable
+from vdifs.mount.serving.images.open_images import Opener
 from vdifs.mount.serving.namespace import Namespace
-from vdifs.mount.serving.open_images import Opener
-from vdifs.mount.serving.tasks import Tasks
-from vdifs.mount.serving.threads import DeadlineError, Threads
+from vdifs.mount.serving.scheduling.tasks import Tasks
+from vdifs.mount.serving.scheduling.threads import DeadlineError, Threads
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.mount.view.sources import Source
 
@@ -188,7 +188,7 @@ class Inspection:
         if isinstance(error, InUseError):
             log.info("%s", error)
         else:
-            self._namespace.complaints.say(error)
+            self._namespace.warnings.log(error)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from itertools import chain, count
 
 from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.view.attributes import Attributes
-from vdifs.mount.view.moved import MovedError
+from vdifs.mount.view.inodes import StaleInodeError
 from vdifs.mount.view.nodes import Node
 
 __all__ = ["Listings"]
@@ -29,7 +29,7 @@ class Listings:
         self._open: dict[int, _Listing] = {}
 
     def open(self, inode: int) -> int:
-        """Return the number of a folder that is open now. Raises MovedError."""
+        """Return the number of a folder that is open now. Raises StaleInodeError."""
         self._namespace.node(inode)
         number = next(self._numbers)
         self._open[number] = _Listing(inode)
@@ -66,5 +66,5 @@ class Listings:
             name, node = listing.entries[index]
             try:
                 yield index + 1, name, self._namespace.peek(node)
-            except MovedError:
+            except StaleInodeError:
                 continue  # removed since the listing began

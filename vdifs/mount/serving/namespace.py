@@ -11,27 +11,26 @@ import errno
 import posixpath
 import time
 from collections.abc import Callable, Collection
-from stat import S_IFDIR, S_IFREG
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import trio
 
 from vdifs.errors import SourceChangedError, VdifsError, printable
-from vdifs.mount.serving.complaints import Complaints
+from vdifs.mount.serving.current_inodes import CurrentInodes
 from vdifs.mount.serving.failures import Failures
-from vdifs.mount.serving.open_image import Slot
-from vdifs.mount.serving.open_images import OpenImages
-from vdifs.mount.serving.present_numbers import PresentNumbers
-from vdifs.mount.serving.refusals import Refusals
+from vdifs.mount.serving.hidden_nodes import HiddenNodes
+from vdifs.mount.serving.images.open_image import OpenImage
+from vdifs.mount.serving.images.open_images import OpenImages
+from vdifs.mount.serving.node_attributes import NodeAttributes
+from vdifs.mount.serving.rate_limited_log import RateLimitedLog
 from vdifs.mount.serving.scanner import Scannable, Scanner
+from vdifs.mount.serving.scheduling.tasks import Tasks
+from vdifs.mount.serving.scheduling.threads import DeadlineError, Threads
 from vdifs.mount.serving.status import Counters
-from vdifs.mount.serving.tasks import Tasks
-from vdifs.mount.serving.threads import DeadlineError, Threads
-from vdifs.mount.view.attributes import Attributes, Facts, Ownership
-from vdifs.mount.view.inodes import InodeTable
-from vdifs.mount.view.moved import MovedError
-from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
-from vdifs.mount.view.sources import Catalog, Source
+from vdifs.mount.view.attributes import Attributes, FileSize, Ownership
+from vdifs.mount.view.inodes import InodeTable, StaleInodeError
+from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar
+from vdifs.mount.view.sources import CatalogView, Source
 from vdifs.mount.view.tree import Tree
 
 __all__ = ["Namespace", "ScannedCatalog"]
@@ -45,7 +44,7 @@ _OPENINGS = 4
 """So often an image is opened of which only metadata change meanwhile: the kernel itself tries no more than twice."""
 
 
-class ScannedCatalog(Catalog, Scannable, Protocol):
+class ScannedCatalog(CatalogView, Scannable, Protocol):
     """A catalog that can be scanned."""
 
 
@@ -70,22 +69,25 @@ class Namespace:
         """
         self._catalog = catalog
         self._images = images
-        self._ownership = ownership
         self._salt = salt
         self._sidecars = sidecars
         self._hide = hide
         self._threads = threads
         self._preparing = trio.Lock()
-        self._changed = time.time_ns()
-        self.tree = Tree(catalog, salt, sidecars)
         self.inodes = InodeTable()
-        self.numbers = PresentNumbers(self.tree, catalog, images, self.inodes)
+        self.current_inodes = CurrentInodes(Tree(catalog, salt, sidecars), catalog, images, self.inodes)
         self.failures = Failures()
-        self.complaints = Complaints()
+        self._attributes = NodeAttributes(ownership, self.inodes, self.current_inodes, self.failures)
+        self.warnings = RateLimitedLog()
         self.counters = Counters()
         self.scanner = Scanner(catalog, tasks, threads, self._renew)
         self.when_changed: Callable[[], None] = lambda: None
         """Called after each scan that found a change."""
+
+    @property
+    def tree(self) -> Tree:
+        """The names that are shown now: another one after each scan that found a change."""
+        return self.current_inodes.tree
 
     async def lookup(self, parent: int, name: str) -> Attributes:
         """Return what is called `name` in a folder, and count it as known to the kernel. Raises VdifsError, ENOENT."""
@@ -98,14 +100,14 @@ class Namespace:
             raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
         attributes = self.peek(node)
         if name == "." and attributes.inode != parent:
-            raise MovedError(f"{node}: has changed")
+            raise StaleInodeError(f"{node}: has changed")
         self.hand_out(attributes.inode, node)
         return attributes
 
     def hand_out(self, inode: int, node: Node) -> None:
         """Take note that the kernel is given `inode` once more. Raises VdifsError if it stands for another node."""
         self.inodes.hand_out(inode, node)
-        self.numbers.tell(node, inode)
+        self.current_inodes.tell(node, inode)
 
     async def listing(self, inode: int) -> list[tuple[str, Node]]:
         """Return what is in a folder, `.` and `..` first. `check_known` tells whether that is all."""
@@ -117,10 +119,10 @@ class Namespace:
         await self._prepare(folder)
         children = self.tree.children(folder)
         if children is None:
-            raise MovedError(f"{printable(folder.path)}: no such folder any more")
+            raise StaleInodeError(f"{printable(folder.path)}: no such folder any more")
         if self._hide:
-            refusals = Refusals(self.tree, self.failures)
-            children = {name: node for name, node in children.items() if not refusals.hides(node)}
+            hidden = HiddenNodes(self.tree, self.failures)
+            children = {name: node for name, node in children.items() if not hidden.hides(node)}
         return [(".", folder), ("..", self._above(folder)), *children.items()]
 
     def check_known(self, inode: int) -> None:
@@ -131,7 +133,7 @@ class Namespace:
     async def stat(self, inode: int) -> Attributes:
         """Return the attributes of what the kernel knows under that number, looking into it if that was not done yet.
 
-        Raises MovedError, DeadlineError. A file that cannot be opened is shown as broken.
+        Raises StaleInodeError, DeadlineError. A file that cannot be opened is shown as broken.
         """
         self.counters.stats += 1
         await self.scanner.fresh()
@@ -141,15 +143,15 @@ class Namespace:
         await self._prepare(node)
         return self.peek(node)
 
-    async def acquire(self, inode: int) -> tuple[ImageFile, Slot]:
-        """Open the image file with that number; the caller has the slot until `OpenImages.release`.
+    async def acquire(self, inode: int) -> tuple[ImageFile, OpenImage]:
+        """Open the image file with that number; the caller has it until `OpenImages.release`.
 
-        Raises MovedError, DeadlineError, and why the image cannot be opened.
+        Raises StaleInodeError, DeadlineError, and why the image cannot be opened.
         """
         for tries_left in reversed(range(_OPENINGS)):
             await self.scanner.fresh()
             file, source = self._current(inode)
-            self.numbers.tell(file, inode)
+            self.current_inodes.tell(file, inode)
             if source.problem is not None:
                 raise source.problem.bare()
             if (failure := self.failures.standing(inode)) is not None:
@@ -159,63 +161,71 @@ class Namespace:
             except SourceChangedError as error:
                 self.scanner.outdated()
                 if not tries_left:
-                    raise MovedError(str(error)) from error
+                    raise StaleInodeError(str(error)) from error
         raise AssertionError("the last try returns or raises")
 
-    async def _open(self, inode: int, file: ImageFile, source: Source) -> Slot:
+    async def _open(self, inode: int, file: ImageFile, source: Source) -> OpenImage:
         """Open an image in the state of `source`. Raises SourceChangedError if that has passed."""
-        self.numbers.discard_earlier(inode, source)
+        self.current_inodes.discard_earlier(inode, source)
         try:
-            slot = await self._images.acquire(inode, file, source)
-        except (SourceChangedError, MovedError):
+            opened = await self._images.acquire(inode, file, source)
+        except (SourceChangedError, StaleInodeError):
             raise
         except DeadlineError as error:
             raise error.named(file.path) from None
         except VdifsError as error:
             self.failures.add(inode, file, error)
-            self.numbers.forget(file)
+            self.current_inodes.forget(file)
             raise
         try:
             self.failures.remove(inode)
-            self.numbers.note_facts(inode, file, slot)
+            self.current_inodes.note_size(inode, file, opened)
         except BaseException:
-            self._images.release(slot)
+            self._images.release(opened)
             raise
-        return slot
+        return opened
 
     def node(self, inode: int) -> Node:
-        """Return the node with that number. Raises MovedError."""
+        """Return the node with that number. Raises StaleInodeError."""
         known = self.inodes.get(inode)
         node = self.tree.find(inode) if known is None else known.node
         if node is None:
-            raise MovedError(f"{inode:#x}: no such inode")
+            raise StaleInodeError(f"{inode:#x}: no such inode")
         return node
 
     def peek(self, node: Node) -> Attributes:
-        """Return the attributes of a node as far as they are known without opening anything. Raises MovedError."""
-        inode = self.numbers.of(node)
+        """Return the attributes of a node as far as they are known without opening anything. Raises StaleInodeError."""
+        inode = self.current_inodes.of(node)
         if inode is None:
-            raise MovedError(f"{node}: was removed")
-        match node:
-            case Folder():
-                return self._of_folder(inode, node)
-            case StatusFile():
-                mode, uid, gid = self._ownership.of_report(self._ownership.of_folder(self.tree.access(node)))
-                times = self._changed, self._changed
-                return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
-            case Sidecar():
-                return self._of_sidecar(inode, node)
-            case ImageFile():
-                known = self.inodes.get(inode)
-                return self._of_file(inode, node, known.facts if known else None)
-            case _:
-                assert_never(node)
+            raise StaleInodeError(f"{node}: was removed")
+        return self._attributes.of(inode, node)
+
+    def path_of(self, file: ImageFile) -> str:
+        """Return a path of the mount that leads to `file`."""
+        return next(iter(self.tree.paths(file)), file.path)
+
+    async def source_of_sidecar(self, inode: int, sidecar: Sidecar) -> Source:
+        """Return what is known of the image that a file is about, if its number stands for the present state.
+
+        Raises StaleInodeError.
+        """
+        await self.scanner.fresh()
+        source = self.tree.source(sidecar.path)
+        if source is None or self.tree.inode(sidecar) != inode:
+            raise StaleInodeError(f"{printable(sidecar.path)}: has changed, or was removed: look its name up again")
+        return source
+
+    def note_change(self, error: SourceChangedError, is_open: bool) -> None:
+        """Take note that the sources of an image have changed; where a program has it open, the log tells."""
+        self.scanner.outdated()
+        if is_open:
+            self.warnings.log(error)
 
     async def _is_hidden(self, node: Node) -> bool:
         if not self._hide:
             return False
         await self._try_again()
-        return Refusals(self.tree, self.failures).hides(node)
+        return HiddenNodes(self.tree, self.failures).hides(node)
 
     async def _try_again(self) -> None:
         """Look again into hidden files that may be well by now: no user would ever do so."""
@@ -229,32 +239,32 @@ class Namespace:
     async def _try_one_again(self, inode: int) -> None:
         try:
             await self._look_into(inode)
-        except (MovedError, DeadlineError):
+        except (StaleInodeError, DeadlineError):
             self.scanner.outdated()
 
     async def _stat_file(self, inode: int, file: ImageFile) -> Attributes:
         _, source = self._current(inode)
         known = self.inodes.get(inode)
-        facts = known.facts if known and self.numbers.are_facts_present(inode, file, known) else None
-        if facts is None and source.problem is None and self.failures.standing(inode) is None:
-            facts = await self._look_into(inode)
+        size = known.file_size if known and self.current_inodes.is_size_current(inode, file, known) else None
+        if size is None and source.problem is None and self.failures.standing(inode) is None:
+            size = await self._look_into(inode)
             self._current(inode)  # as the tree may be another one now
-        self.numbers.tell(file, inode)
-        return self._of_file(inode, file, facts or (known.facts if known else None))
+        self.current_inodes.tell(file, inode)
+        return self._attributes.of_file(inode, file, size or (known.file_size if known else None))
 
-    async def _look_into(self, inode: int) -> Facts | None:
-        """Return the facts of an image file, None if it cannot be opened."""
+    async def _look_into(self, inode: int) -> FileSize | None:
+        """Return the size of an image file, None if it cannot be opened."""
         try:
-            file, slot = await self.acquire(inode)
-        except (MovedError, DeadlineError):
+            file, opened = await self.acquire(inode)
+        except (StaleInodeError, DeadlineError):
             raise
         except VdifsError as error:
-            self.complaints.say(error)
+            self.warnings.log(error)
             return None
         try:
-            return Facts.of(slot.image, file.view)
+            return FileSize.of(opened.image, file.view)
         finally:
-            self._images.release(slot)
+            self._images.release(opened)
 
     def _current(self, inode: int) -> tuple[ImageFile, Source]:
         """Return the image file with that number and its source, if the number stands for the present state of it."""
@@ -262,40 +272,9 @@ class Namespace:
         if not isinstance(node, ImageFile):
             raise VdifsError(f"{node}: no image", errno=errno.EISDIR)
         source = self.tree.source(node.path)
-        if source is None or self.numbers.of(node) != inode:
-            raise MovedError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
+        if source is None or self.current_inodes.of(node) != inode:
+            raise StaleInodeError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
         return node, source
-
-    def _of_folder(self, inode: int, folder: Folder) -> Attributes:
-        if self.tree.children(folder) is None:
-            raise MovedError(f"{printable(folder.path)}: no such folder any more")
-        mode, uid, gid = self._ownership.of_folder(self.tree.access(folder))
-        return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self._changed, ctime_ns=self._changed)
-
-    def _of_file(self, inode: int, file: ImageFile, facts: Facts | None) -> Attributes:
-        """Return attributes: of `facts`, or for want of them a placeholder of size 0; without rights if broken."""
-        source, entry = self.tree.source(file.path), self.tree.entries[file.path]
-        assert source is not None, "peek and _current have seen to it"
-        links = 2 if file.base is None and file.view == entry.format else 1
-        failed = self.failures.standing(inode) is not None
-        broken = source.problem is not None or failed
-        mode, uid, gid = (self._ownership.of_broken if broken else self._ownership.of_file)(source.access)
-        # Who has the file open reads nothing beyond this size, so that one that was known stays, whatever fails now.
-        size, blocks = (facts.size, facts.blocks) if facts else (0, 0)
-        # What failed may be well again under the same number; its size must not be taken for 0 then.
-        lasting = source.problem is not None or (facts is not None and not failed)
-        if lasting and (known := self.inodes.get(inode)) is not None:
-            lasting = self.numbers.are_facts_present(inode, file, known)
-        times = source.mtime_ns, source.ctime_ns
-        return Attributes(inode, S_IFREG | mode, uid, gid, links, size, blocks, *times, lasting=lasting)
-
-    def _of_sidecar(self, inode: int, sidecar: Sidecar) -> Attributes:
-        """Return its attributes but for the size; who may read the image may read what is said about it."""
-        source = self.tree.source(sidecar.path)
-        assert source is not None, "peek has seen to it"
-        mode, uid, gid = self._ownership.of_report(source.access)
-        times = source.mtime_ns, source.ctime_ns
-        return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
 
     async def _prepare(self, node: Node) -> None:
         """Return when a folder can be looked into at once: of very many images, its names are made in a thread."""
@@ -324,15 +303,15 @@ class Namespace:
         return above if isinstance(above, Folder) else Folder("")
 
     def _renew(self) -> None:
-        self.tree = self.numbers.tree = Tree(self._catalog, self._salt, self._sidecars)
-        self._changed = time.time_ns()
+        self.current_inodes.tree = Tree(self._catalog, self._salt, self._sidecars)
+        self._attributes.changed_ns = time.time_ns()
         self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)
         for trouble in self.tree.troubles.values():
-            self.complaints.say(trouble)
+            self.warnings.log(trouble)
         self._images.close_useless(self._is_of_use)
         self.when_changed()
 
-    def _is_of_use(self, slot: Slot) -> bool:
+    def _is_of_use(self, opened: OpenImage) -> bool:
         """Tell whether an image that is kept open is one that may be asked for again."""
-        known = self.inodes.get(slot.inode)
-        return known is not None and self.numbers.of(known.node) == slot.inode
+        known = self.inodes.get(opened.inode)
+        return known is not None and self.current_inodes.of(known.node) == opened.inode

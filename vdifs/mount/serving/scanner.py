@@ -13,8 +13,8 @@ from typing import Protocol
 import trio
 
 from vdifs.errors import StorageError, VdifsError
-from vdifs.mount.serving.tasks import Tasks
-from vdifs.mount.serving.threads import Threads
+from vdifs.mount.serving.scheduling.tasks import Tasks
+from vdifs.mount.serving.scheduling.threads import Threads
 
 __all__ = ["MAX_AGE_S", "Scannable", "Scanner"]
 

@@ -10,7 +10,7 @@ from vdifs.chain.catalog import Catalog
 from vdifs.chain.entry import Entry
 from vdifs.chain.policy import Policy
 from vdifs.errors import VdifsError, printable
-from vdifs.mount.serving.threads import Threads
+from vdifs.mount.serving.scheduling.threads import Threads
 from vdifs.mount.view.nodes import Sidecar
 from vdifs.mount.view.sources import Source
 from vdifs.output.cache import ByteBoundedCache

@@ -8,7 +8,7 @@ from vdifs.chain.access import Access
 from vdifs.mount.view.options import MountOptions
 from vdifs.output.image import Image, View
 
-__all__ = ["TIMEOUT_S", "Attributes", "Facts", "Ownership", "folder_access"]
+__all__ = ["TIMEOUT_S", "Attributes", "FileSize", "Ownership", "folder_access"]
 
 TIMEOUT_S = 0.3
 """How long the kernel may keep names and attributes: with the age that the scanner allows, less than a second."""
@@ -17,23 +17,23 @@ _SECTOR = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What only an open image knows: its exact size and how much of it is there, in 512-byte blocks."""
+class FileSize:
+    """What only opening an image tells: how many bytes its file has, and how many 512-byte blocks are there of them."""
 
-    size: int
+    length: int
     blocks: int
 
     @classmethod
-    def of(cls, image: Image, view: View) -> "Facts":
-        """Return the facts. A qcow2 has no holes; a raw view has one wherever the guest has no data."""
+    def of(cls, image: Image, view: View) -> "FileSize":
+        """Return the size of a view. A qcow2 has no holes; a raw view has one wherever the guest has no data."""
         held = image.size if view == "qcow2" else min(image.allocated, image.size)
         return _shared(cls(image.size, -(-held // _SECTOR)))
 
 
 @lru_cache(256)
-def _shared(facts: Facts) -> Facts:
-    """Return the same object for equal facts: very many snapshots may be of one size."""
-    return facts
+def _shared(size: FileSize) -> FileSize:
+    """Return the same object for equal sizes: very many snapshots may be of one size."""
+    return size
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,25 @@
 A number is a hash of what determines the file, so it is the same after a remount and another once the sources change.
 """
 
+import errno
 import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
 from vdifs.errors import VdifsError
-from vdifs.mount.view.attributes import Facts
+from vdifs.mount.view.attributes import FileSize
 from vdifs.mount.view.nodes import Folder, Node
 
-__all__ = ["ROOT", "InodeTable", "KnownInode", "inode_number"]
+__all__ = ["ROOT", "InodeTable", "KnownInode", "StaleInodeError", "inode_number"]
 
 ROOT: Final = 1
 """FUSE's number of the root."""
+
+
+class StaleInodeError(VdifsError):
+    """An inode number stands for a state of the sources that has passed. The kernel looks the name up again."""
+
+    errno = errno.ESTALE
 
 
 def inode_number(*parts: str | bytes) -> int:
@@ -27,48 +34,48 @@ def inode_number(*parts: str | bytes) -> int:
 
 
 @dataclass(slots=True)
-class KeptThrough:
+class KeptInode:
     """What is known of a number that was kept through a change: the numbers of states, None for its own.
 
-    facts_of: of which the facts were last found to be true. pages_of: of which the kernel may have pages.
+    size_state: of which the size was last found to be true. pages_state: of which the kernel may have pages.
     """
 
-    facts_of: int | None = None
-    pages_of: int | None = None
+    size_state: int | None = None
+    pages_state: int | None = None
 
 
 @dataclass(slots=True)
 class KnownInode:
     """An inode that the kernel holds. lookups: how often it was handed out and not yet forgotten.
 
-    facts: of a file that was looked into; the kernel has its size then, and must be given no placeholder again.
+    file_size: of a file that was looked into; the kernel has it then, and must be given no placeholder again.
     kept: None for one that was never kept through a change, as most: there may be very many.
     """
 
     node: Node
     lookups: int = 0
-    facts: Facts | None = None
-    kept: KeptThrough | None = None
+    file_size: FileSize | None = None
+    kept: KeptInode | None = None
 
     @property
-    def facts_of(self) -> int | None:
-        """See KeptThrough."""
-        return None if self.kept is None else self.kept.facts_of
+    def size_state(self) -> int | None:
+        """See KeptInode."""
+        return None if self.kept is None else self.kept.size_state
 
-    @facts_of.setter
-    def facts_of(self, state: int | None) -> None:
+    @size_state.setter
+    def size_state(self, state: int | None) -> None:
         if self.kept is not None or state is not None:
-            self.kept = replace(self.kept or KeptThrough(), facts_of=state)
+            self.kept = replace(self.kept or KeptInode(), size_state=state)
 
     @property
-    def pages_of(self) -> int | None:
-        """See KeptThrough."""
-        return None if self.kept is None else self.kept.pages_of
+    def pages_state(self) -> int | None:
+        """See KeptInode."""
+        return None if self.kept is None else self.kept.pages_state
 
-    @pages_of.setter
-    def pages_of(self, state: int | None) -> None:
+    @pages_state.setter
+    def pages_state(self, state: int | None) -> None:
         if self.kept is not None or state is not None:
-            self.kept = replace(self.kept or KeptThrough(), pages_of=state)
+            self.kept = replace(self.kept or KeptInode(), pages_state=state)
 
 
 class InodeTable:

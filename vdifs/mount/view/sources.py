@@ -10,10 +10,10 @@ from vdifs.chain.catalog import Entry
 from vdifs.chain.left_out import LeftOut
 from vdifs.errors import VdifsError
 
-__all__ = ["Catalog", "Source", "source_of"]
+__all__ = ["CatalogView", "Source", "source_of"]
 
 
-class Catalog(Protocol):
+class CatalogView(Protocol):
     """What a tree asks of `vdifs.chain.catalog.Catalog`."""
 
     @property
@@ -69,7 +69,7 @@ class Source:
     owner: int = 0
 
 
-def source_of(catalog: Catalog, entry: Entry) -> Source:
+def source_of(catalog: CatalogView, entry: Entry) -> Source:
     """Ask the catalog for everything about the image `entry`."""
     chain: tuple[Entry, ...] = (entry,)
     access, problem = Access(0, entry.uid, entry.gid), None

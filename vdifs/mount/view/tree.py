@@ -18,10 +18,10 @@ from vdifs.chain.policy import TRUST_PREFIX
 from vdifs.chain.troubles import is_within
 from vdifs.errors import VdifsError
 from vdifs.mount.view import names
-from vdifs.mount.view.folders import Shelf
 from vdifs.mount.view.inodes import ROOT, inode_number
 from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
-from vdifs.mount.view.sources import Catalog, Source, source_of
+from vdifs.mount.view.sources import CatalogView, Source, source_of
+from vdifs.mount.view.subtree import Subtree
 
 __all__ = ["Tree"]
 
@@ -37,7 +37,7 @@ class Tree:
     sidecars: the kinds of files about images.
     """
 
-    def __init__(self, catalog: Catalog, salt: str = "", sidecars: Collection[str] = ()) -> None:
+    def __init__(self, catalog: CatalogView, salt: str = "", sidecars: Collection[str] = ()) -> None:
         self._catalog = catalog
         self._entries = catalog.entries
         self.troubles = catalog.troubles
@@ -47,9 +47,9 @@ class Tree:
         self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
         self._sources: dict[str, Source] = {}
         self._status_access: Access | None = None
-        self._sections: dict[str, Shelf] = {}
+        self._sections: dict[str, Subtree] = {}
         self._related = False
-        self._bases: LRUCache[str, Shelf] = LRUCache(_BASES_KEPT)
+        self._bases: LRUCache[str, Subtree] = LRUCache(_BASES_KEPT)
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -77,8 +77,8 @@ class Tree:
         if folder.path == names.CONTROL:
             folders: dict[str, Node] = {kind: Folder(path) for path, kind in sorted(self._sidecars.items())}
             return {**folders, STATUS_NAME: StatusFile()}
-        shelf = self._section(self._section_of(folder.path)) if folder.base is None else self._base(folder.base)
-        return None if shelf is None else shelf.folders.get(folder.path)
+        subtree = self._section(self._section_of(folder.path)) if folder.base is None else self._base(folder.base)
+        return None if subtree is None else subtree.folders.get(folder.path)
 
     def trouble(self, folder: Folder) -> VdifsError | None:
         """Return why it cannot be told what a folder holds, as one of the source that it stands for is in trouble."""
@@ -207,45 +207,45 @@ class Tree:
         """Return the section that a folder of the mount lies in."""
         return "/".join(path.split("/")[: 2 if path.startswith(f"{names.CONTROL}/") else 1])
 
-    def _section(self, section: str) -> Shelf:
+    def _section(self, section: str) -> Subtree:
         if section not in self._sections:
             self._sections[section] = self._build_section(section)
         return self._sections[section]
 
-    def _build_section(self, section: str) -> Shelf:
-        shelf = Shelf(Folder(section), self._entries, self._shut)
+    def _build_section(self, section: str) -> Subtree:
+        subtree = Subtree(Folder(section), self._entries, self._shut)
         match section:
             case names.FULL:
                 whole = [path for path, entry in self._entries.items() if entry.format == "qcow2"]
                 derived = [path for path, entry in self._entries.items() if entry.format == "raw"]
                 for path in whole + derived:
-                    shelf.put(names.flattened(path, self._entries[path].format), ImageFile(path))
+                    subtree.put(names.flattened(path, self._entries[path].format), ImageFile(path))
             case names.RAW:
                 for path in self._entries:
-                    shelf.put(names.guest_contents(path), ImageFile(path, view="raw"))
+                    subtree.put(names.guest_contents(path), ImageFile(path, view="raw"))
             case names.DELTA:
                 for path in self._entries:
-                    shelf.put(path, Folder(f"{section}/{path}", path))
+                    subtree.put(path, Folder(f"{section}/{path}", path))
             case _:
                 for path in self._entries:
-                    shelf.put(names.sidecar(path), Sidecar(self._sidecars[section], path))
-        return shelf.sorted()
+                    subtree.put(names.sidecar(path), Sidecar(self._sidecars[section], path))
+        return subtree.sorted()
 
-    def _base(self, base: str) -> Shelf | None:
-        shelf: Shelf | None = self._bases.get(base)
-        if shelf is None and base in self._entries:
-            shelf = self._bases[base] = self._build_base(base)
-        return shelf
+    def _base(self, base: str) -> Subtree | None:
+        subtree: Subtree | None = self._bases.get(base)
+        if subtree is None and base in self._entries:
+            subtree = self._bases[base] = self._build_base(base)
+        return subtree
 
-    def _build_base(self, base: str) -> Shelf:
+    def _build_base(self, base: str) -> Subtree:
         overlays = self._catalog.overlays(base)
         shut = self._shut if len(self._shut) <= _FEW else ()  # images are many, and each has such a folder
-        shelf = Shelf(Folder(f"{names.DELTA}/{base}", base), [base, *overlays], shut)
-        shelf.put(base, _base_entry(self._entries[base]))
+        subtree = Subtree(Folder(f"{names.DELTA}/{base}", base), [base, *overlays], shut)
+        subtree.put(base, _base_entry(self._entries[base]))
         for path in overlays:
-            shelf.put(path, ImageFile(path, base), names.delta_backing_name(path, base))
-        shelf.put(names.base_against_itself(base), ImageFile(base, base), names.delta_backing_name(base, base))
-        return shelf.sorted()
+            subtree.put(path, ImageFile(path, base), names.delta_backing_name(path, base))
+        subtree.put(names.base_against_itself(base), ImageFile(base, base), names.delta_backing_name(base, base))
+        return subtree.sorted()
 
 
 def _base_entry(entry: Entry) -> ImageFile:

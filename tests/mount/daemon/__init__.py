@@ -1,0 +1,1 @@
+"""The life of a daemon: what is told, logged, given up, taken away."""

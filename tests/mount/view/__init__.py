@@ -1,0 +1,1 @@
+"""The names of a mount: tree, numbers, attributes."""

@@ -1,0 +1,68 @@
+"""The parts of a mount below FUSE, put together."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from vdifs.chain.catalog import Catalog
+from vdifs.mount.serving.change_watch import ChangeWatch, PageCache
+from vdifs.mount.serving.control_files import ControlFiles
+from vdifs.mount.serving.handles import Handles
+from vdifs.mount.serving.images.open_images import OpenImages
+from vdifs.mount.serving.images.opening import opener_for
+from vdifs.mount.serving.inspection import Inspection
+from vdifs.mount.serving.namespace import Namespace
+from vdifs.mount.serving.open_files import OpenFiles
+from vdifs.mount.serving.scheduling.tasks import Tasks
+from vdifs.mount.serving.scheduling.threads import Threads
+from vdifs.mount.serving.scheduling.turns import Turns
+from vdifs.mount.serving.sidecars import SidecarContents, Sidecars
+from vdifs.mount.serving.status_collector import StatusCollector
+from vdifs.mount.view.attributes import Ownership, folder_access
+from vdifs.mount.view.options import MountOptions
+
+__all__ = ["Serving", "assemble"]
+
+_INSPECTING_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What answers the requests of one mount, once `tasks` has been started."""
+
+    tasks: Tasks
+    images: OpenImages
+    namespace: Namespace
+    files: OpenFiles
+    status: StatusCollector
+    inspection: Inspection
+
+
+def assemble(
+    catalog: Catalog,
+    options: MountOptions,
+    sidecars: Sidecars,
+    pages: PageCache,
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Serving:
+    """Return the parts of a mount of `catalog`, which was scanned once.
+
+    sidecars: what the files about images hold. waiting: entered as long as a thread is waited for.
+    """
+    tasks, turns = Tasks(), Turns()
+    threads = Threads(options.threads, options.deadline, waiting, turns)
+    one_by_one = Threads(1, options.deadline, waiting, turns)  # what tells about an image takes memory while it is made
+    behind = Threads(_INSPECTING_THREADS, options.deadline, waiting, turns)  # lanes of their own, where one may hang
+    opener = opener_for(catalog, options)
+    images, handles = OpenImages(opener, tasks, threads), Handles()
+    ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
+    hide, salt = options.refused == "hide", options.determines_bytes
+    namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars, hide=hide)
+    inspection = Inspection(namespace, opener, tasks, behind)
+    namespace.when_changed = inspection.wake
+    status = StatusCollector(options, namespace, images, handles, inspection)
+    watch = ChangeWatch(images, handles, pages, tasks, namespace.note_change, live=options.live == "allow")
+    control_files = ControlFiles(namespace, SidecarContents(sidecars, catalog, one_by_one), status.collect)
+    files = OpenFiles(namespace, images, handles, watch, pages, control_files)
+    return Serving(tasks, images, namespace, files, status, inspection)

@@ -1,0 +1,49 @@
+"""Opening an image in one state of its sources: the state that an inode number was given for."""
+
+from contextlib import ExitStack
+
+from vdifs.chain.catalog import Catalog
+from vdifs.errors import SourceChangedError, printable
+from vdifs.mount.serving.images.open_images import Opener
+from vdifs.mount.view import names
+from vdifs.mount.view.nodes import ImageFile
+from vdifs.mount.view.options import MountOptions
+from vdifs.mount.view.sources import Source
+from vdifs.output.image import Image, open_image
+
+__all__ = ["opener_for"]
+
+
+def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
+    """Return the function with which a mount of `catalog` opens its files."""
+
+    def open_in_state(file: ImageFile, source: Source) -> Image:
+        entry = catalog.entries.get(file.path)
+        if entry is None:
+            raise SourceChangedError(f"{printable(file.path)}: removed since its folder was searched: look again")
+        image = open_image(
+            catalog.policy,
+            entry.file_path,
+            stated=entry.format,
+            snapshot=entry.snapshot,
+            base=file.base,
+            view=file.view,
+            cluster_size=options.cluster_size,
+            backing_name=None if file.base is None else names.delta_backing_name(file.path, file.base),
+        )
+        with ExitStack() as unless_in_state:
+            unless_in_state.callback(image.close)
+            if not _is_in_state(catalog, file, source, image):
+                for each in image.chain.files:
+                    each.linger()  # so that it can be told whether what the next search finds are but other metadata
+                raise SourceChangedError(f"{printable(file.path)}: changed since its folder was searched: look again")
+            unless_in_state.pop_all()
+        return image
+
+    return open_in_state
+
+
+def _is_in_state(catalog: Catalog, file: ImageFile, source: Source, image: Image) -> bool:
+    """Tell whether the open image is what the catalog described: the same files in the same state."""
+    described = tuple(each for entry in catalog.chain(file.path) for each in entry.fingerprints)
+    return image.chain.was(described, settled=True) and catalog.generation(file.path) == source.generation
