@@ -17,11 +17,13 @@ from tests.support.many_snapshots import link, write_l2_tables, write_snapshots
 from vdifs.chain import offered, sniff
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.entry import Entry
+from vdifs.chain.links import ImageRef
 from vdifs.chain.offered import MOST_OFFERED, within_budget
 from vdifs.formats.qcow2 import metadata
 from vdifs.formats.qcow2.header import Header
 from vdifs.output.allocation import Allocation
-from vdifs.output.image import View, open_image
+from vdifs.output.opening import OUTPUTS, open_image
+from vdifs.output.spec import OutputSpec
 from vdifs.storage.fingerprint import Fingerprint
 
 
@@ -158,11 +160,10 @@ def test_a_file_is_resolved_once_whatever_its_name_and_its_view(
     write_l2_tables(tmp_path / "disk.qcow2", 64)
     link(tmp_path / "disk.qcow2", 20)
     with counted(monkeypatch, Allocation, "_summarize") as resolved, scanned(tmp_path) as catalog:
-        views: tuple[View, ...] = ("qcow2", "raw")
         sizes = set()
         for path in catalog.entries:
-            for view in views:
-                with open_image(catalog.policy, path, view=view) as image:
+            for view in OUTPUTS:
+                with open_image(catalog.policy, ImageRef(path), OutputSpec(view)) as image:
                     sizes.add((view, image.size))
         assert len(sizes) == 2
         assert len(resolved) == 1
@@ -176,7 +177,7 @@ def test_snapshots_with_one_l1_table_are_resolved_once(tmp_path: Path, monkeypat
         scanned(tmp_path) as catalog,
     ):
         for each in catalog.entries.values():
-            open_image(catalog.policy, each.file_path, snapshot=each.snapshot).close()
+            open_image(catalog.policy, ImageRef(each.file_path, each.snapshot), OutputSpec()).close()
         assert len(resolved) == 1
         assert len(parsed) <= 3  # for the names, for the active state, for the places
 
@@ -185,9 +186,9 @@ def test_another_state_of_a_file_is_resolved_anew(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     write_l2_tables(path, 64)
     with scanned(tmp_path) as catalog:
-        with open_image(catalog.policy, "disk.qcow2") as image:
+        with open_image(catalog.policy, ImageRef("disk.qcow2"), OutputSpec()) as image:
             before = image.allocated
         path.unlink()
         write_l2_tables(path, 32)
-        with open_image(catalog.policy, "disk.qcow2") as image:
+        with open_image(catalog.policy, ImageRef("disk.qcow2"), OutputSpec()) as image:
             assert image.allocated == before // 2

@@ -92,8 +92,8 @@ def in_pipe(fd: int) -> int:
 
 
 def test_sigusr1_while_the_image_is_opened_does_not_end_the_export(image: Path) -> None:
-    before = "import os, signal, vdifs; real = vdifs.open\n"
-    before += "vdifs.open = lambda *a, **k: (os.kill(os.getpid(), signal.SIGUSR1), real(*a, **k))[1]\n"
+    before = "import os, signal; from vdifs.output import library; real = library.open_named\n"
+    before += "library.open_named = lambda *a, **k: (os.kill(os.getpid(), signal.SIGUSR1), real(*a, **k))[1]\n"
     command = [COMMAND[0], "-c", before + COMMAND[2], "export", str(image), str(image.with_name("out"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "    (0.00/100%)\n")

@@ -1,7 +1,9 @@
 """The cache: bounded in bytes, the least recently used goes first, safe among threads."""
 
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,3 +48,23 @@ def test_threads_may_share_it() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_in_a_process_just_forked_it_is_empty_and_free() -> None:
+    cache: ByteBoundedCache[bytes] = ByteBoundedCache(100, len)
+    cache.put("a", b"a")
+
+    def look() -> None:
+        assert cache.get("a") is None
+        cache.put("a", b"b")
+
+    child = multiprocessing.get_context("fork").Process(target=look)
+    with cache._lock:
+        child.start()
+    child.join(100)
+    if child.exitcode is None:
+        child.kill()
+        child.join()
+    assert child.exitcode == 0
+    assert cache.get("a") == b"a"

@@ -17,10 +17,10 @@ from tests.support.header_only import write_blank
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
 from vdifs.errors import FormatError, StorageError, UsageError
-from vdifs.output.bodies import Region
 from vdifs.output.export.exporting import export
 from vdifs.output.export.transfer import to_stream
 from vdifs.output.image import Image
+from vdifs.output.protocol import Region
 
 BLOCK = 1 << 16
 

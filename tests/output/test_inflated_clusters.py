@@ -18,7 +18,7 @@ from tests.support import oracle
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.inflate import Inflater
 from vdifs.output import inflated_clusters as inflated
-from vdifs.output.allocation import window_cache
+from vdifs.output.process_caches import window_cache
 
 MIB = 1 << 20
 CLUSTERS = 16

@@ -10,12 +10,10 @@ from tests.support.plain_reader import Holds, PlainReader
 from tests.support.stated import GRAIN, StatedChain, StatedLayer, stated_chains
 from vdifs.chain.resolver import AT_ONCE
 from vdifs.extents import Kind
-from vdifs.formats.qcow2.geometry import Geometry
-from vdifs.output import allocation as allocation_module
-from vdifs.output.allocation import Allocation
-from vdifs.output.bodies import Body, Qcow2Body, RawBody
-from vdifs.output.layout import Backing, Layout
-from vdifs.output.piece_reader import Gatherer
+from vdifs.output import granularity
+from vdifs.output.protocol import Output, ResolvedSpec
+from vdifs.output.qcow2.output import Qcow2Output
+from vdifs.output.raw import RawOutput
 
 BITS = st.sampled_from([9, 9, 10, 11, 12])
 EXTENDED_BITS = 11
@@ -31,13 +29,8 @@ class Case:
     base: int | None
     extended: bool = False
 
-    def body(self) -> Qcow2Body:
-        chain = self.stated.chain
-        allocation = Allocation(chain, self.base, Geometry(self.bits, chain.virtual_size, self.extended))
-        summary = allocation.summarize()
-        backing = None if self.base is None else Backing("base", "qcow2")
-        layout = Layout.plan(allocation.geometry, summary.l2_tables.count, summary.data_clusters, backing)
-        return Qcow2Body(layout, summary, allocation, Gatherer(chain))
+    def output(self) -> Qcow2Output:
+        return Qcow2Output(ResolvedSpec(self.stated.chain, self.base, self.bits, self.extended, "base"))
 
     def below(self) -> bytes:
         """Return the guest contents of the base."""
@@ -69,19 +62,19 @@ IN_MID_CLUSTER_OF_SMALL_PARTS = shrunk_in_the_middle(33 << 9, 10, 8)
 IN_THE_SECOND_OF_THREE_TABLES = shrunk_in_the_middle(33 << 10, 9, 32)
 
 
-def read(body: Body, offset: int, length: int) -> bytes:
+def read(output: Output, offset: int, length: int) -> bytes:
     buffer = bytearray(length)
-    body.readinto(offset, memoryview(buffer), wait=True)
+    output.readinto(offset, memoryview(buffer), wait=True)
     return bytes(buffer)
 
 
-def whole(body: Body) -> bytes:
-    return read(body, 0, body.size)
+def whole(output: Output) -> bytes:
+    return read(output, 0, output.size)
 
 
 @given(st.one_of(fulls, deltas))
 def test_a_synthetic_file_is_what_the_specification_promises(case: Case) -> None:
-    reader = PlainReader(whole(case.body()))
+    reader = PlainReader(whole(case.output()))
     reader.assert_plain()
     reader.assert_refcounts()
     reader.assert_data_in_guest_order()
@@ -92,7 +85,7 @@ def test_a_synthetic_file_is_what_the_specification_promises(case: Case) -> None
 
 @given(fulls)
 def test_a_full_image_holds_what_the_chain_holds(case: Case) -> None:
-    assert PlainReader(whole(case.body())).contents(b"") == case.stated.contents()
+    assert PlainReader(whole(case.output())).contents(b"") == case.stated.contents()
 
 
 @given(deltas)
@@ -100,7 +93,7 @@ def test_a_full_image_holds_what_the_chain_holds(case: Case) -> None:
 @example(IN_MID_CLUSTER_OF_SMALL_PARTS)
 @example(IN_THE_SECOND_OF_THREE_TABLES)
 def test_a_delta_on_its_base_holds_what_the_chain_holds(case: Case) -> None:
-    assert PlainReader(whole(case.body())).contents(case.below()) == case.stated.contents()
+    assert PlainReader(whole(case.output())).contents(case.below()) == case.stated.contents()
 
 
 def kinds_by_unit(stated: StatedChain, size: int) -> list[set[Kind]]:
@@ -111,7 +104,7 @@ def kinds_by_unit(stated: StatedChain, size: int) -> list[set[Kind]]:
 
 @given(fulls)
 def test_a_full_image_has_data_where_the_chain_has_data_and_nowhere_else(case: Case) -> None:
-    reader = PlainReader(whole(case.body()))
+    reader = PlainReader(whole(case.output()))
     kinds = kinds_by_unit(case.stated, reader.unit_size)
     assert [holds for holds, _ in reader.units()] == [
         Holds.DATA if Kind.DATA in among else Holds.NOTHING for among in kinds
@@ -125,7 +118,7 @@ def test_a_full_image_has_data_where_the_chain_has_data_and_nowhere_else(case: C
 def test_a_delta_holds_what_lies_above_its_base_and_no_more(case: Case) -> None:
     """Data where there is some above, or where zeros and data from below share a cluster; zeros where all is zeros."""
     assert case.base is not None
-    reader = PlainReader(whole(case.body()))
+    reader = PlainReader(whole(case.output()))
     size = case.stated.chain.virtual_size
     untouched = StatedLayer(((size, Kind.UNALLOCATED, 0),) if size else ())
     above = StatedChain((untouched, *case.stated.layers[: case.base]))
@@ -141,30 +134,28 @@ def wanted_of(held: set[Kind], in_all: set[Kind]) -> Holds:
 
 @given(st.one_of(fulls, deltas), st.data())
 def test_any_range_is_a_slice_of_the_whole(case: Case, data: st.DataObject) -> None:
-    body = case.body()
-    contents = whole(body)
+    output = case.output()
+    contents = whole(output)
     for _ in range(5):
-        start = data.draw(st.integers(0, body.size - 1))
-        end = data.draw(st.integers(start + 1, min(body.size, start + 5000)))
-        assert read(body, start, end - start) == contents[start:end]
+        start = data.draw(st.integers(0, output.size - 1))
+        end = data.draw(st.integers(start + 1, min(output.size, start + 5000)))
+        assert read(output, start, end - start) == contents[start:end]
 
 
 @given(st.one_of(fulls, deltas), st.integers(30, 3000))
 def test_reading_in_any_cuts_equals_reading_whole(case: Case, step: int) -> None:
-    body = case.body()
-    parts = [read(body, at, min(step, body.size - at)) for at in range(0, body.size, step)]
-    assert b"".join(parts) == whole(body)
+    output = case.output()
+    parts = [read(output, at, min(step, output.size - at)) for at in range(0, output.size, step)]
+    assert b"".join(parts) == whole(output)
 
 
 @given(stated_chains(), st.integers(30, 3000))
 def test_the_raw_view_is_the_guest_contents_in_any_cuts(stated: StatedChain, step: int) -> None:
-    chain = stated.chain
-    allocation = Allocation(chain, None, Geometry(9, chain.virtual_size))
-    body = RawBody(allocation.summarize(), allocation, Gatherer(chain))
+    output = RawOutput(ResolvedSpec(stated.chain, None, 9))
     contents = stated.contents()
-    assert body.size == len(contents)
-    assert whole(body) == contents
-    parts = [read(body, at, min(step, body.size - at)) for at in range(0, body.size, step)]
+    assert output.size == len(contents)
+    assert whole(output) == contents
+    parts = [read(output, at, min(step, output.size - at)) for at in range(0, output.size, step)]
     assert b"".join(parts) == contents
 
 
@@ -174,17 +165,17 @@ def test_how_much_is_resolved_at_once_does_not_matter(case: Case, at_once: int, 
 
     def in_parts_of(at_once: int, clusters: int) -> bytes:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(allocation_module, "_WINDOW_CLUSTERS", clusters)
-            return whole(replace(case, stated=replace(case.stated, at_once=at_once)).body())
+            patch.setattr(granularity, "_MOST_BLOCKS", clusters)
+            return whole(replace(case, stated=replace(case.stated, at_once=at_once)).output())
 
     assert in_parts_of(at_once, clusters) == in_parts_of(AT_ONCE, 8192)
 
 
 @given(st.one_of(fulls, deltas))
 def test_what_is_not_empty_is_among_the_regions(case: Case) -> None:
-    body = case.body()
-    contents, at = whole(body), 0
-    for region in body.regions():
+    output = case.output()
+    contents, at = whole(output), 0
+    for region in output.regions():
         assert not any(contents[at : region.start])
         at = region.stop
     assert not any(contents[at:])
@@ -197,21 +188,21 @@ def test_a_full_image_of_deltas_is_the_full_image(stated: StatedChain, bits: int
     for depth in reversed(range(len(stated.layers))):
         part = stated.below(depth)
         base = None if depth == len(stated.layers) - 1 else 1
-        delta = PlainReader(whole(Case(part, bits if depth % 2 else other_bits, base).body()))
+        delta = PlainReader(whole(Case(part, bits if depth % 2 else other_bits, base).output()))
         below = delta.contents(below)
         assert below == part.contents()
 
 
 @given(stated_chains(), BITS)
 def test_the_base_against_itself_holds_nothing(stated: StatedChain, bits: int) -> None:
-    reader = PlainReader(whole(Case(stated, bits, 0).body()))
+    reader = PlainReader(whole(Case(stated, bits, 0).output()))
     assert all(holds is Holds.NOTHING for holds, _ in reader.units())
     assert not reader.l2_tables()
 
 
 @pytest.mark.parametrize("bits", range(9, 22))
 def test_an_empty_disk_is_a_file_of_a_few_clusters(bits: int) -> None:
-    reader = PlainReader(whole(Case(StatedChain((StatedLayer(()),)), bits, None).body()))
+    reader = PlainReader(whole(Case(StatedChain((StatedLayer(()),)), bits, None).output()))
     reader.assert_plain()
     reader.assert_refcounts()
     assert len(reader.file) == 3 << bits

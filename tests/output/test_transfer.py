@@ -12,7 +12,7 @@ import vdifs
 from tests.conftest import cannot_be_tried, require_tool
 from tests.support import oracle
 from vdifs.output.export.exporting import export
-from vdifs.output.image import View
+from vdifs.output.spec import View
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 

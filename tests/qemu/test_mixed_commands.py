@@ -21,9 +21,9 @@ from tests.support.chains import GIB, MIB
 from tests.support.mixes import Filling, Mixed
 from vdifs.chain.catalog import Catalog
 from vdifs.cli.image_list import survey
-from vdifs.output.allocation import summary_cache, window_cache
 from vdifs.output.export.exporting import export
-from vdifs.output.image import View
+from vdifs.output.process_caches import summary_cache, window_cache
+from vdifs.output.spec import View
 from vdifs.report.audit import audit
 
 READS = 50

@@ -18,7 +18,7 @@ from tests.support.copying import copy_in_pieces
 from tests.support.mixes import Filling, Mixed
 from vdifs.chain.naming import ImageName, open_chain
 from vdifs.chain.open_chain import Chain
-from vdifs.output.allocation import summary_cache
+from vdifs.output.process_caches import summary_cache
 from vdifs.report.map import map_runs
 
 TIB = 1 << 40

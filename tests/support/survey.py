@@ -9,8 +9,10 @@ import sys
 from contextlib import closing, suppress
 
 from vdifs.chain.catalog import Catalog
+from vdifs.chain.links import ImageRef
 from vdifs.errors import VdifsError
-from vdifs.output.image import open_image
+from vdifs.output.opening import open_image
+from vdifs.output.spec import OutputSpec
 from vdifs.report.audit import audit
 
 BEGIN, END = "/the-survey-begins", "/the-survey-ends"
@@ -38,7 +40,7 @@ def _open(catalog: Catalog, path: str, stated: str) -> Result:
     except VdifsError as error:
         by_catalog = -error.errno
     try:
-        with open_image(catalog.policy, path, view="raw", stated=stated) as image:
+        with open_image(catalog.policy, ImageRef(path, stated=stated), OutputSpec("raw")) as image:
             assert by_catalog == image.depth, f"{path!r}: the catalog says {by_catalog}"
             return 0, image.read_at(0, 1)[0]
     except VdifsError as error:

@@ -1,12 +1,15 @@
 """A cache bounded in bytes, least recently used out first, shared by all images of a process.
 
 Every read looks into one, so it counts: a hit takes 0.4 us here and 2.3 us with cachetools.LRUCache under a lock.
+In a process just forked every cache is empty, and locked by no thread: the thread that held the lock is not there.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 __all__ = ["ByteBoundedCache"]
 
@@ -20,8 +23,10 @@ class ByteBoundedCache(Generic[V]):
         self._limit, self._size_of = limit, size_of
         self.start_anew()
 
+        _all.add(self)
+
     def start_anew(self) -> None:
-        """Be empty, and locked by no thread: in a process just forked, the thread that held the lock is not there."""
+        """Become empty, and locked by no thread."""
         self._values: OrderedDict[Hashable, V] = OrderedDict()  # least recently used first
         self._size = 0
         self._lock = Lock()
@@ -45,3 +50,14 @@ class ByteBoundedCache(Generic[V]):
             self._values[key] = value
             while self._size > self._limit:
                 self._size -= self._size_of(self._values.popitem(last=False)[1])
+
+
+_all: WeakSet[ByteBoundedCache[Any]] = WeakSet()
+
+
+def _start_all_anew() -> None:
+    for cache in _all:
+        cache.start_anew()
+
+
+os.register_at_fork(after_in_child=_start_all_anew)

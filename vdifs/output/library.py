@@ -1,16 +1,18 @@
 """Opening a synthetic file from file names, as the library and the command line do."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import get_args
 
-from vdifs.chain.naming import ImageName, base_index
+from vdifs.chain.links import ImageRef
+from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live, Policy
 from vdifs.errors import UsageError, printable
-from vdifs.output.arguments import FileName, choice, file_name, file_names, flag, name, number
-from vdifs.output.image import Image, View, open_image
+from vdifs.output.arguments import FileName, choice, file_name, file_names, name
+from vdifs.output.image import Image
+from vdifs.output.opening import open_image
+from vdifs.output.spec import NO_BACKING_FILE, OutputSpec, View
 
-__all__ = ["open_path"]
+__all__ = ["open_named", "open_path"]
 
 
 def open_path(
@@ -38,21 +40,18 @@ def open_path(
     """
     image = ImageName(file_name("path", path), name("snapshot", snapshot))
     below = None if base is None else ImageName.parse(file_name("base", base))
-    choice("view", view, get_args(View))
     choice("live", live, get_args(Live))
-    cluster_size = None if cluster_size is None else number("cluster_size", cluster_size)
-    backing_name, extended_l2 = name("backing_name", backing_name), flag("extended_l2", extended_l2)
     if backing_name is not None and below is None:
-        raise UsageError(f"{printable(image.path)}: a full image has no backing file to be named: give a base too")
-    policy, inside = Policy.for_image(image.path, file_names("trusted", trusted), live=live)
+        raise UsageError(f"{printable(image.path)}: {NO_BACKING_FILE}")
+    spec = OutputSpec(view, below, cluster_size, backing_name, extended_l2)
+    return open_named(image, spec, trusted=file_names("trusted", trusted), live=live)
+
+
+def open_named(image: ImageName, spec: OutputSpec, *, trusted: Iterable[str] = (), live: Live = "refuse") -> Image:
+    """Open an image that the user names. Backing files may lie in its own folder and beneath `trusted`.
+
+    Raises what open_image does.
+    """
+    policy, inside = Policy.for_image(image.path, tuple(trusted), live=live)
     with policy:
-        return open_image(
-            policy,
-            inside,
-            base=None if below is None else partial(base_index, base=below),
-            view=view,
-            cluster_size=cluster_size,
-            backing_name=backing_name,
-            snapshot=image.snapshot,
-            extended_l2=extended_l2,
-        )
+        return open_image(policy, ImageRef(inside, image.snapshot), spec)

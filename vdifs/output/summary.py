@@ -1,32 +1,26 @@
-"""What is kept of a whole disk: how many data clusters each window has, and which L2 tables are needed.
+"""What is kept of a whole disk: how many blocks each window stores, and in which tables anything is held."""
 
-Neighbouring windows with the same number of data clusters are one entry, so a disk of 64 TiB that is empty, or full,
-takes a few bytes. Prefix sums turn a window into a position and back.
-
-    window           0    1    2    3    4    5    6
-    data clusters    -    8    8    8    3    -    8
-    runs                 (1,3,8)        (4,1,3)   (6,1,8)     first window, windows, clusters in each
-    before               0              24        27          data clusters before the run
-"""
-
-from array import array
-from bisect import bisect_right
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.output.granularity import Granularity
+from vdifs.output.unit_ranges import Ranges
+from vdifs.output.window_sums import Runs, WindowSums, merged
 from vdifs.output.windows import Windows
+from vdifs.units import ceil_div
 
-__all__ = ["Bits", "Summary"]
+__all__ = ["Bits", "Counting", "Summary"]
 
 _BLOCK = 4096
 
 
 class Bits:
-    """A set of indices below `size`, with rank and select: the L1 entries in use."""
+    """A set of indices below `size`, with rank and select."""
 
     def __init__(self, flags: NDArray[np.bool_]) -> None:
-        """Take over `flags`: bool, one for each index."""
+        """Takes ownership of `flags`: bool, one for each index."""
         self._flags = flags
         counts = [int(np.count_nonzero(flags[at : at + _BLOCK])) for at in range(0, len(flags), _BLOCK)]
         self._before = np.cumsum([0, *counts], dtype=np.int64)
@@ -35,6 +29,11 @@ class Bits:
     def count(self) -> int:
         """How many are in the set."""
         return int(self._before[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about."""
+        return 512 + self._flags.nbytes
 
     def rank(self, index: int) -> int:
         """Return how many members are below `index`."""
@@ -52,24 +51,41 @@ class Bits:
         return self._flags[first:last]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """Built from the windows in order, `finish`ed, and read only after that."""
+    """What a disk holds, counted.
 
-    def __init__(self, l1_size: int) -> None:
-        """Start with nothing."""
-        self._added: list[NDArray[np.int64]] = []
-        self._flags = np.zeros(l1_size, np.bool_)
-        self.finish(Windows(1, 0))
+    granularity: by which it was counted. stored: the blocks that are stored, by window. tables: the indices of those
+    in whose range anything is held, data or zeros; none where the granularity has no tables.
+    """
 
-    def add_data(self, runs: NDArray[np.int64]) -> None:
-        """Say how many data clusters windows have that are above all before.
+    granularity: Granularity
+    windows: Windows
+    stored: WindowSums
+    tables: Bits
 
-        runs: int64, shape (n, 3): the first of neighbouring windows, how many they are, and the data clusters of each.
-        """
-        self._added.append(_merged(runs[(runs[:, 1] > 0) & (runs[:, 2] > 0)]))
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about."""
+        return self.stored.nbytes + self.tables.nbytes + self.windows.nbytes
 
-    def need_l2(self, ranges: NDArray[np.int64]) -> None:
-        """Say which L2 tables are needed: ranges of indices, int64, shape (n, 2), sorted, apart; those stay so."""
+
+class Counting:
+    """A summary in the making. The parts of the disk are added in order."""
+
+    def __init__(self, granularity: Granularity, virtual_size: int) -> None:
+        """Starts with nothing stored and nothing held."""
+        self._granularity = granularity
+        self._runs: list[Runs] = [np.empty((0, 3), np.int64)]
+        bits = granularity.table_bits
+        self._flags = np.zeros(0 if bits is None else ceil_div(virtual_size, 1 << bits), np.bool_)
+
+    def add_stored(self, runs: Runs) -> None:
+        """Add what windows store that are above all before."""
+        self._runs.append(merged(runs))
+
+    def add_tables(self, ranges: Ranges) -> None:
+        """Add tables in which something is held, by their indices; any of them may have been added before."""
         if not len(ranges):
             return
         low, high = int(ranges[0, 0]), int(ranges[-1, 1])
@@ -78,50 +94,6 @@ class Summary:
         turns[ranges[:, 1] - low] -= 1
         self._flags[low:high] |= turns[:-1].cumsum(dtype=np.int8).view(np.bool_)
 
-    def finish(self, windows: Windows) -> None:
-        """Count what was added of `windows`."""
-        self.windows = windows
-        runs = _merged(np.concatenate([np.empty((0, 3), np.int64), *self._added]))
-        self._added.clear()
-        clusters = runs[:, 1] * runs[:, 2]
-        ends = np.cumsum(clusters)
-        self._first, self._windows, self._each = (_plain(column) for column in runs.T)
-        self._before = _plain(ends - clusters)
-        self.data_clusters = int(clusters.sum())
-        self.l2_tables = Bits(self._flags)
-        """The L1 indices of the L2 tables that are needed."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory, about."""
-        return 1024 + self._flags.nbytes + 32 * len(self._first) + self.windows.nbytes
-
-    def data_before(self, window: int) -> int:
-        """Return the data clusters of all windows below `window`."""
-        at = bisect_right(self._first, window) - 1
-        if at < 0:
-            return 0
-        windows = min(window - self._first[at], self._windows[at])
-        return self._before[at] + windows * self._each[at]
-
-    def find_data(self, index: int) -> tuple[int, int]:
-        """Return the window that holds data cluster `index` of the output, and the data clusters before that window."""
-        at = bisect_right(self._before, index) - 1
-        before, each = self._before[at], self._each[at]
-        windows = (index - before) // each
-        return self._first[at] + windows, before + windows * each
-
-
-def _plain(values: NDArray[np.int64]) -> "array[int]":
-    """Return them as what gives an integer in less time than numpy does."""
-    return array("q", values.tobytes())
-
-
-def _merged(runs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return neighbouring runs of windows that have as many data clusters as one run."""
-    if len(runs) < 2:
-        return runs
-    before, after = runs[:-1], runs[1:]
-    new = np.append(True, (before[:, 2] != after[:, 2]) | (before[:, 0] + before[:, 1] != after[:, 0]))
-    first = np.flatnonzero(new)
-    return np.stack([runs[first, 0], np.add.reduceat(runs[:, 1], first), runs[first, 2]], 1)
+    def finish(self, windows: Windows) -> Summary:
+        """Return the summary of the disk, of which `windows` are the windows."""
+        return Summary(self._granularity, windows, WindowSums(np.concatenate(self._runs)), Bits(self._flags))

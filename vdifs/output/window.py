@@ -80,8 +80,8 @@ class Window:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory, with what Python adds."""
-        return 1024 + self.states.nbytes + self.pieces.nbytes
+        """Bytes of memory, without what Python adds."""
+        return self.states.nbytes + self.pieces.nbytes
 
 
 def unit_states(

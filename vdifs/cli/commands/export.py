@@ -5,7 +5,6 @@ from typing import Literal
 
 import click
 
-import vdifs
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
 from vdifs.cli.arguments import PathName, Size, check_goes_with_format, live_option, trust_option
@@ -14,6 +13,9 @@ from vdifs.cli.render.progress import progress_reports
 from vdifs.errors import UsageError, printable, quoted
 from vdifs.formats.qcow2.header import Header
 from vdifs.output.export.exporting import export as export_image
+from vdifs.output.image import Image
+from vdifs.output.library import open_named
+from vdifs.output.spec import OutputSpec
 
 __all__ = ["export"]
 
@@ -65,28 +67,19 @@ def export(
         raise UsageError(f"{printable(output)}: the name of a folder: name a file in it")
     if backing_name is not None and base is None:
         raise click.UsageError("--backing-name needs --base: a full image has no backing file")
-    name = ImageName.parse(image)
+    name, below = ImageName.parse(image), None if base is None else ImageName.parse(base)
+    spec = OutputSpec(view, below, cluster_size, backing_name, extended_l2)
     with (
         clearing_away(),
         progress_reports(progress) as report,
-        vdifs.open(
-            name.path,
-            base=base,
-            view=view,
-            cluster_size=cluster_size,
-            backing_name=backing_name,
-            trusted=trusted,
-            snapshot=name.snapshot,
-            extended_l2=extended_l2,
-            live=live,
-        ) as opened,
+        open_named(name, spec, trusted=trusted, live=live) as opened,
     ):
         if output != "-" and base is not None:
             _refuse_own_backing(output, opened)
         export_image(opened, output, overwrite=force, progress=report)
 
 
-def _refuse_own_backing(output: str, image: vdifs.Image) -> None:
+def _refuse_own_backing(output: str, image: Image) -> None:
     """Refuse an OUTPUT that would be its own backing file: the name in it resolves against OUTPUT's folder.
 
     Where OUTPUT is a link, that is the folder of the link or the folder of the file, as it will be opened.

@@ -4,7 +4,6 @@ from typing import Literal
 
 import click
 
-import vdifs
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
 from vdifs.cli.arguments import Output, PathName, Size, check_goes_with_format, live_option, output_option, trust_option
@@ -37,21 +36,13 @@ def measure(
 
     JSON is that of `qemu-img measure --output=json`.
     """
+    from vdifs.output.library import open_named  # which --help does not wait for
+    from vdifs.output.spec import OutputSpec
+
     check_goes_with_format(view, base, cluster_size, extended_l2)
-    name = ImageName.parse(image)
-    with (
-        waiting(f"opening {image}"),
-        vdifs.open(
-            name.path,
-            base=base,
-            view=view,
-            cluster_size=cluster_size,
-            trusted=trusted,
-            snapshot=name.snapshot,
-            extended_l2=extended_l2,
-            live=live,
-        ) as opened,
-    ):
+    name, below = ImageName.parse(image), None if base is None else ImageName.parse(base)
+    spec = OutputSpec(view, below, cluster_size, extended_l2=extended_l2)
+    with waiting(f"opening {image}"), open_named(name, spec, trusted=trusted, live=live) as opened:
         required, full = opened.size, opened.size_if_full
     if output == "json":
         echo_json({"bitmaps": 0, "required": required, "fully-allocated": full})

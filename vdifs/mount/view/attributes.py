@@ -6,7 +6,8 @@ from functools import lru_cache
 
 from vdifs.chain.access import Access
 from vdifs.mount.view.options import MountOptions
-from vdifs.output.image import Image, View
+from vdifs.output.image import Image
+from vdifs.output.spec import View
 
 __all__ = ["TIMEOUT_S", "Attributes", "FileSize", "Ownership", "folder_access"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.extents import Kind
-from vdifs.output.bodies import Region
 from vdifs.output.image import Image
+from vdifs.output.protocol import Region
 from vdifs.storage.host_file import HostFile
 
 __all__ = ["BlockSharer"]

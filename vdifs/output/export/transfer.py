@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.linux.filesystems import EXT, filesystem_type, reserve
-from vdifs.output.bodies import Region
 from vdifs.output.export.sharing import BlockSharer
 from vdifs.output.image import Image
+from vdifs.output.protocol import Region
 
 __all__ = ["Progress", "to_file", "to_stream"]
 

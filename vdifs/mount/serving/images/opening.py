@@ -3,13 +3,16 @@
 from contextlib import ExitStack
 
 from vdifs.chain.catalog import Catalog
+from vdifs.chain.links import ImageRef
 from vdifs.errors import SourceChangedError, printable
 from vdifs.mount.serving.images.open_images import Opener
 from vdifs.mount.view import names
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.mount.view.options import MountOptions
 from vdifs.mount.view.sources import Source
-from vdifs.output.image import Image, open_image
+from vdifs.output.image import Image
+from vdifs.output.opening import open_image
+from vdifs.output.spec import OutputSpec
 
 __all__ = ["opener_for"]
 
@@ -21,16 +24,13 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
         entry = catalog.entries.get(file.path)
         if entry is None:
             raise SourceChangedError(f"{printable(file.path)}: removed since its folder was searched: look again")
-        image = open_image(
-            catalog.policy,
-            entry.file_path,
-            stated=entry.format,
-            snapshot=entry.snapshot,
-            base=file.base,
+        spec = OutputSpec(
             view=file.view,
+            base=file.base,
             cluster_size=options.cluster_size,
             backing_name=None if file.base is None else names.delta_backing_name(file.path, file.base),
         )
+        image = open_image(catalog.policy, ImageRef(entry.file_path, entry.snapshot, entry.format), spec)
         with ExitStack() as unless_in_state:
             unless_in_state.callback(image.close)
             if not _is_in_state(catalog, file, source, image):

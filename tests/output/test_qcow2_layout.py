@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from vdifs.errors import UsageError
 from vdifs.formats.qcow2.geometry import Geometry
 from vdifs.formats.qcow2.header import Header
-from vdifs.output.layout import Backing, Layout, check_geometry
+from vdifs.output.qcow2.layout import Backing, Layout, check_geometry
 
 BITS = st.integers(9, 21)
 

@@ -12,33 +12,35 @@ import numpy as np
 
 from vdifs.formats.qcow2.entries import encode_extended_l2, encode_tables
 from vdifs.formats.qcow2.refcounts import REFCOUNT_BITS, pack_block, pack_table
-from vdifs.output.allocation import Allocation
-from vdifs.output.layout import Layout
+from vdifs.output.qcow2.clusters import Clusters
+from vdifs.output.qcow2.layout import Layout
 from vdifs.output.summary import Summary
 from vdifs.output.window import State, by_cluster, stored_clusters
 from vdifs.units import ceil_div
 
-__all__ = ["Renderer"]
+__all__ = ["Tables"]
 
 _ENTRY = 8
 
 
-class Renderer:
+class Tables:
     """Everything before the data region."""
 
-    def __init__(self, layout: Layout, summary: Summary, allocation: Allocation) -> None:
-        """Render nothing yet but the header."""
+    def __init__(self, layout: Layout, summary: Summary, clusters: Clusters) -> None:
+        """Renders nothing yet but the header."""
         self._layout = layout
-        self._summary = summary
-        self._allocation = allocation
+        self._l2_in_use = summary.tables
+        self._windows = summary.windows
+        self._data = summary.stored.times(layout.geometry.cluster_size)
+        self._clusters = clusters
         self._header = layout.header.pack()
         # Functions, not bound methods: those would make a cycle of every opened image.
-        self._regions: tuple[tuple[int, int, int, Callable[[Renderer, int, int, bool], bytes]], ...] = (
-            (0, layout.refcount_table, 1, Renderer._header_bytes),
-            (layout.refcount_table, layout.refcount_blocks, _ENTRY, Renderer._refcount_table),
-            (layout.refcount_blocks, layout.l1_table, REFCOUNT_BITS // 8, Renderer._refcount_blocks),
-            (layout.l1_table, layout.l2_tables, _ENTRY, Renderer._l1_table),
-            (layout.l2_tables, layout.data, layout.geometry.l2_entry_size, Renderer._l2_tables),
+        self._regions: tuple[tuple[int, int, int, Callable[[Tables, int, int, bool], bytes]], ...] = (
+            (0, layout.refcount_table, 1, Tables._header_bytes),
+            (layout.refcount_table, layout.refcount_blocks, _ENTRY, Tables._refcount_table),
+            (layout.refcount_blocks, layout.l1_table, REFCOUNT_BITS // 8, Tables._refcount_blocks),
+            (layout.l1_table, layout.l2_tables, _ENTRY, Tables._l1_table),
+            (layout.l2_tables, layout.data, layout.geometry.l2_entry_size, Tables._l2_tables),
         )
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
@@ -66,7 +68,7 @@ class Renderer:
         return pack_block(first, last - first, self._layout.refcounts.total)
 
     def _l1_table(self, first: int, last: int, _wait: bool) -> bytes:
-        tables = self._summary.l2_tables
+        tables = self._l2_in_use
         used = tables.between(first, last)
         place = tables.rank(min(first, self._layout.geometry.l1_size)) + np.cumsum(used) - 1
         offsets = np.where(used, self._layout.l2_tables + (place << self._layout.geometry.cluster_bits), 0)
@@ -78,14 +80,14 @@ class Renderer:
         while first < last:
             table, entry = divmod(first, per_table)
             stop = min(last, (table + 1) * per_table)
-            cluster = self._summary.l2_tables.select(table) * per_table + entry
+            cluster = self._l2_in_use.select(table) * per_table + entry
             parts.append(self._l2_entries(cluster, cluster + stop - first, wait))
             first = stop
         return b"".join(parts)
 
     def _l2_entries(self, first: int, last: int, wait: bool) -> bytes:
         """Return the entries of guest clusters [first, last), of one table; 0 beyond the end of the disk."""
-        bits, windows = self._layout.geometry.cluster_bits, self._allocation.windows
+        bits, windows = self._layout.geometry.cluster_bits, self._windows
         disk = self._layout.geometry.clusters
         parts: list[bytes] = []
         at = first
@@ -100,10 +102,10 @@ class Renderer:
     def _window_entries(self, window: int, first: int, last: int, wait: bool) -> bytes:
         geometry = self._layout.geometry
         units = geometry.units_per_cluster
-        states = self._allocation.window(window, wait=wait).states[: last * units]
+        states = self._clusters.window(window, wait).states[: last * units]
         stored = stored_clusters(states, units)
-        place = self._summary.data_before(window) + np.cumsum(stored) - 1
-        offsets = np.where(stored, self._layout.data + (place << geometry.cluster_bits), 0)[first:]
+        place = self._layout.data + self._data.before(window)
+        offsets = np.where(stored, place + (np.cumsum(stored) - 1 << geometry.cluster_bits), 0)[first:]
         states = states[first * units :]
         if not geometry.extended_l2:
             return encode_tables(offsets, states == State.ZERO)

@@ -18,7 +18,7 @@ from vdifs.formats.qcow2.geometry import L1_MAX_BYTES, REFCOUNT_TABLE_MAX_BYTES,
 from vdifs.formats.qcow2.header import MAX_BACKING_NAME, V3_LENGTH, Header, Incompatible
 from vdifs.formats.qcow2.refcounts import REFCOUNT_ORDER, RefcountSize, fit_refcounts
 
-__all__ = ["Backing", "Layout", "check_geometry", "fit"]
+__all__ = ["Backing", "Layout", "check_geometry", "safe_backing_name", "size_if_full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Layout:
         check_geometry(geometry)
         bits = geometry.cluster_bits
         l1 = geometry.clusters_for(geometry.l1_size * 8)
-        refcounts = fit(geometry, l2_count, data_clusters)
+        refcounts = _fit(geometry, l2_count, data_clusters)
         if refcounts.table_clusters << bits > REFCOUNT_TABLE_MAX_BYTES:
             raise UsageError(
                 f"clusters of {geometry.cluster_size} bytes are too small for {refcounts.total} of them: "
@@ -68,12 +68,6 @@ class Layout:
         return cls(geometry, refcounts, header, table, blocks, l1_table, l2_tables, data, size)
 
 
-def fit(geometry: Geometry, l2_count: int, data_clusters: int) -> RefcountSize:
-    """Return the size of the refcounts, and of the whole, of a file with so many L2 tables and data clusters."""
-    l1 = geometry.clusters_for(geometry.l1_size * 8)
-    return fit_refcounts(1 + l1 + l2_count + data_clusters, geometry.cluster_size)
-
-
 def check_geometry(geometry: Geometry) -> None:
     """Raise UsageError if the L1 table would be longer than QEMU reads."""
     if geometry.l1_size * 8 > L1_MAX_BYTES:
@@ -81,6 +75,22 @@ def check_geometry(geometry: Geometry) -> None:
             f"clusters of {geometry.cluster_size} bytes are too small for a disk of {geometry.virtual_size} bytes: "
             "ask for larger ones with --cluster-size"
         )
+
+
+def size_if_full(geometry: Geometry) -> int:
+    """Return the length in bytes of a file in which every cluster of the disk holds data."""
+    return _fit(geometry, geometry.l1_size, geometry.clusters).total << geometry.cluster_bits
+
+
+def safe_backing_name(name: str) -> str:
+    """Return `name` so that QEMU takes it for a file: one with a colon before its first slash gets `./` in front."""
+    return "./" + name if ":" in name.split("/", 1)[0] else name
+
+
+def _fit(geometry: Geometry, l2_count: int, data_clusters: int) -> RefcountSize:
+    """Return the size of the refcounts, and of the whole, of a file with so many L2 tables and data clusters."""
+    l1 = geometry.clusters_for(geometry.l1_size * 8)
+    return fit_refcounts(1 + l1 + l2_count + data_clusters, geometry.cluster_size)
 
 
 def _header(

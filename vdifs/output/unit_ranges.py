@@ -1,4 +1,4 @@
-"""Which units of a disk runs touch, as ranges of indices: int64, shape (n, 2), sorted, apart.
+"""Ranges of units of a disk, by their indices: int64, shape (n, 2), sorted, apart. Which units do runs touch?
 
 However long a run is, it costs the same: a disk of 64 TiB of zeros is one range.
 

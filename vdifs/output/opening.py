@@ -1,0 +1,82 @@
+"""Opening a synthetic file: the chain of an image, and the output that a spec asks for."""
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+
+from vdifs.chain.links import ImageRef
+from vdifs.chain.members import damage_only_if_unchanged
+from vdifs.chain.naming import ImageName, base_index
+from vdifs.chain.open_chain import Chain
+from vdifs.chain.policy import Policy
+from vdifs.errors import InUseError, SourceChangedError, UsageError
+from vdifs.output.image import Image
+from vdifs.output.protocol import Output, Plan, ResolvedSpec
+from vdifs.output.qcow2.output import Qcow2Output
+from vdifs.output.raw import RawOutput
+from vdifs.output.spec import OutputSpec, View
+
+__all__ = ["OUTPUTS", "open_image"]
+
+OUTPUTS: Mapping[View, Plan] = {"qcow2": Qcow2Output, "raw": RawOutput}
+"""What plans the output of each view."""
+
+_DEFAULT_CLUSTER_BITS = 16
+_MIN_EXTENDED_BITS = 14
+_LOAD_TRIES = 3
+_ETAG_VERSION = 2
+
+
+def open_image(policy: Policy, image: ImageRef, spec: OutputSpec) -> Image:
+    """Open an image as the synthetic file that `spec` asks for. Blocks; afterwards everything is known but its data.
+
+    Raises UsageError for a spec that does not fit the image, InUseError for sources that do not stop changing, and what
+    Chain.open does.
+    """
+    for _ in range(_LOAD_TRIES - 1):
+        with suppress(SourceChangedError):
+            return _open_once(policy, image, spec)
+    try:
+        return _open_once(policy, image, spec)
+    except SourceChangedError as error:
+        raise InUseError(f"{error}; it kept changing while it was opened: wait until its writer is done") from error
+
+
+def _open_once(policy: Policy, image: ImageRef, spec: OutputSpec) -> Image:
+    with ExitStack() as stack:
+        chain = stack.enter_context(Chain.open(policy, image.path, image.snapshot, stated=image.stated))
+        resolved = _resolved(chain, spec)
+        with damage_only_if_unchanged(*chain.files):
+            output = OUTPUTS[spec.view](resolved)
+        chain.check_unchanged()
+        stack.pop_all()
+    return Image(chain, output, _etag(spec.view, resolved, output))
+
+
+def _resolved(chain: Chain, spec: OutputSpec) -> ResolvedSpec:
+    base = None if spec.base is None else _index_of(chain, spec.base)
+    bits = _cluster_bits(chain, spec.cluster_size)
+    if spec.extended_l2 and bits < _MIN_EXTENDED_BITS:
+        raise UsageError(
+            f"extended L2 entries need clusters of 16384 bytes or more, not {1 << bits}: ask for larger ones"
+        )
+    return ResolvedSpec(chain, base, bits, spec.extended_l2, spec.backing_name)
+
+
+def _index_of(chain: Chain, base: str | ImageName) -> int:
+    return base_index(chain, base) if isinstance(base, ImageName) else chain.index_of(base)
+
+
+def _cluster_bits(chain: Chain, cluster_size: int | None) -> int:
+    if cluster_size is not None:
+        return cluster_size.bit_length() - 1
+    header = chain.members[0].header
+    return _DEFAULT_CLUSTER_BITS if header is None else header.cluster_bits
+
+
+def _etag(view: View, spec: ResolvedSpec, output: Output) -> str:
+    """Return a hash of what determines the bytes. Another order or version of these parts changes every etag."""
+    chain = spec.chain
+    sources = (each.anywhere for each in chain.fingerprints)
+    parts = (_ETAG_VERSION, view, chain.members[0].snapshot, spec.base, *output.etag_parts, *sources)
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()

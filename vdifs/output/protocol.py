@@ -1,0 +1,82 @@
+"""What every output is: the `Output` protocol, and the value that one is planned from.
+
+OutputSpec, chain  ->  ResolvedSpec  ->  Plan: the disk counted and laid out  ->  Output: a size, and bytes
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from vdifs.chain.open_chain import Chain
+from vdifs.output.window import Pieces
+
+__all__ = ["Output", "Plan", "Region", "ResolvedSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSpec:
+    """An OutputSpec of the image that `chain` has on top, with what it leaves open taken from the chain.
+
+    base: the index of the base in the chain, None for a full image. backing_name: None for the base's file name.
+    """
+
+    chain: Chain
+    base: int | None
+    cluster_bits: int
+    extended_l2: bool = False
+    backing_name: str | None = None
+
+
+class Region(NamedTuple):
+    """A range of a synthetic file, and what it is made of, at offsets from its start.
+
+    pieces: None if computed. readinto: fills a buffer from an offset of the region on, all within it, with what is
+    known already; None where that is no less work than reading the file there.
+    """
+
+    start: int
+    stop: int
+    pieces: Pieces | None
+    readinto: Callable[[int, memoryview], None] | None = None
+
+
+class Output(Protocol):
+    """A synthetic file of one kind, planned: where everything lies in it, and its bytes. Safe to use from threads.
+
+    It owns its layout. What it knows of the disk it has from the allocation, the bytes of guest data from the piece
+    reader, and no position from either.
+    """
+
+    @property
+    def size(self) -> int:
+        """Length in bytes, exact."""
+
+    @property
+    def size_if_full(self) -> int:
+        """Length in bytes of the same file if every unit of the disk held data."""
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of guest data held, in whole blocks."""
+
+    @property
+    def etag_parts(self) -> tuple[object, ...]:
+        """What determines the bytes, besides view, base and the state of the sources: values with a plain repr."""
+
+    @property
+    def tables(self) -> Mapping[Hashable, int]:
+        """Bytes of memory that grow with what the disk holds, by what they are: what outputs share has one key."""
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """Fill `buffer` from `offset` on, all within `size`. wait=False: may raise WouldBlock.
+
+        Raises SourceChangedError once a file that was read has changed, FormatError, StorageError.
+        """
+
+    def regions(self) -> Iterator[Region]:
+        """Yield all that may hold something else than zeros, in order. Reads tables, no data."""
+
+
+Plan = Callable[[ResolvedSpec], Output]
+"""Counts what the disk holds and lays it out. Raises UsageError for what the output cannot hold, and what reading
+tables does."""

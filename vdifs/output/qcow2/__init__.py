@@ -1,0 +1,1 @@
+"""A synthetic qcow2: where everything lies in it, its tables, its clusters."""

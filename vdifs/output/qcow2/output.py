@@ -1,0 +1,60 @@
+"""A synthetic qcow2: tables, then the data clusters in guest order."""
+
+import posixpath
+from collections.abc import Hashable, Iterator, Mapping
+
+from vdifs.chain.open_chain import Chain
+from vdifs.formats.qcow2.geometry import Geometry
+from vdifs.output.allocation import Allocation
+from vdifs.output.piece_reader import Gatherer
+from vdifs.output.protocol import Region, ResolvedSpec
+from vdifs.output.qcow2.clusters import Clusters, granularity_of
+from vdifs.output.qcow2.layout import Backing, Layout, check_geometry, safe_backing_name, size_if_full
+from vdifs.output.qcow2.tables import Tables
+from vdifs.output.window_area import WindowArea
+
+__all__ = ["Qcow2Output"]
+
+
+class Qcow2Output:
+    """See Output."""
+
+    def __init__(self, spec: ResolvedSpec) -> None:
+        """Counts what the disk holds, reading tables, and lays it out.
+
+        Raises UsageError where a table or the backing file name would be too large, and what Allocation.summarize does.
+        """
+        geometry = Geometry(spec.cluster_bits, spec.chain.virtual_size, spec.extended_l2)
+        check_geometry(geometry)
+        allocation = Allocation(spec.chain, spec.base, granularity_of(geometry))
+        summary = allocation.summarize()
+        backing = None if spec.base is None else _backing(spec.chain, spec.base, spec.backing_name)
+        layout = Layout.plan(geometry, summary.tables.count, summary.stored.total, backing)
+        clusters = Clusters(allocation)
+        data = summary.stored.times(geometry.cluster_size)
+        self.size, self.size_if_full, self.allocated = layout.size, size_if_full(geometry), data.total
+        self.etag_parts = (spec.cluster_bits, spec.extended_l2), backing and (backing.name, backing.format)
+        self.tables: Mapping[Hashable, int] = {id(summary): summary.nbytes}
+        self._data_offset = layout.data
+        self._tables = Tables(layout, summary, clusters)
+        self._data = WindowArea(data, clusters.pieces, Gatherer(spec.chain))
+        self._check_unchanged = spec.chain.check_unchanged
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """See Output."""
+        tables = min(len(buffer), max(0, self._data_offset - offset))
+        if tables:
+            self._tables.readinto(offset, buffer[:tables], wait=wait)
+            self._check_unchanged()
+        if tables < len(buffer):
+            self._data.readinto(offset + tables - self._data_offset, buffer[tables:], wait=wait)
+
+    def regions(self) -> Iterator[Region]:
+        """See Output."""
+        yield Region(0, self._data_offset, None)
+        yield from self._data.regions(self._data_offset)
+
+
+def _backing(chain: Chain, index: int, name: str | None) -> Backing:
+    member = chain.members[index]
+    return Backing(safe_backing_name(posixpath.basename(member.path)) if name is None else name, member.format)

@@ -1,0 +1,61 @@
+"""The raw output: the guest contents, which have no layout and no tables."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from functools import partial
+
+from vdifs.output.allocation import Allocation
+from vdifs.output.granularity import Granularity
+from vdifs.output.kept_windows import KeptWindows
+from vdifs.output.piece_reader import Gatherer
+from vdifs.output.protocol import Region, ResolvedSpec
+from vdifs.output.window import Pieces
+
+__all__ = ["RawOutput"]
+
+
+class RawOutput:
+    """See Output."""
+
+    def __init__(self, spec: ResolvedSpec) -> None:
+        """Counts what the disk holds, in clusters of the spec, and reads no data."""
+        self._chain = spec.chain
+        allocation = Allocation(spec.chain, None, Granularity(spec.cluster_bits, spec.cluster_bits))
+        summary = allocation.summarize()
+        self.size = self.size_if_full = spec.chain.virtual_size
+        self.allocated = summary.stored.total << spec.cluster_bits
+        # No byte follows from these, but the etags of raw views have always had them and must stay the same.
+        self.etag_parts = (spec.cluster_bits, spec.extended_l2), None
+        self.tables: Mapping[Hashable, int] = {id(summary): summary.nbytes}
+        self._summary = summary
+        self._windows = summary.windows
+        self._kept: KeptWindows[Pieces] = KeptWindows(spec.chain)
+        self._gatherer = Gatherer(spec.chain)
+
+    def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
+        """See Output."""
+        index, start, stop = self._windows.locate(offset)
+        if offset < offset + len(buffer) <= stop:  # most reads: within one window
+            pieces = self._kept.get(index, self._resolve, wait=wait)
+            self._gatherer.readinto(pieces, offset - start, buffer, wait=wait)
+            return
+        done, end = 0, offset + len(buffer)
+        while done < len(buffer):
+            index, start, stop = self._windows.locate(offset + done)
+            count = min(end, stop) - offset - done
+            pieces = self._kept.get(index, self._resolve, wait=wait)
+            self._gatherer.readinto(pieces, offset + done - start, buffer[done : done + count], wait=wait)
+            done += count
+
+    def regions(self) -> Iterator[Region]:
+        """See Output. They are as long as what is on the disk allows: its windows may be many, and little in each."""
+        for whole in self._chain.in_parts() if self._summary.stored.total else ():
+            self._chain.check_unchanged()
+            pieces = Pieces.from_extents(whole, whole.start - whole.start[0])
+            if len(pieces.out):
+                reading = partial(self._gatherer.readinto, pieces, wait=True)
+                yield Region(int(whole.start[0]), whole.end, pieces, reading)
+
+    def _resolve(self, index: int) -> Pieces:
+        """Return what a window is made of, its start being 0."""
+        whole = self._chain.extents(*self._windows.range(index))
+        return Pieces.from_extents(whole, whole.start - whole.start[0])

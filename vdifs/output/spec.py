@@ -1,0 +1,61 @@
+"""Which synthetic file of an image is wanted: one value, validated when it is made."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vdifs.chain.naming import ImageName
+from vdifs.errors import UsageError
+from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
+from vdifs.output.arguments import choice, file_name, flag, name, number
+
+__all__ = ["NO_BACKING_FILE", "OutputSpec", "View"]
+
+View = Literal["qcow2", "raw"]
+"""The kinds of output, as the library and `--format` call them."""
+NO_BACKING_FILE = "a full image has no backing file to be named: give a base too"
+
+_CLUSTER_SIZES = [1 << bits for bits in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """Which synthetic file of an image is wanted. One spec of one state of an image gives the same bytes everywhere.
+
+    view: "qcow2", or "raw" for the guest contents. base: an ancestor of the image, or the image itself, for a delta;
+    None for all guest data. A str is the PATH that it has in the chain, an ImageName what the user calls it.
+    cluster_size: a power of two from 512 to 2 MiB; None for the image's own. backing_name: what a delta records as its
+    backing file; None for the base's file name. extended_l2: write subclusters, so that a delta holds no more than what
+    changed; needs clusters of 16 KiB or more.
+
+    Integers, truth values and names may be those of other libraries, and become Python's. Raises UsageError for a
+    value that is wrong under any circumstances, alone or beside the others.
+    """
+
+    view: View = "qcow2"
+    base: str | ImageName | None = None
+    cluster_size: int | None = None
+    backing_name: str | None = None
+    extended_l2: bool = False
+
+    def __post_init__(self) -> None:
+        choice("view", self.view, get_args(View))
+        if isinstance(self.base, ImageName):
+            file_name("base", self.base.path)
+        elif self.base is not None:
+            self._set("base", file_name("base", self.base))
+        if self.cluster_size is not None:
+            self._set("cluster_size", number("cluster_size", self.cluster_size))
+        self._set("backing_name", name("backing_name", self.backing_name))
+        self._set("extended_l2", flag("extended_l2", self.extended_l2))
+        self._check()
+
+    def _check(self) -> None:
+        if self.view == "raw" and self.base is not None:
+            raise UsageError("a raw view has no base: leave out the base, or ask for a qcow2")
+        if self.cluster_size is not None and self.cluster_size not in _CLUSTER_SIZES:
+            raise UsageError(f"cluster size {self.cluster_size}: give a power of two from 512 to 2097152")
+        if self.backing_name is not None and self.base is None:
+            raise UsageError(NO_BACKING_FILE)
+
+    def _set(self, field: str, value: object) -> None:
+        object.__setattr__(self, field, value)

@@ -1,0 +1,105 @@
+"""How much of something each window has, and how much lies before it: from a window to a position and back.
+
+Neighbouring windows that have the same amount are one run, so a disk of 64 TiB that is empty, or full, takes a few
+bytes. Prefix sums find the window of a position, whatever the amounts are: blocks, or bytes of any number.
+
+    window    0    1    2    3    4    5    6
+    amount    -    8    8    8    3    -    8
+    runs           (1,3,8)        (4,1,3)   (6,1,8)     first window, windows, amount of each
+    before         0              24        27          in the runs before
+"""
+
+from array import array
+from bisect import bisect_right
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdifs.output.unit_ranges import Ranges
+
+__all__ = ["Runs", "WindowSums", "count_by_window", "merged"]
+
+Runs = NDArray[np.int64]
+"""Shape (n, 3): the first of neighbouring windows, how many they are, and the amount of each; sorted, apart."""
+
+
+class WindowSums:
+    """The sums of one amount over the windows of a disk. Immutable."""
+
+    def __init__(self, runs: Runs) -> None:
+        """Sum up `runs`; windows that are in none of them have nothing."""
+        runs = merged(runs)
+        amounts = runs[:, 1] * runs[:, 2]
+        self._first, self._windows, self._each = (_plain(column) for column in runs.T)
+        self._before = _plain(np.cumsum(amounts) - amounts)
+        self._unit = 1
+        self.total = int(amounts.sum())
+        """The amount in all."""
+
+    def times(self, unit: int) -> "WindowSums":
+        """Return the sums of `unit` for each 1 of the amount: bytes, where the amount is blocks of one size."""
+        scaled = copy(self)  # which shares the columns
+        scaled._unit *= unit
+        scaled.total *= unit
+        return scaled
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, about."""
+        return 512 + 32 * len(self._first)
+
+    def before(self, window: int) -> int:
+        """Return the amount of all windows below `window`."""
+        at = bisect_right(self._first, window) - 1
+        if at < 0:
+            return 0
+        windows = min(window - self._first[at], self._windows[at])
+        return (self._before[at] + windows * self._each[at]) * self._unit
+
+    def find(self, position: int) -> tuple[int, int, int]:
+        """Return the window that `position`, below the total, falls into, and the amounts below it and through it."""
+        index = position // self._unit
+        at = bisect_right(self._before, index) - 1
+        before, each = self._before[at], self._each[at]
+        windows = (index - before) // each
+        start = before + windows * each
+        return self._first[at] + windows, start * self._unit, (start + each) * self._unit
+
+
+def count_by_window(blocks: Ranges, per_window: int, cuts: int) -> Runs:
+    """Return how many blocks of `blocks` each window has; cuts: how often windows are cut below them.
+
+    blocks      |...[==|========|========|=]..[=]...|
+    runs            first        between  last
+    """
+    first, last = blocks[:, 0] // per_window, (blocks[:, 1] - 1) // per_window
+    alone = first == last
+    ends = np.where(alone, blocks[:, 1], (first + 1) * per_window)
+    parts = np.empty((len(blocks), 3, 3), np.int64)
+    parts[:, 0] = np.stack([first, np.ones_like(first), ends - blocks[:, 0]], 1)
+    parts[:, 1] = np.stack([first + 1, np.maximum(last - first - 1, 0), np.full_like(first, per_window)], 1)
+    parts[:, 2] = np.stack([last, (~alone).astype(np.int64), blocks[:, 1] - last * per_window], 1)
+    runs = parts[parts[:, :, 1] > 0]
+    runs[:, 0] += cuts
+    if not len(runs):
+        return runs
+    begins = np.flatnonzero(np.append(True, runs[1:, 0] != runs[:-1, 0]))
+    each = np.add.reduceat(runs[:, 2], begins)
+    return np.stack([runs[begins, 0], runs[begins, 1], each], 1)
+
+
+def merged(runs: Runs) -> Runs:
+    """Return the fewest runs that say the same, without those of nothing."""
+    runs = runs[(runs[:, 1] > 0) & (runs[:, 2] > 0)]
+    if len(runs) < 2:
+        return runs
+    before, after = runs[:-1], runs[1:]
+    new = np.append(True, (before[:, 2] != after[:, 2]) | (before[:, 0] + before[:, 1] != after[:, 0]))
+    first = np.flatnonzero(new)
+    return np.stack([runs[first, 0], np.add.reduceat(runs[:, 1], first), runs[first, 2]], 1)
+
+
+def _plain(values: NDArray[np.int64]) -> "array[int]":
+    """Return them as what gives an integer in less time than numpy does."""
+    return array("q", values.tobytes())
