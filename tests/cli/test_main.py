@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Vdifs, run_process
 from tests.support import oracle
 from vdifs import __version__
-from vdifs.cli.commands import info as vdifs_info
+from vdifs.report import info as vdifs_info
 
 
 def raising(error: BaseException, *_: object) -> None:

@@ -157,7 +157,7 @@ def test_checking_many_images_says_which_it_is_at(tmp_path: Path) -> None:
     long_name = "x" * 100 + ".qcow2"
     for name in ("a.qcow2", "b.qcow2", long_name):
         oracle.create(tmp_path / name, MIB)
-    slow = "import vdifs.cli.commands.check as c; real = c.audit\n"
+    slow = "import vdifs.report.check as c; real = c.audit\n"
     slow += "c.audit = lambda *a, **k: (until_drawn(), real(*a, **k))[1]\n"
     shown = on_terminal("check", tmp_path, before=f"{slow}{EAGER}")
     assert shown.status == 0
@@ -170,7 +170,7 @@ def test_checking_many_images_says_which_it_is_at(tmp_path: Path) -> None:
 
 def test_listing_many_images_says_which_it_is_at(tmp_path: Path) -> None:
     oracle.create(tmp_path / "a.qcow2", MIB)
-    slow = "import vdifs.cli.image_list as c; real = c._data_held\n"
+    slow = "import vdifs.report.list as c; real = c._data_held\n"
     slow += "c._data_held = lambda *a: (until_drawn(), real(*a))[1]\n"
     shown = on_terminal("list", tmp_path, before=f"{slow}{EAGER}")
     assert re.search(r"image 1 of 1: a\.qcow2 \.\.\. \d+ s", shown.raw)

@@ -13,12 +13,10 @@ def main() -> int:
     command, argument = sys.argv[1:]
     try:
         if command == "mount":
-            from vdifs.cli.sidecars import SIDECARS  # which needs numpy: not for unmounting
-
             options: dict[str, Any] = {
                 key: tuple(v) if isinstance(v, list) else v for key, v in json.loads(argument).items()
             }
-            mount(MountOptions(**options), SIDECARS)
+            mount(MountOptions(**options))
         else:
             umount(argument, lazy=command == "umount-lazily")
     except VdifsError as error:

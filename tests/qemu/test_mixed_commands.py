@@ -20,11 +20,11 @@ from tests.support import oracle
 from tests.support.chains import GIB, MIB
 from tests.support.mixes import Filling, Mixed
 from vdifs.chain.catalog import Catalog
-from vdifs.cli.image_list import survey
 from vdifs.output.export.exporting import export
 from vdifs.output.process_caches import summary_cache, window_cache
 from vdifs.output.spec import View
 from vdifs.report.audit import audit
+from vdifs.report.list import survey
 
 READS = 50
 MOST_COPIED = 128 * MIB

@@ -1,1 +1,1 @@
-"""What is told of images, as values: maps, problems."""
+"""What each command tells, and the files of `.vdifs` with it: values, and their JSON. No terminal."""

@@ -6,7 +6,7 @@ ends earlier. It is not present and reads as zeros.
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from vdifs.chain.open_chain import Chain
 from vdifs.chain.resolver import Resolver, Source
 from vdifs.extents import Extents, Kind
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
+from vdifs.wording import json_name
 
-__all__ = ["MapRun", "map_runs"]
+__all__ = ["MapRun", "map_runs", "named_run_json", "run_json"]
 
 _STEP = 1 << MAX_CLUSTER_BITS
 _ROWS_AT_ONCE = 4096
@@ -54,6 +55,30 @@ def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
                 pending = run
     if pending is not None:
         yield pending
+
+
+def named_run_json(chain: Chain, run: MapRun) -> dict[str, Any]:
+    """Return a run of `chain` as `qemu-img map --output=json` writes it."""
+    value = run_json(run)
+    if run.offset is not None:
+        value |= json_name("filename", chain.members[run.depth].data.path)
+    return value
+
+
+def run_json(run: MapRun) -> dict[str, Any]:
+    """Return a run as `qemu-img map --output=json` writes it, without the name of the file that its offset is in."""
+    value: dict[str, Any] = {
+        "start": run.start,
+        "length": run.length,
+        "depth": run.depth,
+        "present": run.present,
+        "zero": run.zero,
+        "data": run.data,
+        "compressed": run.compressed,
+    }
+    if run.offset is not None:
+        value["offset"] = run.offset
+    return value
 
 
 def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:

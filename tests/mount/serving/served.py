@@ -109,7 +109,7 @@ async def served(source: Path, **options: Any) -> AsyncIterator[Served]:
         catalog.scan()
         pages = Pages()
         asked = MountOptions(source=os.fspath(source), mountpoint="/mnt", deadline=PATIENCE_S, **options)
-        parts = assemble(catalog, asked, {}, pages)
+        parts = assemble(catalog, asked, pages)
         async with trio.open_nursery() as nursery:
             parts.tasks.start(nursery)
             yield Served(parts, pages)

@@ -14,11 +14,10 @@ from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Live
 from vdifs.cli.arguments import PathName, live_option, trust_option
 from vdifs.cli.render.strip import Strip
-from vdifs.cli.render.text import json_name
 from vdifs.cli.render.waiting import waiting
-from vdifs.report.map import MapRun, map_runs
+from vdifs.report.map import MapRun, map_runs, named_run_json
 
-__all__ = ["run_as_json", "run_without_name", "show_map"]
+__all__ = ["show_map"]
 
 
 @click.command("map", short_help="Show which part of the disk comes from which file.")
@@ -53,7 +52,7 @@ def show_map(
 
             click.echo(svg(_strip(chain, down_to, CELLS)), nl=False)
         elif output == "json":
-            _echo_array(run_as_json(chain, run) for run in map_runs(chain, down_to))
+            _echo_array(named_run_json(chain, run) for run in map_runs(chain, down_to))
         elif sys.stdout.isatty():
             from vdifs.cli.render.strip_screen import cells, show
 
@@ -72,28 +71,6 @@ def _strip(chain: Chain, down_to: int | None, cells: int) -> Strip:
 def _as_seen_from_here(path: str) -> str:
     relative = os.path.relpath(path)
     return path if relative.startswith("../") else relative
-
-
-def run_as_json(chain: Chain, run: MapRun) -> dict[str, Any]:
-    value = run_without_name(run)
-    if run.offset is not None:
-        value |= json_name("filename", chain.members[run.depth].data.path)
-    return value
-
-
-def run_without_name(run: MapRun) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "start": run.start,
-        "length": run.length,
-        "depth": run.depth,
-        "present": run.present,
-        "zero": run.zero,
-        "data": run.data,
-        "compressed": run.compressed,
-    }
-    if run.offset is not None:
-        value["offset"] = run.offset
-    return value
 
 
 def _echo_array(values: Iterable[dict[str, Any]]) -> None:

@@ -7,8 +7,10 @@ import click
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
 from vdifs.cli.arguments import Output, PathName, Size, check_goes_with_format, live_option, output_option, trust_option
-from vdifs.cli.render.text import echo_fields, echo_json, size_with_bytes
+from vdifs.cli.render.text import echo_fields, echo_json
 from vdifs.cli.render.waiting import waiting
+from vdifs.report.measure import Measured, measured_json
+from vdifs.wording import size_with_bytes
 
 __all__ = ["measure"]
 
@@ -43,8 +45,13 @@ def measure(
     name, below = ImageName.parse(image), None if base is None else ImageName.parse(base)
     spec = OutputSpec(view, below, cluster_size, extended_l2=extended_l2)
     with waiting(f"opening {image}"), open_named(name, spec, trusted=trusted, live=live) as opened:
-        required, full = opened.size, opened.size_if_full
+        measured = Measured.of(opened)
     if output == "json":
-        echo_json({"bitmaps": 0, "required": required, "fully-allocated": full})
-    else:
-        echo_fields({"required size": size_with_bytes(required), "fully allocated size": size_with_bytes(full)})
+        echo_json(measured_json(measured))
+        return
+    echo_fields(
+        {
+            "required size": size_with_bytes(measured.required),
+            "fully allocated size": size_with_bytes(measured.fully_allocated),
+        }
+    )

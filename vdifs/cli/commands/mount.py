@@ -88,10 +88,8 @@ def mount(**options: Any) -> None:
     several times. --uid, --gid and --umask replace the permissions of the sources.
     """
     ignore_all_but_ending()
-    from vdifs.cli.sidecars import SIDECARS  # which needs numpy: not for --help
-
     hides = _holds_something(options["mountpoint"])
-    line = run_mount(mount_options(options), SIDECARS, lambda: shown(f"searching {options['source']}"))
+    line = run_mount(mount_options(options), lambda: shown(f"searching {options['source']}"))
     if line:
         click.echo(f"vdifs: {line}", err=True)
     if hides and not options["foreground"]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vdifs.cli.render.list_text import Row
-from vdifs.cli.render.text import counted
+from vdifs.wording import counted
 
 __all__ = ["show"]
 

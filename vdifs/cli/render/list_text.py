@@ -8,9 +8,10 @@ base.qcow2                guides  ""            below  "│   "    (under base.q
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vdifs.cli.image_list import ListedImage, roots_and_overlays
-from vdifs.cli.render.text import age_text, size_text
+from vdifs.cli.render.text import age_text
 from vdifs.errors import printable
+from vdifs.report.list import ListedImage, roots_and_overlays
+from vdifs.wording import size_text
 
 __all__ = ["Row", "plain_line", "rows_of"]
 

@@ -12,7 +12,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from vdifs.cli.render.text import size_text
+from vdifs.wording import size_text
 
 __all__ = ["Bar"]
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vdifs.cli.render.status_text import OpenFile, Rates, duration_text
-from vdifs.cli.render.text import counted, size_text
 from vdifs.errors import printable
+from vdifs.wording import counted, size_text
 
 __all__ = ["show"]
 

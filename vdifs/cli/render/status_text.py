@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from vdifs.cli.render.text import age_text, counted, kept_text, size_text
+from vdifs.cli.render.text import age_text, kept_text
+from vdifs.wording import counted, size_text
 
 __all__ = ["OpenFile", "Rates", "duration_text", "file_line", "report_fields"]
 

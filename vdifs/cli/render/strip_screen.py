@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vdifs.cli.render.strip import NOTHING, Cell, Owner, Strip, color
-from vdifs.cli.render.text import size_text
+from vdifs.wording import size_text
 
 __all__ = ["cells", "show"]
 

@@ -5,7 +5,7 @@ from itertools import groupby
 from xml.sax.saxutils import escape
 
 from vdifs.cli.render.strip import NOTHING, Cell, Strip, color
-from vdifs.cli.render.text import size_text
+from vdifs.wording import size_text
 
 __all__ = ["CELLS", "svg"]
 

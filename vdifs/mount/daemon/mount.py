@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from vdifs.errors import Interrupted, StorageError, VdifsError, printable
 from vdifs.linux.descriptors import keep_from_programs
@@ -28,9 +27,6 @@ from vdifs.mount.daemon.supervisor import Supervisor
 from vdifs.mount.daemon.unmount import lock_mountpoint, umount
 from vdifs.mount.view.options import MountOptions
 
-if TYPE_CHECKING:  # it is about catalogs, which are not needed before the fork
-    from vdifs.mount.serving.sidecars import Sidecars
-
 __all__ = ["MountOptions", "mount", "umount"]
 
 _PATIENCE_S = 5.0
@@ -41,17 +37,12 @@ _NOT_FOR_OTHERS_TO_WRITE = 0o022
 log = logging.getLogger("vdifs.mount")
 
 
-def mount(
-    options: MountOptions,
-    sidecars: "Sidecars | None" = None,
-    meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> str:
+def mount(options: MountOptions, meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext) -> str:
     """Mount, and return once the mount answers; with options.foreground, once it has been unmounted.
 
     Returns a line that tells what is not served, if anything; in the foreground that is in the log, and on standard
     error.
-    sidecars: what the files about images, in `.vdifs/KIND/`, hold. meanwhile: entered while a daemon that goes to the
-    background is waited for.
+    meanwhile: entered while a daemon that goes to the background is waited for.
     Raises VdifsError, UsageError, also for what happens in the daemon before the mount answers; Interrupted where a
     signal comes before that: then nothing is mounted. From here on this process heeds no other signals.
     """
@@ -69,10 +60,10 @@ def mount(
                     with suppress(OSError, ValueError):  # standard error has gone
                         sys.stderr.write(f"vdifs: {line}\n")
 
-            _run(options, sidecars or {}, ready)
+            _run(options, ready)
         return ""
     try:
-        return in_background(lambda ready: _run(options, sidecars or {}, ready), meanwhile)
+        return in_background(lambda ready: _run(options, ready), meanwhile)
     except (Interrupted, VdifsError):
         _wait_until_gone(options.mountpoint)
         raise
@@ -85,7 +76,7 @@ def _wait_until_gone(mountpoint: str) -> None:
         time.sleep(_POLL_S)
 
 
-def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
+def _run(options: MountOptions, ready: Ready) -> None:
     """Be the daemon, from here to the end of the mount."""
     ignore_all_but_ending()
     raise_on_ending()
@@ -110,7 +101,7 @@ def _run(options: MountOptions, sidecars: "Sidecars", ready: Ready) -> None:
                     supervisor.answers()
                     ready(line)
 
-                serve(options, supervisor, answers, log_thread, sidecars)
+                serve(options, supervisor, answers, log_thread)
     finally:
         supervisor.finish()
 

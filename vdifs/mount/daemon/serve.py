@@ -33,7 +33,6 @@ from vdifs.mount.serving.assembly import assemble
 from vdifs.mount.serving.failures import Failures
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
-from vdifs.mount.serving.sidecars import Sidecars
 from vdifs.mount.view.options import MountOptions
 
 __all__ = ["serve"]
@@ -52,13 +51,11 @@ PATIENCE_S = 10.0
 log = logging.getLogger("vdifs.mount")
 
 
-def serve(
-    options: MountOptions, supervisor: Supervisor, ready: Ready, log_thread: LogThread, sidecars: Sidecars
-) -> None:
+def serve(options: MountOptions, supervisor: Supervisor, ready: Ready, log_thread: LogThread) -> None:
     """Mount, call `ready` once the mount answers, and return when it is unmounted or a signal says so.
 
-    log_thread: the one thread there is besides, which is stopped while the process is confined. sidecars: what the
-    files about images hold. Raises VdifsError where the mount cannot be made.
+    log_thread: the one thread there is besides, which is stopped while the process is confined. Raises VdifsError where
+    the mount cannot be made.
     """
     watches.start()  # while this process may
     catalog = Catalog(
@@ -75,7 +72,7 @@ def serve(
         catalog.check_images()
         gc.freeze()  # what is here now stays: looking through it again and again would only stop the event loop
         with noted() as signals:
-            trio.run(_serve, options, catalog, supervisor, ready, log_thread, sidecars, signals)
+            trio.run(_serve, options, catalog, supervisor, ready, log_thread, signals)
     except ExceptionGroup as group:
         raise _first(group) from group
     finally:
@@ -88,12 +85,11 @@ async def _serve(
     supervisor: Supervisor,
     ready: Ready,
     log_thread: LogThread,
-    sidecars: Sidecars,
     signals_before: list[int],
 ) -> None:
     sys.setswitchinterval(_SWITCH_S)
     wakeup = Wakeup()
-    serving = assemble(catalog, options, sidecars, PageCache(), wakeup.while_waiting)
+    serving = assemble(catalog, options, PageCache(), wakeup.while_waiting)
     operations = Operations(serving.namespace, serving.files, serving.namespace.warnings)
     with trio.open_signal_receiver(*wanted()) as signals, open_session(operations, options) as mount:
         supervisor.watch(mount)

@@ -17,7 +17,7 @@ from vdifs.mount.serving.open_files import OpenFiles
 from vdifs.mount.serving.scheduling.tasks import Tasks
 from vdifs.mount.serving.scheduling.threads import Threads
 from vdifs.mount.serving.scheduling.turns import Turns
-from vdifs.mount.serving.sidecars import SidecarContents, Sidecars
+from vdifs.mount.serving.sidecars import SidecarContents
 from vdifs.mount.serving.status_collector import StatusCollector
 from vdifs.mount.view.attributes import Ownership, folder_access
 from vdifs.mount.view.options import MountOptions
@@ -42,13 +42,12 @@ class Serving:
 def assemble(
     catalog: Catalog,
     options: MountOptions,
-    sidecars: Sidecars,
     pages: PageCache,
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Serving:
     """Return the parts of a mount of `catalog`, which was scanned once.
 
-    sidecars: what the files about images hold. waiting: entered as long as a thread is waited for.
+    waiting: entered as long as a thread is waited for.
     """
     tasks, turns = Tasks(), Turns()
     threads = Threads(options.threads, options.deadline, waiting, turns)
@@ -58,11 +57,12 @@ def assemble(
     images, handles = OpenImages(opener, tasks, threads), Handles()
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
     hide, salt = options.refused == "hide", options.determines_bytes
-    namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars, hide=hide)
+    sidecars = SidecarContents(catalog, one_by_one)
+    namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars.kinds, hide=hide)
     inspection = Inspection(namespace, opener, tasks, behind)
     namespace.when_changed = inspection.wake
     status = StatusCollector(options, namespace, images, handles, inspection)
     watch = ChangeWatch(images, handles, pages, tasks, namespace.note_change, live=options.live == "allow")
-    control_files = ControlFiles(namespace, SidecarContents(sidecars, catalog, one_by_one), status.collect)
+    control_files = ControlFiles(namespace, sidecars, status.collect)
     files = OpenFiles(namespace, images, handles, watch, pages, control_files)
     return Serving(tasks, images, namespace, files, status, inspection)

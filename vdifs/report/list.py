@@ -1,19 +1,25 @@
-"""What `vdifs list` knows of each image of a source: sizes, its place among the others, what is wrong with it."""
+"""What `vdifs list` tells of each image of a source: sizes, its place among the others, what is wrong with it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vdifs.chain.catalog import Catalog
+from vdifs.chain.left_out import LeftOut
 from vdifs.chain.open_chain import Chain, Member
+from vdifs.chain.policy import Live
 from vdifs.errors import VdifsError
 from vdifs.extents import Kind
+from vdifs.formats.problems import Severity
 from vdifs.formats.qcow2.header import Header
 from vdifs.formats.qcow2.metadata import read_snapshots
 from vdifs.formats.qcow2.snapshots import snapshot_labels
 from vdifs.storage.host_file import HostFile
+from vdifs.wording import json_name
 
-__all__ = ["ListedImage", "roots_and_overlays", "survey", "with_marks"]
+__all__ = ["ListedImage", "Listing", "image_json", "list_source", "roots_and_overlays", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,39 @@ class ListedImage:
     hidden: bool = False
     modified: float | None = None
     live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is in a source. images: by PATH, sorted. left_out: why something of it is not among them, worst first."""
+
+    images: Mapping[str, ListedImage]
+    left_out: Sequence[VdifsError]
+
+
+def list_source(source: str, trusted: tuple[str, ...], live: Live, at: Callable[[str], None]) -> Listing:
+    """Return what is in `source`, a directory or one image. at: is told which image is looked at. Raises VdifsError."""
+    with closing(Catalog(source, trusted=trusted, live=live)) as catalog:
+        catalog.scan()
+        catalog.check_images()
+        images = survey(catalog, at)
+        left_out = [*catalog.troubles.values(), *_by_severity(catalog.left_out)]
+    if live == "allow":
+        written = _in_use(source, trusted)
+        images = {path: replace(image, live=image.live or path in written) for path, image in images.items()}
+    return Listing(images, left_out)
+
+
+def _by_severity(left_out: Sequence[LeftOut]) -> list[VdifsError]:
+    order = list(Severity)
+    return [each.error for each in sorted(left_out, key=lambda each: order.index(each.severity))]
+
+
+def _in_use(source: str, trusted: tuple[str, ...]) -> set[str]:
+    """Return the PATHs of the images that are being written: a catalog that serves them all the same does not look."""
+    with closing(Catalog(source, trusted=trusted)) as catalog:
+        catalog.scan()
+        return {path for path, entry in catalog.entries.items() if entry.live}
 
 
 def survey(catalog: Catalog, at: Callable[[str], None] = lambda _: None) -> dict[str, ListedImage]:
@@ -75,9 +114,24 @@ def survey(catalog: Catalog, at: Callable[[str], None] = lambda _: None) -> dict
     }
 
 
-def with_marks(images: Mapping[str, ListedImage], live: Container[str]) -> dict[str, ListedImage]:
-    """Return the images with those among the PATHs `live` marked as being written."""
-    return {path: replace(image, live=image.live or path in live) for path, image in images.items()}
+def image_json(image: ListedImage) -> dict[str, Any]:
+    """Return what is known of an image, for JSON; what is not known is left out."""
+    value: dict[str, Any] = json_name("name", image.path) | {"format": image.format}
+    if image.virtual_size is not None:
+        value["virtual-size"] = image.virtual_size
+    if image.own_data is not None:
+        value["own-data"] = image.own_data
+    if image.backing_path is not None:
+        value |= json_name("backing-name", image.backing_path)
+    if image.modified is not None:
+        value["modified"] = image.modified
+    if image.live:
+        value["in-use"] = True
+    if image.hidden:
+        value["hidden"] = True
+    if image.problem is not None:
+        value["problem"] = str(image.problem)
+    return value
 
 
 def roots_and_overlays(images: Mapping[str, ListedImage]) -> tuple[list[str], Mapping[str, list[str]]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle
-from vdifs.cli.render.text import json_name, size_text
+from vdifs.wording import json_name, size_text
 
 SIZES = [512, 1024, 999 << 10, 1000 << 10, 1023 << 10, 1 << 20, 3_000_320, 10 << 30, 5 << 40]
 

@@ -1,4 +1,4 @@
-"""The JSON of a map, kept for all names of the same files: a file may stand under a thousand, and a map be megabytes.
+"""The JSON of `map`, kept for all names of the same files: a file may stand under a thousand, and a map be megabytes.
 
     rows    {"start": 0, ..., "offset": 327680, NAME}      NAME: the file's, filled in for each image anew
 
@@ -10,14 +10,15 @@ import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from vdifs.chain.entry import Entry
 from vdifs.chain.open_chain import Chain
-from vdifs.cli.commands.map import run_without_name
-from vdifs.cli.render.text import json_name
+from vdifs.chain.policy import Policy
 from vdifs.output.cache import ByteBoundedCache
 from vdifs.pace import give_way
-from vdifs.report.map import map_runs
+from vdifs.report.map import map_runs, run_json
+from vdifs.wording import json_name
 
-__all__ = ["map_text"]
+__all__ = ["KeptMap"]
 
 _ROWS_AT_ONCE = 256
 _QUICKLY = 1
@@ -56,22 +57,32 @@ class _Rows:
         return found
 
 
-_known: ByteBoundedCache[_Rows] = ByteBoundedCache(1 << 20, lambda rows: rows.nbytes)
+class KeptMap:
+    """The maps of images, the last ones kept."""
 
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._rows: ByteBoundedCache[_Rows] = ByteBoundedCache(1 << 20, lambda rows: rows.nbytes)
 
-def map_text(chain: Chain, most: int) -> bytes | None:
-    """Return the map of the whole disk as JSON, None if it has more than `most` bytes.
+    def text(self, policy: Policy, entry: Entry, most: int) -> bytes | None:
+        """Return the map of the whole disk of an image as JSON, None if it has more than `most` bytes.
 
-    Raises FormatError, StorageError, SourceChangedError.
-    """
-    names = [json.dumps(json_name("filename", each.data.path))[1:-1].encode() for each in chain.members]
-    key: Hashable = tuple(member.layer.identity for member in chain.members)
-    rows = _known.get(key)
-    if rows is None or (rows.packed is None and rows.length(names) <= most):
-        rows = _made(chain, names, most)
-        chain.check_unchanged()
-        _known.put(key, rows)
-    return None if rows.length(names) > most else rows.text(names)
+        Raises FormatError, StorageError, SourceChangedError and what keeps its chain from being opened.
+        """
+        with Chain.open(policy, entry.file_path, entry.snapshot, stated=entry.format) as chain:
+            text = self._of_chain(chain, most)
+            chain.check_unchanged()
+        return text
+
+    def _of_chain(self, chain: Chain, most: int) -> bytes | None:
+        names = [json.dumps(json_name("filename", each.data.path))[1:-1].encode() for each in chain.members]
+        key: Hashable = tuple(member.layer.identity for member in chain.members)
+        rows = self._rows.get(key)
+        if rows is None or (rows.packed is None and rows.length(names) <= most):
+            rows = _made(chain, names, most)
+            chain.check_unchanged()
+            self._rows.put(key, rows)
+        return None if rows.length(names) > most else rows.text(names)
 
 
 def _made(chain: Chain, names: Sequence[bytes], most: int) -> _Rows:
@@ -79,7 +90,7 @@ def _made(chain: Chain, names: Sequence[bytes], most: int) -> _Rows:
     for number, run in enumerate(map_runs(chain)):
         if number % _ROWS_AT_ONCE == 0:
             give_way()
-        row = json.dumps(run_without_name(run)).encode()
+        row = json.dumps(run_json(run)).encode()
         length += len(row) + 2
         if run.offset is not None:
             mark = _mark(run.depth)

@@ -12,9 +12,8 @@ from tests.support.many_snapshots import write_l2_tables
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.resolver import Resolver
 from vdifs.cli.main import main
-from vdifs.cli.sidecars import SIDECARS
-from vdifs.errors import VdifsError
 from vdifs.extents import Extents
+from vdifs.report.kept_map import KeptMap
 
 MOST = 4 << 20
 NAMES = ("a.qcow2", "b.qcow2", "a much longer name.qcow2", "\udcff.qcow2")
@@ -55,8 +54,9 @@ def scanned(source: Path) -> Catalog:
 def test_all_names_of_a_file_have_its_map_and_it_is_made_once(
     source: Path, resolved: list[tuple[int, int]], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    kept = KeptMap()
     with closing(scanned(source)) as catalog:
-        made = {name: SIDECARS["map"](catalog.policy, catalog.entries[name], MOST) for name in NAMES}
+        made = {name: kept.text(catalog.policy, catalog.entries[name], MOST) or b"" for name in NAMES}
     assert len(resolved) == 1
     for name, text in made.items():
         assert main(["map", str(source / name), "--output", "json"]) == 0
@@ -65,22 +65,21 @@ def test_all_names_of_a_file_have_its_map_and_it_is_made_once(
 
 
 def test_of_a_map_that_is_too_long_only_that_is_kept(source: Path, resolved: list[tuple[int, int]]) -> None:
+    kept = KeptMap()
     with closing(scanned(source)) as catalog:
         for name in NAMES:
-            with pytest.raises(VdifsError, match="its map is longer than 1000 bytes"):
-                SIDECARS["map"](catalog.policy, catalog.entries[name], 1000)
+            assert kept.text(catalog.policy, catalog.entries[name], 1000) is None
         assert len(resolved) == 1
-        whole = SIDECARS["map"](catalog.policy, catalog.entries[NAMES[0]], MOST)
+        whole = kept.text(catalog.policy, catalog.entries[NAMES[0]], MOST)
     assert len(resolved) == 2
-    assert len(json.loads(whole)) == 8 * 64
+    assert len(json.loads(whole or b"")) == 8 * 64
 
 
 def test_whether_a_map_is_too_long_is_told_for_each_name(source: Path) -> None:
+    kept = KeptMap()
     with closing(scanned(source)) as catalog:
         short, long = (catalog.entries[name] for name in (NAMES[0], NAMES[2]))
-        length = len(SIDECARS["map"](catalog.policy, short, MOST))
-        with pytest.raises(VdifsError, match="its map is longer"):
-            SIDECARS["map"](catalog.policy, long, length)
-        assert len(SIDECARS["map"](catalog.policy, short, length)) == length
-        with pytest.raises(VdifsError, match="its map is longer"):
-            SIDECARS["map"](catalog.policy, short, length - 1)
+        length = len(kept.text(catalog.policy, short, MOST) or b"")
+        assert kept.text(catalog.policy, long, length) is None
+        assert len(kept.text(catalog.policy, short, length) or b"") == length
+        assert kept.text(catalog.policy, short, length - 1) is None

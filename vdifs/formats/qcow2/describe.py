@@ -1,14 +1,29 @@
-"""A qcow2 header in words and as JSON: every field, under the specification's names, and what follows from it."""
+"""What a qcow2 holds besides its disk, in words and as JSON: header, internal snapshots, dirty bitmaps. Pure.
 
+Fields have the specification's names; JSON that qemu-img has too is as qemu-img writes it.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import IntFlag
 from typing import Any
 
-from vdifs.cli.render.text import counted, json_name, size_text, size_with_bytes
+from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag
 from vdifs.formats.qcow2.extensions import Extension, ExtensionType, feature_names
 from vdifs.formats.qcow2.header import Autoclear, Compatible, CompressionType, Header, Incompatible
+from vdifs.formats.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.units import SECTOR
+from vdifs.wording import counted, json_name, size_text, size_with_bytes
 
-__all__ = ["header_fields", "header_json", "qemu_format_specific"]
+__all__ = [
+    "bitmap_fields",
+    "header_fields",
+    "header_json",
+    "header_warnings",
+    "qemu_format_specific",
+    "snapshot_fields",
+    "snapshots_json",
+]
 
 _CRYPT_METHODS = {0: "none", 1: "AES", 2: "LUKS"}
 _COMPRESSION_NAMES = {CompressionType.DEFLATE: "zlib", CompressionType.ZSTD: "zstd"}
@@ -17,6 +32,8 @@ _FEATURE_WORDS: list[tuple[str, type[IntFlag]]] = [
     ("compatible", Compatible),
     ("autoclear", Autoclear),
 ]
+_NO_ICOUNT = (1 << 64) - 1
+_SECOND = 1_000_000_000
 
 
 def header_fields(header: Header, full_backing_name: str | None) -> dict[str, object]:
@@ -102,9 +119,67 @@ def header_json(header: Header) -> dict[str, Any]:
     }
 
 
-def qemu_format_specific(header: Header) -> dict[str, Any]:
+def header_warnings(header: Header) -> list[str]:
+    """Return what the user of an image with this header should know."""
+    found = []
+    if header.corrupt:
+        found.append("marked corrupt: not served; repair it with 'qemu-img check -r all' first")
+    if header.incompatible_features & Incompatible.DIRTY:
+        found.append("marked dirty: not closed properly; its refcounts may be wrong, its data are served")
+    if header.backing_file is not None and header.backing_format is None:
+        found.append("no backing file format stated: the backing file is followed only if it is a qcow2")
+    return found
+
+
+def qemu_format_specific(header: Header, bitmaps: Sequence[Bitmap] = ()) -> dict[str, Any]:
     """Return what `qemu-img info --output=json` has as format-specific data (qcow2_get_specific_info)."""
-    h = header
+    value = _of_version(header)
+    if bitmaps:
+        value["bitmaps"] = _bitmaps_json(bitmaps)
+    return value
+
+
+def snapshot_fields(snapshots: Sequence[Snapshot]) -> dict[str, object]:
+    """Return a line for each snapshot: how vdifs calls it, when it was taken, its sizes."""
+    fields: dict[str, object] = {}
+    for label, s in zip(snapshot_labels(snapshots), snapshots, strict=True):
+        taken = datetime.fromtimestamp(s.date_sec, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        disk = "" if s.disk_size is None else f", disk {size_text(s.disk_size)}"
+        fields[f"snapshot @{label}"] = f"ID {s.id}, {taken}{disk}, VM state {size_text(s.vm_state_size)}"
+    return fields
+
+
+def snapshots_json(snapshots: Sequence[Snapshot]) -> list[dict[str, Any]]:
+    """Return the list `snapshots` of `qemu-img info --output=json`, with the disk size and vdifs's label besides."""
+    values = []
+    for label, s in zip(snapshot_labels(snapshots), snapshots, strict=True):
+        value: dict[str, Any] = {
+            **json_name("name", s.name),
+            **json_name("id", s.id),
+            "vm-state-size": _as_signed(s.vm_state_size),
+            "date-sec": s.date_sec,
+            "date-nsec": s.date_nsec,
+            "vm-clock-sec": s.vm_clock_nsec // _SECOND,
+            "vm-clock-nsec": s.vm_clock_nsec % _SECOND,
+            **json_name("label", label),
+        }
+        if s.icount is not None and s.icount != _NO_ICOUNT:
+            value["icount"] = s.icount
+        if s.disk_size is not None:
+            value["disk-size"] = s.disk_size
+        values.append(value)
+    return values
+
+
+def bitmap_fields(bitmaps: Sequence[Bitmap]) -> dict[str, object]:
+    """Return a line for each bitmap."""
+    return {
+        f"bitmap {b.name}": f"granularity {size_text(b.granularity)}, {', '.join(_flags(b)) or 'no flags'}, not copied"
+        for b in bitmaps
+    }
+
+
+def _of_version(h: Header) -> dict[str, Any]:
     compression = _COMPRESSION_NAMES[CompressionType(h.compression_type)]
     if h.version == 2:
         return {"compat": _compat(h), "compression-type": compression, "refcount-bits": h.refcount_bits}
@@ -140,3 +215,18 @@ def _meaning(extension: Extension) -> str:
         return ExtensionType(extension.type).name.lower().replace("_", " ")
     except ValueError:
         return "unknown"
+
+
+def _bitmaps_json(bitmaps: Sequence[Bitmap]) -> list[dict[str, Any]]:
+    """Return the list `bitmaps` of the format-specific data of `qemu-img info --output=json`."""
+    return [{"flags": _flags(b), **json_name("name", b.name), "granularity": b.granularity} for b in bitmaps]
+
+
+def _as_signed(value: int) -> int:
+    """Return an unsigned 64-bit number as QEMU's JSON has it."""
+    return value - (value >> 63 << 64)
+
+
+def _flags(bitmap: Bitmap) -> list[str]:
+    names = {BitmapFlag.IN_USE: "in-use", BitmapFlag.AUTO: "auto"}
+    return [name for flag, name in names.items() if bitmap.flags & flag]
