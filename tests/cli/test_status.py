@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Vdifs
-from vdifs.cli.render.status_text import OpenFile, Rates, duration_text, file_line, report_fields
+from vdifs.cli.render.status_text import Rates, Reading, duration_text, file_line, report_fields
 from vdifs.cli.render.text import age_text
+from vdifs.report.status import OpenFile
 
 REPORT = {
     "schema": 1,
@@ -79,13 +80,13 @@ def at(position: int, bytes_read: int) -> OpenFile:
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
     rates = Rates()
-    assert [file.rate for file in rates.update([at(0, 0)], 100.0)] == [None]
-    assert [file.rate for file in rates.update([at(100, 100)], 101.0)] == [100.0]
+    assert [reading.rate for reading in rates.update([at(0, 0)], 100.0)] == [None]
+    assert [reading.rate for reading in rates.update([at(100, 100)], 101.0)] == [100.0]
     still = [rates.update([at(100, 100)], 100.0 + second)[0] for second in range(2, 12)]
-    assert [file.rate for file in still] == sorted((file.rate or 0.0 for file in still), reverse=True)
+    assert [reading.rate for reading in still] == sorted((reading.rate or 0.0 for reading in still), reverse=True)
     assert (still[-1].rate, still[-1].seconds_left) == (0.0, None)
-    (file,) = rates.update([at(200, 200)], 112.0)
-    assert file.rate == pytest.approx(100 / 6, rel=0.2)
+    (reading,) = rates.update([at(200, 200)], 112.0)
+    assert reading.rate == pytest.approx(100 / 6, rel=0.2)
 
 
 def test_a_file_that_is_opened_anew_begins_anew() -> None:
@@ -96,10 +97,10 @@ def test_a_file_that_is_opened_anew_begins_anew() -> None:
 
 
 def test_a_line_for_an_open_file() -> None:
-    assert file_line(OpenFile("f", 4 << 20, 1 << 20, 0, 0.0, float(1 << 20))) == (
+    assert file_line(Reading(OpenFile("f", 4 << 20, 1 << 20, 0, 0.0), float(1 << 20))) == (
         "f: 25.0 %, 1 MiB of 4 MiB, 1 MiB/s, 0:03 left"
     )
-    assert file_line(OpenFile("f", 0, 0, 0, 0.0)) == "f: 100.0 %, 0 B of 0 B"
+    assert file_line(Reading(OpenFile("f", 0, 0, 0, 0.0))) == "f: 100.0 %, 0 B of 0 B"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (65, "1:05"), (3 * 3600 + 62, "3:01:02")])

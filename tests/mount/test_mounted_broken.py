@@ -11,7 +11,7 @@ import pytest
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
 from tests.support import oracle
-from vdifs.mount.serving.status import errno_name
+from vdifs.report.status import errno_name
 
 
 def errno_of_open(path: Path) -> str:

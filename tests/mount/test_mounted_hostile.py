@@ -8,7 +8,7 @@ import pytest
 from tests.mount.mounting import Mounts, as_user
 from tests.mount.test_mounted_broken import errno_of_open, looks_broken
 from tests.support import hostile_folder as hostile
-from vdifs.mount.serving.status import errno_name
+from vdifs.report.status import errno_name
 
 
 @pytest.fixture

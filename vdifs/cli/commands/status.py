@@ -13,15 +13,15 @@ import click
 
 from vdifs.cli.arguments import Output, PathName, output_option
 from vdifs.cli.interrupts import clearing_away
-from vdifs.cli.render.status_text import OpenFile, Rates, file_line, report_fields
+from vdifs.cli.render.status_text import Rates, file_line, report_fields
 from vdifs.cli.render.text import echo_field_list, echo_json
 from vdifs.errors import Interrupted, VdifsError, printable
 from vdifs.mount.daemon.remedies import take_away
+from vdifs.report.status import SCHEMA, OpenFile
 
 __all__ = ["status"]
 
 PERIOD_S = 1.0
-_SCHEMA = 1
 Report = dict[str, Any]
 
 
@@ -79,8 +79,8 @@ def _reports(mountpoint: str) -> Iterator[Report]:
 def _echo_lines(reports: Iterator[Report]) -> None:
     rates = Rates()
     for report in reports:
-        for file in rates.update(OpenFile.all_in(report), time.monotonic()):
-            click.echo(file_line(file))
+        for reading in rates.update(OpenFile.all_in(report), time.monotonic()):
+            click.echo(file_line(reading))
 
 
 def _read(mountpoint: str) -> Report:
@@ -90,7 +90,7 @@ def _read(mountpoint: str) -> Report:
     try:
         with open(os.path.join(mountpoint, ".vdifs", "status.json"), "rb") as file:
             report = json.load(file)
-        if not isinstance(report, dict) or report.get("schema") != _SCHEMA:
+        if not isinstance(report, dict) or report.get("schema") != SCHEMA:
             raise VdifsError(f"{name}: another version of vdifs serves it: ask with that one")
     except ValueError as error:
         raise NotServedError(f"{name}: .vdifs/status.json is no report of vdifs: {_NAME_A_MOUNT}") from error

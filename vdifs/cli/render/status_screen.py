@@ -10,8 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vdifs.cli.render.status_text import OpenFile, Rates, duration_text
+from vdifs.cli.render.status_text import Rates, Reading, duration_text
 from vdifs.errors import printable
+from vdifs.report.status import OpenFile
 from vdifs.wording import counted, size_text
 
 __all__ = ["show"]
@@ -24,32 +25,33 @@ def show(reports: Iterable[Mapping[str, Any]]) -> None:
     rates = Rates()
     with Live(console=Console(), auto_refresh=False) as live:
         for report in reports:
-            files = rates.update(OpenFile.all_in(report), time.monotonic())
-            live.update(_drawn(report, files), refresh=True)
+            readings = rates.update(OpenFile.all_in(report), time.monotonic())
+            live.update(_drawn(report, readings), refresh=True)
 
 
-def _drawn(report: Mapping[str, Any], files: list[OpenFile]) -> RenderableType:
+def _drawn(report: Mapping[str, Any], readings: list[Reading]) -> RenderableType:
     counters = report["counters"]
     head = Text.assemble(
         (printable(report["mountpoint"]), "bold"),
         f"  {counted(len(report['images']), 'image', 'images')}, {size_text(counters['bytes_read'])} read",
         (f"  {counters['failed_reads']} reads failed" if counters["failed_reads"] else "", "red"),
     )
-    return Group(head, _table(files) if files else Text("no file is open", "dim"))
+    return Group(head, _table(readings) if readings else Text("no file is open", "dim"))
 
 
-def _table(files: list[OpenFile]) -> Table:
+def _table(readings: list[Reading]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(ratio=1, overflow="fold")
     for justify in ("left", "right", "right", "right", "right"):
         table.add_column(no_wrap=True, justify=justify)
-    for file in files:
+    for reading in readings:
+        file = reading.file
         table.add_row(
-            Text(printable(file.name)),
+            Text(printable(file.path)),
             ProgressBar(total=max(file.size, 1), completed=file.position if file.size else 1, width=_BAR_WIDTH),
-            f"{file.percent:.0f} %",
+            f"{reading.percent:.0f} %",
             f"{size_text(file.position)} of {size_text(file.size)}",
-            "" if file.rate is None else f"{size_text(round(file.rate))}/s",
-            "" if not file.seconds_left else duration_text(file.seconds_left),
+            "" if reading.rate is None else f"{size_text(round(reading.rate))}/s",
+            "" if not reading.seconds_left else duration_text(reading.seconds_left),
         )
     return table

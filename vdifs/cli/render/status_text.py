@@ -2,46 +2,35 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 from vdifs.cli.render.text import age_text, kept_text
+from vdifs.report.status import OpenFile
 from vdifs.wording import counted, size_text
 
-__all__ = ["OpenFile", "Rates", "duration_text", "file_line", "report_fields"]
+__all__ = ["Rates", "Reading", "duration_text", "file_line", "report_fields"]
 
 _WINDOW_S = 5.0
 _TOLD = 50
 
 
 @dataclass(frozen=True, slots=True)
-class OpenFile:
-    """One open file. position: where the last read ended. rate: bytes a second, None if not known yet."""
+class Reading:
+    """How far the reader of an open file is. rate: bytes a second, None if not known yet."""
 
-    name: str
-    size: int
-    position: int
-    bytes_read: int
-    opened: float
+    file: OpenFile
     rate: float | None = None
-
-    @classmethod
-    def all_in(cls, report: Mapping[str, Any]) -> list[Self]:
-        """Return the open files of a report."""
-        return [
-            cls(each["file"], each["size"], each["position"], each["bytes_read"], each["opened"])
-            for each in report["open_files"]
-        ]
 
     @property
     def percent(self) -> float:
-        """How far its reader is."""
-        return 100 * self.position / self.size if self.size else 100.0
+        """How much of the file it has passed."""
+        return 100 * self.file.position / self.file.size if self.file.size else 100.0
 
     @property
     def seconds_left(self) -> float | None:
-        """How long its reader will need at this rate, None if that is not known."""
-        return (self.size - self.position) / self.rate if self.rate else None
+        """How long it will need at this rate, None if that is not known."""
+        return (self.file.size - self.file.position) / self.rate if self.rate else None
 
 
 class Rates:
@@ -50,18 +39,18 @@ class Rates:
     def __init__(self) -> None:
         self._samples: dict[tuple[str, float], deque[tuple[float, int]]] = {}
 
-    def update(self, files: Iterable[OpenFile], now: float) -> list[OpenFile]:
-        """Return the files with their rates; now: seconds of a clock that is never set."""
+    def update(self, files: Iterable[OpenFile], now: float) -> list[Reading]:
+        """Return how far the readers of the files are; now: seconds of a clock that is never set."""
         found, samples = [], dict[tuple[str, float], deque[tuple[float, int]]]()
         for file in files:
-            key = file.name, file.opened
+            key = file.path, file.opened
             seen = samples[key] = self._samples.get(key) or deque()
             seen.append((now, file.bytes_read))
             while len(seen) > 2 and now - seen[1][0] >= _WINDOW_S:
                 seen.popleft()
             since, before = seen[0]
             rate = (file.bytes_read - before) / (now - since) if now > since else None
-            found.append(replace(file, rate=rate))
+            found.append(Reading(file, rate))
         self._samples = samples
         return found
 
@@ -90,14 +79,15 @@ def report_fields(report: Mapping[str, Any], now: float) -> Iterator[tuple[str, 
     if len(problems) > _TOLD:
         yield "problem", f"{len(problems) - _TOLD} more: see them all with --output json"
     for file in OpenFile.all_in(report):
-        yield "open file", file_line(file)
+        yield "open file", file_line(Reading(file))
 
 
-def file_line(file: OpenFile) -> str:
+def file_line(reading: Reading) -> str:
     """Return what is known of one open file."""
-    rate = "" if file.rate is None else f", {size_text(round(file.rate))}/s"
-    left = "" if not file.seconds_left else f", {duration_text(file.seconds_left)} left"
-    return f"{file.name}: {file.percent:.1f} %, {size_text(file.position)} of {size_text(file.size)}{rate}{left}"
+    file = reading.file
+    rate = "" if reading.rate is None else f", {size_text(round(reading.rate))}/s"
+    left = "" if not reading.seconds_left else f", {duration_text(reading.seconds_left)} left"
+    return f"{file.path}: {reading.percent:.1f} %, {size_text(file.position)} of {size_text(file.size)}{rate}{left}"
 
 
 def duration_text(seconds: float) -> str:

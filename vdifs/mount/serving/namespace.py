@@ -26,12 +26,12 @@ from vdifs.mount.serving.rate_limited_log import RateLimitedLog
 from vdifs.mount.serving.scanner import Scannable, Scanner
 from vdifs.mount.serving.scheduling.tasks import Tasks
 from vdifs.mount.serving.scheduling.threads import DeadlineError, Threads
-from vdifs.mount.serving.status import Counters
 from vdifs.mount.view.attributes import Attributes, FileSize, Ownership
 from vdifs.mount.view.inodes import InodeTable, StaleInodeError
 from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar
 from vdifs.mount.view.sources import CatalogView, Source
 from vdifs.mount.view.tree import Tree
+from vdifs.report.status import Counters
 
 __all__ = ["Namespace", "ScannedCatalog"]
 

@@ -8,7 +8,7 @@ from vdifs.mount.serving.handles import Handles
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
-from vdifs.mount.serving.status import Status, status_json
+from vdifs.mount.serving.status import Served, status_bytes
 from vdifs.mount.view.confinement import Confinement
 from vdifs.mount.view.options import MountOptions
 
@@ -40,7 +40,7 @@ class StatusCollector:
         namespace = self._namespace
         namespace.counters.scans = namespace.scanner.scans
         self._inspection.retry()
-        status = Status(
+        served = Served(
             options=self._options,
             tree=namespace.tree,
             started=self._started,
@@ -53,4 +53,4 @@ class StatusCollector:
             trouble=namespace.scanner.trouble,
             images_to_open=await trio.to_thread.run_sync(self._inspection.unknown),
         )
-        return await trio.to_thread.run_sync(status_json, status, limiter=self._one_at_a_time)
+        return await trio.to_thread.run_sync(status_bytes, served, limiter=self._one_at_a_time)
