@@ -132,6 +132,10 @@ class FakeImage:
     def size(self) -> int:
         return len(self.contents)
 
+    @property
+    def stored(self) -> int:
+        return len(self.contents)
+
     def read_at(self, offset: int, length: int, *, wait: bool = True) -> bytes:
         del wait
         if self.hang is not None:

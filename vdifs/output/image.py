@@ -28,6 +28,8 @@ class Image:
         """Length of the guest disk in bytes."""
         self.allocated = output.allocated
         """Bytes of guest data held, in whole clusters."""
+        self.stored = output.stored
+        """Bytes of the file that are there, and no hole."""
         self.size_if_full = output.size_if_full
         """Length in bytes of the same file if every cluster of the disk held data."""
         self.depth = len(chain.members)

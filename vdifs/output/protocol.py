@@ -60,6 +60,10 @@ class Output(Protocol):
         """Bytes of guest data held, in whole blocks."""
 
     @property
+    def stored(self) -> int:
+        """Bytes of the file itself that are there, and no hole: what st_blocks is to say."""
+
+    @property
     def etag_parts(self) -> tuple[object, ...]:
         """What determines the bytes, besides view, base and the state of the sources: values with a plain repr."""
 

@@ -94,7 +94,7 @@ class CurrentInodes:
         known = self._inodes.get(inode)
         if known is None:
             return
-        size, state = FileSize.of(opened.image, file.view), self.state_of(file, opened)
+        size, state = FileSize.of(opened.image), self.state_of(file, opened)
         if known.file_size not in (None, size) and state != inode:
             raise self.renumber(file, opened)
         known.file_size = known.file_size or size

@@ -255,14 +255,14 @@ class Namespace:
     async def _look_into(self, inode: int) -> FileSize | None:
         """Return the size of an image file, None if it cannot be opened."""
         try:
-            file, opened = await self.acquire(inode)
+            _, opened = await self.acquire(inode)
         except (StaleInodeError, DeadlineError):
             raise
         except VdifsError as error:
             self.warnings.log(error)
             return None
         try:
-            return FileSize.of(opened.image, file.view)
+            return FileSize.of(opened.image)
         finally:
             self._images.release(opened)
 

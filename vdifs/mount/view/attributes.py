@@ -7,7 +7,6 @@ from functools import lru_cache
 from vdifs.chain.access import Access
 from vdifs.mount.view.options import MountOptions
 from vdifs.output.image import Image
-from vdifs.output.spec import View
 
 __all__ = ["TIMEOUT_S", "Attributes", "FileSize", "Ownership", "folder_access"]
 
@@ -25,10 +24,9 @@ class FileSize:
     blocks: int
 
     @classmethod
-    def of(cls, image: Image, view: View) -> "FileSize":
-        """Return the size of a view. A qcow2 has no holes; a raw view has one wherever the guest has no data."""
-        held = image.size if view == "qcow2" else min(image.allocated, image.size)
-        return _shared(cls(image.size, -(-held // _SECTOR)))
+    def of(cls, image: Image) -> "FileSize":
+        """Return the size of the file that an image is open as."""
+        return _shared(cls(image.size, -(-image.stored // _SECTOR)))
 
 
 @lru_cache(256)

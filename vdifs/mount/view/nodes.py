@@ -1,11 +1,11 @@
 """What stands in the tree: folders, synthetic files, files about them, the status file. Values without behaviour."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-__all__ = ["Folder", "ImageFile", "Node", "Sidecar", "StatusFile", "View"]
+from vdifs.output.spec import View
 
-View = Literal["qcow2", "raw"]
+__all__ = ["Folder", "ImageFile", "Node", "Sidecar", "StatusFile"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ class Qcow2Output:
         layout = Layout.plan(geometry, summary.tables.count, summary.stored.total, backing)
         clusters = Clusters(allocation)
         data = summary.stored.times(geometry.cluster_size)
-        self.size, self.size_if_full, self.allocated = layout.size, size_if_full(geometry), data.total
+        self.size = self.stored = layout.size
+        self.size_if_full, self.allocated = size_if_full(geometry), data.total
         self.etag_parts = (spec.cluster_bits, spec.extended_l2), backing and (backing.name, backing.format)
         self.tables: Mapping[Hashable, int] = {id(summary): summary.nbytes}
         self._data_offset = layout.data
