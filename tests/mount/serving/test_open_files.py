@@ -114,13 +114,15 @@ async def test_what_is_removed_is_read_until_it_is_closed(raw: Path) -> None:
 
 
 async def test_what_is_written_is_estale_for_all_who_read_it_and_never_mixed(
-    raw: Path, expect_warning: ExpectWarning
+    raw: Path, mock_clock: MockClock, expect_warning: ExpectWarning
 ) -> None:
+    """The clock stands still: the readers themselves notice it."""
     expect_warning("x.raw: changed since it was opened")
     async with served(raw.parent) as mount:
         asked = {path: (await mount.stat(path)).inode for path in (RAW, "raw/top.qcow2.raw")}
         opened = [await mount.open(path) for path in (RAW, RAW, "raw/top.qcow2.raw")]
         assert [len(await mount.read(handle, 0, SIZE // 2)) for handle in opened] == [SIZE // 2] * 3
+        await trio.testing.wait_all_tasks_blocked()
         write(raw, 2)
         for _ in range(2):
             for handle in opened:
@@ -289,6 +291,9 @@ async def test_the_status_shows_the_moment_when_it_was_opened(raw: Path) -> None
         assert (shown["file"], shown["size"], shown["position"], shown["bytes_read"]) == (RAW, SIZE, 1536, 1024)
         (later,) = (await mount.status())["open_files"]
         assert (later["position"], later["bytes_read"]) == (4106, 1034)
+        await mount.read(data, SIZE - 3, 10)
+        (last,) = (await mount.status())["open_files"]
+        assert (last["position"], last["bytes_read"]) == (SIZE, 1037)
         assert (await mount.stat(".vdifs/status.json")).size == len(await mount.read(status)), "of what is open"
         mount.close(status, data)
 

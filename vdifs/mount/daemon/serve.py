@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import pyfuse3
 import trio
 
 from vdifs.chain.catalog import Catalog
@@ -26,8 +25,7 @@ from vdifs.mount.fuse.fusectl import set_request_limit
 from vdifs.mount.fuse.operations import Operations
 from vdifs.mount.fuse.page_cache import PageCache
 from vdifs.mount.fuse.readahead import Readahead
-from vdifs.mount.fuse.request_loop import take_requests_in_a_row
-from vdifs.mount.fuse.session import open_session
+from vdifs.mount.fuse.session import MAX_TASKS, answer_requests, end_session, open_session
 from vdifs.mount.fuse.wakeup import Wakeup
 from vdifs.mount.serving.assembly import assemble
 from vdifs.mount.serving.failures import Failures
@@ -37,9 +35,6 @@ from vdifs.mount.view.options import MountOptions
 
 __all__ = ["serve"]
 
-MAX_TASKS = 4096
-"""Requests in flight: far more than threads that may hang, as else those that hang would keep all others waiting."""
-MIN_TASKS = 8
 _SWITCH_S = 0.001
 """After which a thread hands over the interpreter; a read needs it several times, whatever else is at work."""
 FEW_IMAGES = 256
@@ -107,8 +102,7 @@ async def _serve(
             nursery.start_soon(_end_on_signal, signals, nursery.cancel_scope)
             nursery.start_soon(_miss_supervisor, supervisor, options)
             nursery.start_soon(_report, options, serving.namespace, readahead, readiness)
-            take_requests_in_a_row()
-            await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+            await answer_requests()
             nursery.cancel_scope.cancel()
     log.info("%s: unmounted", printable(options.mountpoint))
 
@@ -117,7 +111,7 @@ async def _end_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -
     """End the mount on a signal; requests that are under way have a little time to be answered."""
     async for number in signals:
         log.info("%s: ending the mount", signal.Signals(number).name)
-        pyfuse3.terminate()
+        end_session()
         await trio.sleep(GRACE_S)
         scope.cancel()
 

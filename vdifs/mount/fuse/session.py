@@ -1,4 +1,4 @@
-"""The FUSE session: opening it with the options that a read-only mount needs, closing it."""
+"""The FUSE session: opening it with the options that a read-only mount needs, answering its requests, closing it."""
 
 import errno
 import os
@@ -11,9 +11,14 @@ import pyfuse3
 from vdifs.errors import VdifsError, printable
 from vdifs.linux.mountinfo import FUSE_TYPE, Mount, topmost
 from vdifs.mount.fuse.operations import Operations
+from vdifs.mount.fuse.request_loop import take_requests_in_a_row
 from vdifs.mount.view.options import MountOptions
 
-__all__ = ["fuse_failure", "open_session"]
+__all__ = ["MAX_TASKS", "answer_requests", "end_session", "fuse_failure", "open_session"]
+
+MAX_TASKS = 4096
+"""Requests in flight: far more than threads that may hang, as else those that hang would keep all others waiting."""
+_MIN_TASKS = 8
 
 _ALWAYS = frozenset({"ro", "nosuid", "nodev", "noexec", "default_permissions"})
 
@@ -35,6 +40,17 @@ def open_session(operations: Operations, options: MountOptions) -> Iterator[Moun
         yield mount
     finally:
         pyfuse3.close(unmount=False)
+
+
+async def answer_requests() -> None:
+    """Answer the requests of the open session; return once it is unmounted, or after `end_session`."""
+    take_requests_in_a_row()
+    await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=MAX_TASKS)
+
+
+def end_session() -> None:
+    """Have `answer_requests` return once the requests under way are answered."""
+    pyfuse3.terminate()
 
 
 def _session_options(options: MountOptions) -> set[str]:
