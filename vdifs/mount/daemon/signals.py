@@ -30,11 +30,11 @@ the process."""
 def ignore_all_but_ending() -> None:
     """Let no signal but ENDING end this process, as far as a process may choose, and let none of them be blocked.
 
-    A fault of the process itself ends it as ever: the kernel sends that signal past the one who ignores it.
+    A fault of the process itself ends it as ever: the kernel sends such a signal to a process that ignores it, too.
     """
     for number in signal.valid_signals() - _LEFT_ALONE:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # one who ignores it is not told how a child ended
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it is not told how a child ended
     _ignore_those_of_the_c_library()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 

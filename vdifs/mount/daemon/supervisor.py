@@ -74,7 +74,7 @@ class Supervisor:
     def start(cls, mountpoint: str, pid_file: str | None = None, log_file: str | None = None) -> Self:
         """Fork the supervisor of a mount that is about to be made at `mountpoint`. Call it before any thread runs.
 
-        pid_file: removed at the end, if it is the daemon's, who may not. log_file: begun anew when it was moved away.
+        pid_file: removed at the end, if it is the daemon's, which may not. log_file: begun anew when it was moved away.
         """
         before = frozenset(mounts())
         reading, writing = os.pipe()
@@ -202,7 +202,7 @@ class _OwnMount:
                 os.write(self._abort, b"1")
 
     def look(self) -> None:
-        """Note if it has vanished: what comes after it with the same id is another one."""
+        """Take note if the mount has vanished: what comes after it with the same id is another one."""
         if self._mount is not None and _with_id(self._mount.mount_id) != self._mount:
             self._vanished = True
 

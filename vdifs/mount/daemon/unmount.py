@@ -101,7 +101,7 @@ def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
 
 
 def _wait_for_holder(folder: int, patience: float) -> str | None:
-    """Do the same where opening the folder would mount again at once, by the table of all locks."""
+    """Wait by the table of all locks, where opening the folder would mount again at once; return as above."""
     deadline = time.monotonic() + patience
     while lock_holder(folder) is not None:
         if time.monotonic() > deadline:

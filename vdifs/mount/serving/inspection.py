@@ -52,7 +52,6 @@ class Inspection:
     """
 
     def __init__(self, namespace: Namespace, opener: Opener, tasks: Tasks, threads: Threads) -> None:
-        """Begin nothing before `wake`."""
         self._namespace = namespace
         self._opener = opener
         self._tasks = tasks

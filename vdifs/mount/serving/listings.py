@@ -52,7 +52,7 @@ class Listings:
         return chain([first], found)
 
     def handed_out(self, number: int, position: int, inode: int) -> None:
-        """Note that the kernel took the entry before `position`, which had that inode number."""
+        """Take note that the kernel took the entry before `position`, which had that inode number."""
         name, node = self._open[number].entries[position - 1]
         if name not in _DOTS:
             self._namespace.hand_out(inode, node)

@@ -3,7 +3,7 @@
     lookup, listing    names only: a file not yet looked into gets a placeholder, so that no image is opened
     stat               opens the image in the state that its inode number stands for
 
-Once the sources have moved on from that state, who asks for the number gets ESTALE, and the kernel looks the name up
+Once the sources have moved on from that state, a request for the number gets ESTALE, and the kernel looks the name up
 again.
 """
 

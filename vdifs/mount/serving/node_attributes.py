@@ -15,7 +15,7 @@ __all__ = ["NodeAttributes"]
 
 
 class NodeAttributes:
-    """Those of the tree that is shown now. changed_ns: when it became another, for the times of folders."""
+    """The attributes of the tree that is shown now. changed_ns: when it became another, for the times of folders."""
 
     def __init__(
         self, ownership: Ownership, inodes: InodeTable, current_inodes: CurrentInodes, failures: Failures
@@ -73,7 +73,7 @@ class NodeAttributes:
         return Attributes(inode, S_IFREG | mode, uid, gid, 1, 0, 0, *times, lasting=False)
 
     def _of_sidecar(self, inode: int, sidecar: Sidecar) -> Attributes:
-        """Return its attributes but for the size; who may read the image may read what is said about it."""
+        """Return its attributes but for the size; readers of the image may read what is said about it."""
         source = self._current_inodes.tree.source(sidecar.path)
         assert source is not None, "the file has a number, so its image is there"
         mode, uid, gid = self._ownership.of_report(source.access)

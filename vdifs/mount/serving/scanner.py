@@ -64,7 +64,7 @@ class Scanner:
         return StorageError("the search of the source failed: see the log of the mount", errno=errno.EIO)
 
     def outdated(self) -> None:
-        """Say that a source is known to have changed, so that the next one who looks waits for a scan."""
+        """Take note that a source is known to have changed, so that the next request waits for a scan."""
         self._outdated = True
 
     async def fresh(self) -> None:

@@ -54,7 +54,7 @@ class Attributes:
     lasting: bool = True
 
     def with_size(self, size: int) -> "Attributes":
-        """Return the same of a file of `size` bytes without holes: with no blocks, `tar -S` would not even read it."""
+        """Return these attributes with a size, without holes: a file of no blocks `tar -S` would not even read."""
         return replace(self, size=size, blocks=-(-size // _SECTOR))
 
 
@@ -79,11 +79,11 @@ class Ownership:
         return self._overridden(access, 0o777)
 
     def of_broken(self, access: Access) -> Access:
-        """Return the same for a file that cannot be opened: no user may read it."""
+        """Return mode, owner and group of a file that cannot be opened: no user may read it."""
         return self.of_file(access)._replace(mode=0)
 
     def of_report(self, access: Access) -> Access:
-        """Return the same of a file that vdifs writes for those who have `access`: its owner's copy can be written."""
+        """Return mode, owner and group of a file about images that `access` may read: its owner may write a copy."""
         return self._overridden(access._replace(mode=access.mode & 0o444 | access.mode >> 1 & 0o200), 0o666)
 
     def _overridden(self, access: Access, everything: int) -> Access:

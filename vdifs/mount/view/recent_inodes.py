@@ -29,7 +29,7 @@ KEPT_S = 2.0
 LONG_S = 20.0
 """So long after a change was seen it is told to programs that ask all the time."""
 LONGEST_S = 60.0
-"""The same where they leave no pause in which it can become another one without one of them noticing."""
+"""So long it is told to programs that leave no pause in which it can become another without their noticing."""
 _PAUSE_S = 0.5
 _MOST = 4096
 

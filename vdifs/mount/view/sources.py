@@ -42,13 +42,13 @@ class CatalogView(Protocol):
         """Return what identifies the present state of a chain."""
 
     def access(self, path: str) -> Access:
-        """Return who may read what is made of a chain; raises VdifsError."""
+        """Return the access to what is made of a chain; raises VdifsError."""
 
     def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
-        """Return who may look into a folder that stands for those of the source: an image in each, and its depth."""
+        """Return the access to a folder that stands for folders of the source: an image in each, and its depth."""
 
     def status_access(self) -> Access:
-        """Return who may know of all images."""
+        """Return the access to what tells of all images."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Tree:
         return self._sources[path]
 
     def access(self, node: Folder | StatusFile) -> Access:
-        """Return who may look into a folder, or at the status: who may do so in the folders of the source behind it."""
+        """Return the access to a folder, or to the status: that to the folders of the source behind it."""
         if isinstance(node, StatusFile):
             if self._status_access is None:
                 self._status_access = self._catalog.status_access()

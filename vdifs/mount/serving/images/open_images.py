@@ -30,7 +30,7 @@ __all__ = ["OpenImages", "Opener"]
 MAX_IDLE_IMAGES = 16
 MAX_IDLE_FILES = 256
 IDLE_S = 1.5
-"""For so long an image stays open after its last use: who has asked for a file's size opens it, as a rule."""
+"""For so long an image stays open after its last use: a program that asks for a file's size opens it, as a rule."""
 
 T = TypeVar("T")
 Opener = Callable[[ImageFile, Source], Image]
@@ -135,7 +135,7 @@ class OpenImages:
             case OpenImage() as opened:
                 return opened
             case None:
-                if not opening.begun:  # and never will: the next who asks begins anew
+                if not opening.begun:  # and never will: the next request begins anew
                     self._forget(opening)
                 raise self._threads.late(source.devices)
             case error:
@@ -184,7 +184,7 @@ class OpenImages:
                 await trio.sleep_until(min(opened.used_at for opened in idle) + IDLE_S)
                 now = trio.current_time()
                 for opened in idle:
-                    if opened.users:  # by who has it again, or a thread that was left behind
+                    if opened.users:  # by a request that came, or a thread that was left behind
                         opened.used_at = now
                     elif opened.used_at + IDLE_S <= now and not opened.retired:
                         self.discard(opened)

@@ -37,7 +37,7 @@ class DeadlineError(StorageError):
         self.about = about
 
     def named(self, name: str) -> "DeadlineError":
-        """Return the same, of the image called `name`."""
+        """Return this error as one of the image called `name`."""
         return DeadlineError(f"{printable(name)}: {self}", self.about)
 
 

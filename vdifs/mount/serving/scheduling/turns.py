@@ -62,7 +62,7 @@ class Work:
             self._turns.end(self)
 
     def move(self) -> None:
-        """Note that it is to be begun anew."""
+        """Take note that the work is to be begun anew."""
         self._movable, self._seen, self._asked = False, None, time.monotonic()
 
     def seen(self, now: float) -> None:
@@ -95,7 +95,7 @@ class Turns:
         return self._holder not in (None, work) or bool(self._waiting)
 
     def step(self, work: Work, heavy: bool) -> None:
-        """Note that `work` goes on; a heavy one first waits for its turn."""
+        """Take note that `work` goes on; a heavy one first waits for its turn."""
         now = time.monotonic()
         work.seen(now)
         self._signs[work.lane] = now
@@ -116,7 +116,7 @@ class Turns:
         work.seen(time.monotonic())
 
     def end(self, work: Work) -> None:
-        """Note that `work` is done."""
+        """Take note that `work` is done."""
         now = time.monotonic()
         work.seen(now)
         with self._changed:
