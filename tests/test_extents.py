@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.extents import NO_LAYER, Extents, Kind, MapKind
 
-Byte = tuple[Kind, int, int]  # kind, layer, host offset of this very byte, if it has one, or L2 entry (COMPRESSED)
+Byte = tuple[MapKind, int, int]  # kind, layer, host offset of this very byte, if it has one, or L2 entry (COMPRESSED)
 
-HAVE_OFFSETS = {Kind.DATA, Kind.UNALLOCATED_ALLOC, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT_ALLOC}
+HAVE_OFFSETS = {MapKind.DATA, MapKind.UNALLOCATED_ALLOC, MapKind.ZERO_ALLOC, MapKind.DATA_HOLE, MapKind.ABSENT_ALLOC}
 
 ORIGINS = st.integers(0, 1 << 61)
 LENGTHS = st.integers(1, 48)
@@ -28,10 +28,10 @@ def bytes_of(extents: Extents) -> list[Byte]:
     return found
 
 
-def rows(extents: Extents) -> list[tuple[int, int, Kind, int, int]]:
+def rows(extents: Extents) -> list[tuple[int, int, MapKind, int, int]]:
     columns = (extents.start, extents.stop, extents.kind, extents.layer, extents.host)
     start, stop, kind, layer, host = (column.tolist() for column in columns)
-    return [(a, b, Kind(k), n, h) for a, b, k, n, h in zip(start, stop, kind, layer, host, strict=True)]
+    return [(a, b, MapKind(k), n, h) for a, b, k, n, h in zip(start, stop, kind, layer, host, strict=True)]
 
 
 def assert_well_formed(extents: Extents, start: int, end: int) -> None:
@@ -46,18 +46,18 @@ def assert_well_formed(extents: Extents, start: int, end: int) -> None:
 @st.composite
 def disks(draw: st.DrawFn, start: int, length: int, layer: int) -> Extents:
     """Draw what one layer says of [start, start + length)."""
-    found: list[tuple[int, Kind, int, int]] = []
+    found: list[tuple[int, MapKind, int, int]] = []
     at, previous = 0, 0
     while at < length:
-        kind = draw(st.sampled_from(Kind))
+        kind = draw(st.sampled_from(MapKind))
         size = min(draw(st.integers(1, 16)), length - at)
         host = 0
         if kind in HAVE_OFFSETS:
             host = previous if draw(st.booleans()) else draw(st.integers(0, 64))
             previous = host + size
-        elif kind == Kind.COMPRESSED:
+        elif kind == MapKind.COMPRESSED:
             host = draw(st.integers(1, 3))
-        found.append((start + at, kind, NO_LAYER if kind == Kind.UNALLOCATED else layer, host))
+        found.append((start + at, kind, NO_LAYER if kind == MapKind.UNALLOCATED else layer, host))
         at += size
     starts, kinds, layers, hosts = zip(*found, strict=True)
     return Extents(
@@ -77,7 +77,11 @@ def stacks(draw: st.DrawFn, depth: int) -> list[Extents]:
 
 
 def overlaid(top: list[Byte], below: list[Byte]) -> list[Byte]:
-    return [b if a[0] == Kind.UNALLOCATED else a for a, b in zip(top, below, strict=True)]
+    return [b if a[0] == MapKind.UNALLOCATED else a for a, b in zip(top, below, strict=True)]
+
+
+def test_a_map_has_words_of_its_own_for_what_reads_do_not_tell_apart() -> None:
+    assert {kind.name: kind.value for kind in list(MapKind)[: len(Kind)]} == {kind.name: kind.value for kind in Kind}
 
 
 @given(stacks(2))
@@ -109,13 +113,13 @@ def test_a_stack_is_its_layers_over_one_another(layers: list[Extents]) -> None:
     needed = layers[: len(layers) - len(list(taken))]
     for count, _ in enumerate(needed[1:], 1):
         above = Extents.stacked(iter(needed[:count]))
-        assert above.has(Kind.UNALLOCATED), "a layer was taken that answers nothing"
+        assert above.has(MapKind.UNALLOCATED), "a layer was taken that answers nothing"
 
 
 @given(stacks(1))
 def test_nothing_over_a_range_and_a_range_over_nothing_are_that_range(layers: list[Extents]) -> None:
     (extents,) = layers
-    nothing = Extents.uniform(int(extents.start[0]), extents.end, Kind.UNALLOCATED)
+    nothing = Extents.uniform(int(extents.start[0]), extents.end, MapKind.UNALLOCATED)
     assert bytes_of(nothing.over(extents)) == bytes_of(extents.over(nothing)) == bytes_of(extents)
 
 
@@ -170,8 +174,8 @@ def test_joining_the_parts_of_a_range_gives_the_range(layers: list[Extents], dat
     assert_well_formed(joined, origin, extents.end)
 
 
-@given(stacks(1), st.sampled_from(Kind))
-def test_a_range_has_the_kinds_that_its_bytes_have(layers: list[Extents], kind: Kind) -> None:
+@given(stacks(1), st.sampled_from(MapKind))
+def test_a_range_has_the_kinds_that_its_bytes_have(layers: list[Extents], kind: MapKind) -> None:
     (extents,) = layers
     assert extents.has(kind) == any(byte[0] == kind for byte in bytes_of(extents))
 
@@ -182,20 +186,20 @@ def test_a_run_has_an_offset_if_its_kind_has_one(layers: list[Extents]) -> None:
     assert extents.has_offset.tolist() == [kind in HAVE_OFFSETS for _, _, kind, _, _ in rows(extents)]
 
 
-@given(ORIGINS, LENGTHS, st.sampled_from(Kind))
-def test_a_uniform_range_is_one_run(start: int, length: int, kind: Kind) -> None:
+@given(ORIGINS, LENGTHS, st.sampled_from(MapKind))
+def test_a_uniform_range_is_one_run(start: int, length: int, kind: MapKind) -> None:
     extents = Extents.uniform(start, start + length, kind, 3, 5)
     assert rows(extents) == [(start, start + length, kind, 3, 5)]
     assert_well_formed(extents, start, start + length)
 
 
 def test_compressed_neighbours_with_different_entries_stay_apart() -> None:
-    left = Extents.uniform(0, 512, Kind.COMPRESSED, 0, 0x1000)
-    right = Extents.uniform(512, 1024, Kind.COMPRESSED, 0, 0x1200)
+    left = Extents.uniform(0, 512, MapKind.COMPRESSED, 0, 0x1000)
+    right = Extents.uniform(512, 1024, MapKind.COMPRESSED, 0, 0x1200)
     assert len(Extents.joined([left, right])) == 2
 
 
 def test_data_that_continue_in_another_layer_stay_apart() -> None:
-    left = Extents.uniform(0, 512, Kind.DATA, 0, 0)
-    right = Extents.uniform(512, 1024, Kind.DATA, 1, 512)
+    left = Extents.uniform(0, 512, MapKind.DATA, 0, 0)
+    right = Extents.uniform(512, 1024, MapKind.DATA, 1, 512)
     assert len(Extents.joined([left, right])) == 2

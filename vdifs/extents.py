@@ -15,19 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
-from typing import NewType, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NO_LAYER", "Extents", "GuestOffset", "HostOffset", "Kind", "OutputOffset", "Stack"]
-
-GuestOffset = NewType("GuestOffset", int)
-"""A byte of the virtual disk."""
-HostOffset = NewType("HostOffset", int)
-"""A byte of a source file."""
-OutputOffset = NewType("OutputOffset", int)
-"""A byte of a synthetic file."""
+__all__ = ["NO_LAYER", "Extents", "Kind", "MapKind", "Stack"]
 
 NO_LAYER = -1
 _BARE = -2
@@ -37,26 +30,36 @@ _Columns = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int16], NDArra
 
 
 class Kind(IntEnum):
-    """What a run of guest disk holds, as one layer or a whole chain says.
-
-    Only the first four decide what is read. The others tell more for a map (`Layer.details`): UNALLOCATED and ZERO
-    with a host offset, DATA in a hole of their file, and what no layer of the chain holds.
-    """
+    """What is read of a run of guest disk, as one layer or a whole chain says."""
 
     UNALLOCATED = 0
     ZERO = 1
     DATA = 2
     COMPRESSED = 3
+
+
+class MapKind(IntEnum):
+    """What a map shows of a run: what is read, as in `Kind`, and what else a layer or a chain knows of it."""
+
+    UNALLOCATED = Kind.UNALLOCATED
+    ZERO = Kind.ZERO
+    DATA = Kind.DATA
+    COMPRESSED = Kind.COMPRESSED
     UNALLOCATED_ALLOC = 4
+    """UNALLOCATED, with a place in the file."""
     ZERO_ALLOC = 5
+    """ZERO, with a place in the file."""
     DATA_HOLE = 6
+    """DATA in a hole of the file, which read as zeros."""
     ABSENT = 7
+    """In no layer of the chain."""
     ABSENT_ALLOC = 8
+    """In no layer of the chain, with a place in the lowest file."""
 
 
-_HAS_OFFSET = np.array(
-    [k in {Kind.DATA, Kind.UNALLOCATED_ALLOC, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT_ALLOC} for k in Kind]
-)
+_HAS_OFFSET = np.array([
+    kind not in {MapKind.UNALLOCATED, MapKind.ZERO, MapKind.COMPRESSED, MapKind.ABSENT} for kind in MapKind
+])  # fmt: skip
 """By kind: whether `host` is an offset that goes on with the guest offset."""
 
 
@@ -64,9 +67,10 @@ _HAS_OFFSET = np.array(
 class Extents:
     """Runs that cover [start[0], end) without gaps, in four parallel arrays of one length >= 1.
 
-    start: int64, strictly increasing guest offsets in bytes. kind: uint8, `Kind`. layer: int16, index of the layer
-    that answers, `NO_LAYER` where none does. host: int64, DATA: the host offset of the run's first byte in that
-    layer's data file; COMPRESSED: the cluster's L2 entry, the same for every part of that cluster; otherwise 0.
+    start: int64, strictly increasing guest offsets in bytes. kind: uint8, `Kind`, of a map `MapKind`. layer: int16,
+    index of the layer that answers, `NO_LAYER` where none does. host: int64, DATA and what else has a place: the host
+    offset of the run's first byte in that layer's data file; COMPRESSED: the cluster's L2 entry, the same for every
+    part of that cluster; otherwise 0.
     """
 
     start: NDArray[np.int64]
@@ -76,7 +80,7 @@ class Extents:
     end: int
 
     @classmethod
-    def uniform(cls, start: int, end: int, kind: Kind, layer: int = NO_LAYER, host: int = 0) -> Self:
+    def uniform(cls, start: int, end: int, kind: Kind | MapKind, layer: int = NO_LAYER, host: int = 0) -> Self:
         """Return one run."""
         return cls(
             np.array([start], np.int64),
@@ -104,7 +108,7 @@ class Extents:
         """Tell of each run whether `host` is the offset of its first byte: bool."""
         return _HAS_OFFSET[self.kind]
 
-    def has(self, kind: Kind) -> bool:
+    def has(self, kind: Kind | MapKind) -> bool:
         """Tell whether any run is of `kind`."""
         return bool((self.kind == kind).any())
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.extents import Extents, Kind
+from vdifs.extents import Extents, Kind, MapKind
 from vdifs.formats.load import Load
 from vdifs.storage.host_file import HostFile
 
@@ -50,7 +50,7 @@ class Layer(Protocol):
         """
 
     def details(self, start: int, end: int) -> Extents:
-        """Return the same with all kinds, as a map shows it: DATA_HOLE, ZERO_ALLOC and UNALLOCATED_ALLOC too."""
+        """Return the same as a map shows it: in `MapKind`, with DATA_HOLE, ZERO_ALLOC and UNALLOCATED_ALLOC too."""
 
     def populated(self) -> NDArray[np.int64]:
         """Return the ranges outside of which there are neither tables nor data: int64, shape (n, 2), sorted, apart.
@@ -71,7 +71,7 @@ def identity_of(files: Sequence[HostFile], edges: Sequence[NDArray[np.int64]], p
     return prints, place, *(hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in edges)
 
 
-def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind = Kind.ZERO) -> Extents:
+def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind | MapKind = Kind.ZERO) -> Extents:
     """Return `extents` with the DATA that lie in holes of their file as `hole_kind`.
 
     edges: where the file's data start and end, in turns (vdifs.storage.known_holes).

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.extents import Extents, Kind
+from vdifs.extents import Extents, Kind, MapKind
 from vdifs.formats.layer import UNLIMITED, identity_of, without_holes
 from vdifs.formats.load import Load
 from vdifs.storage.host_file import HostFile
@@ -32,7 +32,7 @@ class RawLayer:
 
     def details(self, start: int, end: int) -> Extents:
         """Return DATA and, for holes, ZERO_ALLOC runs; see Layer."""
-        return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges, Kind.ZERO_ALLOC)
+        return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges, MapKind.ZERO_ALLOC)
 
     def populated(self) -> NDArray[np.int64]:
         """Return where there are data; see Layer."""

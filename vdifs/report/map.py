@@ -12,7 +12,7 @@ import numpy as np
 
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.resolver import Resolver, Source
-from vdifs.extents import Extents, Kind
+from vdifs.extents import Extents, MapKind
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.wording import json_name
 
@@ -20,9 +20,9 @@ __all__ = ["MapRun", "map_runs", "named_run_json", "run_json"]
 
 _STEP = 1 << MAX_CLUSTER_BITS
 _ROWS_AT_ONCE = 4096
-_ZERO = {Kind.ZERO, Kind.ZERO_ALLOC, Kind.DATA_HOLE, Kind.ABSENT, Kind.ABSENT_ALLOC}
-_DATA = {Kind.DATA, Kind.DATA_HOLE, Kind.COMPRESSED}
-_NOT_PRESENT = {Kind.UNALLOCATED, Kind.ABSENT, Kind.ABSENT_ALLOC}
+_ZERO = {MapKind.ZERO, MapKind.ZERO_ALLOC, MapKind.DATA_HOLE, MapKind.ABSENT, MapKind.ABSENT_ALLOC}
+_DATA = {MapKind.DATA, MapKind.DATA_HOLE, MapKind.COMPRESSED}
+_NOT_PRESENT = {MapKind.UNALLOCATED, MapKind.ABSENT, MapKind.ABSENT_ALLOC}
 
 
 class MapRun(NamedTuple):
@@ -90,7 +90,7 @@ def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:
     ]
     for found in Resolver(sources, _STEP, _STEP).resolve(0, chain.virtual_size):
         if down_to is not None:
-            found.layer[found.kind == Kind.UNALLOCATED] = down_to
+            found.layer[found.kind == MapKind.UNALLOCATED] = down_to
         yield found
 
 
@@ -100,7 +100,7 @@ def _details_of(chain: Chain, index: int, start: int, end: int) -> Extents:
     layer = chain.members[index].layer
     parts = [_closed(layer.details(start, min(end, size)), index, below)] if start < size else []
     if end > size:
-        parts.append(Extents.uniform(max(start, size), end, Kind.UNALLOCATED))
+        parts.append(Extents.uniform(max(start, size), end, MapKind.UNALLOCATED))
     return Extents.joined(parts)
 
 
@@ -110,10 +110,10 @@ def _closed(own: Extents, depth: int, below: int) -> Extents:
         own = own.cut(np.array([below], np.int64))
     kind = own.kind.copy()
     lost = own.start >= below
-    kind[lost & (kind == Kind.UNALLOCATED)] = Kind.ABSENT
-    kind[lost & (kind == Kind.UNALLOCATED_ALLOC)] = Kind.ABSENT_ALLOC
-    kind[kind == Kind.UNALLOCATED_ALLOC] = Kind.UNALLOCATED
-    host = np.where(kind == Kind.UNALLOCATED, 0, own.host)
+    kind[lost & (kind == MapKind.UNALLOCATED)] = MapKind.ABSENT
+    kind[lost & (kind == MapKind.UNALLOCATED_ALLOC)] = MapKind.ABSENT_ALLOC
+    kind[kind == MapKind.UNALLOCATED_ALLOC] = MapKind.UNALLOCATED
+    host = np.where(kind == MapKind.UNALLOCATED, 0, own.host)
     return Extents(own.start, kind, np.full(len(kind), depth, np.int16), host, own.end)
 
 
@@ -129,7 +129,7 @@ def _runs(extents: Extents) -> Iterator[MapRun]:
                 kind not in _NOT_PRESENT,
                 kind in _ZERO,
                 kind in _DATA,
-                kind == Kind.COMPRESSED,
+                kind == MapKind.COMPRESSED,
                 host if has_offset else None,
             )
 

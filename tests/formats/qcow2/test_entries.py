@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vdifs.errors import FormatError
-from vdifs.extents import Kind
+from vdifs.extents import MapKind
 from vdifs.formats.qcow2.entries import (
     Runs,
     compressed_cluster,
@@ -23,13 +23,13 @@ from vdifs.formats.qcow2.entries import (
 )
 from vdifs.formats.qcow2.geometry import Geometry
 
-Unit = tuple[Kind, int]  # of one cluster or subcluster: kind, and host offset (DATA) or L2 entry (COMPRESSED)
+Unit = tuple[MapKind, int]  # of one cluster or subcluster: kind, and host offset (DATA) or L2 entry (COMPRESSED)
 
 COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1
 RESERVED = [1 << 1, 1 << 5, 1 << 8, 1 << 57, 1 << 61]
 CLUSTER_BITS = st.integers(9, 21)
-HAVE_OFFSETS = {Kind.DATA, Kind.ZERO_ALLOC, Kind.UNALLOCATED_ALLOC}
-PLAIN = {Kind.ZERO_ALLOC: Kind.ZERO, Kind.UNALLOCATED_ALLOC: Kind.UNALLOCATED}
+HAVE_OFFSETS = {MapKind.DATA, MapKind.ZERO_ALLOC, MapKind.UNALLOCATED_ALLOC}
+PLAIN = {MapKind.ZERO_ALLOC: MapKind.ZERO, MapKind.UNALLOCATED_ALLOC: MapKind.UNALLOCATED}
 
 
 def geometry(cluster_bits: int, *, extended_l2: bool = False) -> Geometry:
@@ -42,7 +42,7 @@ def units_of(runs: Runs, count: int, grain: int) -> list[Unit]:
     found: list[Unit] = []
     for (low, high), kind, host in zip(pairwise([*first, count]), kinds, hosts, strict=True):
         step = grain if kind in HAVE_OFFSETS else 0
-        found += [(Kind(kind), host + step * index) for index in range(high - low)]
+        found += [(MapKind(kind), host + step * index) for index in range(high - low)]
     return found
 
 
@@ -60,20 +60,20 @@ def standard_unit(entry: int, cluster_bits: int, version: int, data_file: bool) 
     """Read one standard L2 entry, in detail; None where QEMU calls it damaged."""
     offset = cluster_offset(entry)
     if entry & COMPRESSED:
-        return Kind.COMPRESSED, entry & (COMPRESSED - 1)
+        return MapKind.COMPRESSED, entry & (COMPRESSED - 1)
     if offset % (1 << cluster_bits):
         return None
     present = offset or (data_file and entry & COPIED)
     if entry & ZERO:
-        return ((Kind.ZERO_ALLOC, offset) if offset else (Kind.ZERO, 0)) if version >= 3 else None
-    return (Kind.DATA, offset) if present else (Kind.UNALLOCATED, 0)
+        return ((MapKind.ZERO_ALLOC, offset) if offset else (MapKind.ZERO, 0)) if version >= 3 else None
+    return (MapKind.DATA, offset) if present else (MapKind.UNALLOCATED, 0)
 
 
 def extended_units(entry: int, bitmap: int, cluster_bits: int, data_file: bool) -> list[Unit] | None:
     """Read one extended L2 entry, subcluster by subcluster, in detail; None where QEMU calls it damaged."""
     offset = cluster_offset(entry)
     if entry & COMPRESSED:
-        return [(Kind.COMPRESSED, entry & (COMPRESSED - 1))] * 32
+        return [(MapKind.COMPRESSED, entry & (COMPRESSED - 1))] * 32
     if offset % (1 << cluster_bits):
         return None
     present = offset != 0 or bool(data_file and entry & COPIED)
@@ -83,10 +83,10 @@ def extended_units(entry: int, bitmap: int, cluster_bits: int, data_file: bool) 
         if allocated and (zero or not present):
             return None
         if present:
-            kind = Kind.ZERO_ALLOC if zero else Kind.DATA if allocated else Kind.UNALLOCATED_ALLOC
+            kind = MapKind.ZERO_ALLOC if zero else MapKind.DATA if allocated else MapKind.UNALLOCATED_ALLOC
             units.append((kind, offset + index * ((1 << cluster_bits) // 32)))
         else:
-            units.append((Kind.ZERO if zero else Kind.UNALLOCATED, 0))
+            units.append((MapKind.ZERO if zero else MapKind.UNALLOCATED, 0))
     return units
 
 
@@ -250,9 +250,9 @@ def test_decoding_gives_back_what_was_encoded(bits: int, places: list[int | None
     units = units_of(decode_l2(table, geometry(bits), 3), len(places), 1 << bits)
     for place, unit in zip(places, units, strict=True):
         if place is None:
-            assert unit == (Kind.ZERO, 0)
+            assert unit == (MapKind.ZERO, 0)
         else:
-            assert unit == ((Kind.DATA, place << bits) if place else (Kind.UNALLOCATED, 0))
+            assert unit == ((MapKind.DATA, place << bits) if place else (MapKind.UNALLOCATED, 0))
 
 
 bit_rows = st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1)))
@@ -277,7 +277,7 @@ def test_decoding_gives_back_the_subclusters_that_were_encoded(bits: int, drawn:
 def test_bit_0_of_a_compressed_entry_is_part_of_its_offset(version: int) -> None:
     entry = COMPRESSED | 0x50001
     runs = decode_l2(np.array([entry], np.uint64), geometry(16), version)
-    assert units_of(runs, 1, 1 << 16) == [(Kind.COMPRESSED, 0x50001)]
+    assert units_of(runs, 1, 1 << 16) == [(MapKind.COMPRESSED, 0x50001)]
 
 
 def test_an_error_names_the_entry_and_its_offset() -> None:

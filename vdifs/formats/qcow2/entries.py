@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import FormatError
-from vdifs.extents import Kind
+from vdifs.extents import Kind, MapKind
 from vdifs.formats.qcow2.geometry import SUBCLUSTERS, Geometry
 from vdifs.units import SECTOR
 
@@ -100,8 +100,8 @@ def decode_l2(
     placed = host != 0
     data = placed | ((table & np.uint64(COPIED)) != 0) if data_file else placed
     kind = np.where(data, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED))
-    kind[zero] = np.where(placed[zero] & detailed, Kind.ZERO_ALLOC, Kind.ZERO)
-    host[(kind != Kind.DATA) & (kind != Kind.ZERO_ALLOC)] = 0
+    kind[zero] = np.where(placed[zero] & detailed, MapKind.ZERO_ALLOC, Kind.ZERO)
+    host[(kind != Kind.DATA) & (kind != MapKind.ZERO_ALLOC)] = 0
     _put_compressed(kind, host, packed, table)
     return _merge(heads, kind, host, geometry.cluster_size)
 
@@ -130,8 +130,8 @@ def decode_extended_l2(
     zero = ((high[:, None] >> bits) & np.uint64(1)) != 0
     kind = np.where(zero, np.uint8(Kind.ZERO), np.where(allocated, np.uint8(Kind.DATA), np.uint8(Kind.UNALLOCATED)))
     if detailed:
-        kind[present[:, None] & (kind == Kind.ZERO)] = Kind.ZERO_ALLOC
-        kind[present[:, None] & (kind == Kind.UNALLOCATED)] = Kind.UNALLOCATED_ALLOC
+        kind[present[:, None] & (kind == Kind.ZERO)] = MapKind.ZERO_ALLOC
+        kind[present[:, None] & (kind == Kind.UNALLOCATED)] = MapKind.UNALLOCATED_ALLOC
     places = offset[:, None] + np.arange(SUBCLUSTERS, dtype=np.int64) * geometry.grain
     host = np.where((kind != Kind.UNALLOCATED) & (kind != Kind.ZERO), places, 0)
     _put_compressed(kind, host, packed, entries)

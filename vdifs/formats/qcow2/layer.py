@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import FormatError
-from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.extents import NO_LAYER, Extents, Kind, MapKind
 from vdifs.formats.layer import identity_of, without_holes
 from vdifs.formats.load import Load
 from vdifs.formats.qcow2.entries import Runs, decode_extended_l2, decode_l1, decode_l2
@@ -196,7 +196,7 @@ class Qcow2Layer:
         if self._data is not self._file:
             self._check_in_place(extents)
         self._check_within_file(extents)
-        return without_holes(extents, self._edges, Kind.DATA_HOLE if detailed else Kind.ZERO)
+        return without_holes(extents, self._edges, MapKind.DATA_HOLE if detailed else Kind.ZERO)
 
     def _decode_l2(self, table: NDArray[np.uint64], detailed: bool) -> Runs:
         g, external = self.geometry, self._data is not self._file
