@@ -97,7 +97,7 @@ class CurrentInodes:
         size, state = FileSize.of(opened.image), self.state_of(file, opened)
         if known.file_size not in (None, size) and state != inode:
             raise self.renumber(file, opened)
-        known.file_size = known.file_size or size
+        known.file_size = known.file_size or self._inodes.shared(size)
         known.size_state = None if state == inode else state
 
     def discard_earlier(self, inode: int, source: Source) -> None:

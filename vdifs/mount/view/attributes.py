@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from vdifs.chain.access import Access
 from vdifs.mount.view.options import MountOptions
@@ -26,13 +25,7 @@ class FileSize:
     @classmethod
     def of(cls, image: Image) -> "FileSize":
         """Return the size of the file that an image is open as."""
-        return _shared(cls(image.size, -(-image.stored // _SECTOR)))
-
-
-@lru_cache(256)
-def _shared(size: FileSize) -> FileSize:
-    """Return the same object for equal sizes: very many snapshots may be of one size."""
-    return size
+        return cls(image.size, -(-image.stored // _SECTOR))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
+from cachetools import LRUCache
+
 from vdifs.errors import VdifsError
 from vdifs.mount.view.attributes import FileSize
 from vdifs.mount.view.nodes import Folder, Node
@@ -16,6 +18,7 @@ __all__ = ["ROOT", "InodeTable", "KnownInode", "StaleInodeError", "inode_number"
 
 ROOT: Final = 1
 """FUSE's number of the root."""
+_SIZES_SHARED = 256
 
 
 class StaleInodeError(VdifsError):
@@ -83,6 +86,7 @@ class InodeTable:
 
     def __init__(self) -> None:
         self._known = {ROOT: KnownInode(Folder(""), 1)}
+        self._sizes: LRUCache[FileSize, FileSize] = LRUCache(_SIZES_SHARED)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -90,6 +94,10 @@ class InodeTable:
     def get(self, inode: int) -> KnownInode | None:
         """Return what is known of that number, None if the kernel was not given it, or has forgotten it."""
         return self._known.get(inode)
+
+    def shared(self, size: FileSize) -> FileSize:
+        """Return the same object for equal sizes: very many snapshots may be of one size."""
+        return self._sizes.setdefault(size, size)
 
     def hand_out(self, inode: int, node: Node) -> None:
         """Count one more time that the kernel is given `inode`. Raises VdifsError if it stands for another node."""

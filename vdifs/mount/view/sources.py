@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 from vdifs.chain.access import Access
@@ -79,17 +78,5 @@ def source_of(catalog: CatalogView, entry: Entry) -> Source:
         problem = error
     prints = [each for member in chain for each in member.fingerprints]
     mtime, ctime = max(each.mtime_ns for each in prints), max(each.ctime_ns for each in prints)
-    devices = _shared_devices(frozenset(each.dev for each in prints))
-    access = _shared_access(access)
+    devices = frozenset(each.dev for each in prints)
     return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid)
-
-
-@lru_cache
-def _shared_devices(devices: frozenset[int]) -> frozenset[int]:
-    """Return the same object for equal sets: images are many, file systems few."""
-    return devices
-
-
-@lru_cache
-def _shared_access(access: Access) -> Access:
-    return access

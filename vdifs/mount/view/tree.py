@@ -7,7 +7,9 @@ a request looks into them, and those beneath `delta/BASE/` are dropped again whe
 """
 
 import posixpath
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
@@ -25,6 +27,7 @@ from vdifs.mount.view.subtree import Subtree
 
 __all__ = ["Tree"]
 
+T = TypeVar("T", bound=Hashable)
 STATUS_NAME = "status.json"
 _BASES_KEPT = 64
 _FEW = 1000
@@ -46,6 +49,7 @@ class Tree:
         self._salt = salt
         self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
         self._sources: dict[str, Source] = {}
+        self._values: dict[Any, Any] = {}
         self._status_access: Access | None = None
         self._sections: dict[str, Subtree] = {}
         self._related = False
@@ -124,8 +128,15 @@ class Tree:
             entry = self._entries.get(path)
             if entry is None:
                 return None
-            self._sources[path] = source_of(self._catalog, entry)
+            found = source_of(self._catalog, entry)
+            shared = self._shared(found.devices), self._shared(found.access)
+            self._sources[path] = replace(found, devices=shared[0], access=shared[1])
         return self._sources[path]
+
+    def _shared(self, value: T) -> T:
+        """Return the same object for equal values: images are many, file systems and owners few."""
+        found: T = self._values.setdefault(value, value)
+        return found
 
     def access(self, node: Folder | StatusFile) -> Access:
         """Return the access to a folder, or to the status: that to the folders of the source behind it."""
