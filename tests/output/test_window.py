@@ -3,15 +3,17 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.support.stated import READ_KINDS, rows
 from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.output.granularity import Granularity
 from vdifs.output.window import (
     Pieces,
     State,
-    by_cluster,
-    data_pieces,
-    stored_clusters,
+    by_block,
+    stored_blocks,
+    stored_pieces,
     unit_states,
 )
 
@@ -81,15 +83,15 @@ state_lists = st.lists(st.sampled_from(State), min_size=1, max_size=40)
 
 
 @given(state_lists, st.sampled_from([1, 2, 4, 32]))
-def test_a_cluster_is_stored_if_one_of_its_units_is_data(states: list[State], units: int) -> None:
-    found = stored_clusters(np.array(states, np.uint8), units)
+def test_a_block_is_stored_if_one_of_its_units_is_data(states: list[State], units: int) -> None:
+    found = stored_blocks(np.array(states, np.uint8), units)
     assert found.tolist() == [State.DATA in states[at : at + units] for at in range(0, len(states), units)]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.sampled_from([1, 2, 4, 32]))
-def test_units_by_cluster_are_rows_filled_up_with_false(flags: list[bool], units: int) -> None:
+def test_units_by_block_are_rows_filled_up_with_false(flags: list[bool], units: int) -> None:
     wanted = [(flags[at : at + units] + [False] * units)[:units] for at in range(0, len(flags), units)]
-    assert by_cluster(np.array(flags, np.bool_), units).tolist() == wanted
+    assert by_block(np.array(flags, np.bool_), units).tolist() == wanted
 
 
 def data_region(pieces: Pieces, size: int) -> list[Byte | None]:
@@ -103,23 +105,25 @@ def data_region(pieces: Pieces, size: int) -> list[Byte | None]:
     return region
 
 
-@given(windows(), BITS, st.integers(0, 2), st.data())
-def test_the_pieces_are_the_data_of_the_stored_clusters_one_after_the_other(
-    extents: Extents, unit_bits: int, more: int, data: st.DataObject
+@given(windows(), BITS, st.integers(0, 2), st.sampled_from([0, 0, 1, 24]), st.data())
+def test_the_pieces_are_the_data_of_the_stored_blocks_each_in_its_place(
+    extents: Extents, unit_bits: int, more: int, lead: int, data: st.DataObject
 ) -> None:
-    cluster_bits = min(unit_bits + more, 6)
-    per_cluster = 1 << (cluster_bits - unit_bits)
+    """In an output that puts `lead` bytes before each block, such as a bitmap."""
+    granularity = Granularity(unit_bits, min(unit_bits + more, 6))
+    size = 1 << granularity.block_bits
     count = len(units_of(extents, unit_bits))
     states = data.draw(st.lists(st.sampled_from(State), min_size=count, max_size=count))
-    stored = stored_clusters(np.array(states, np.uint8), per_cluster).tolist()
-    pieces = data_pieces(extents, np.array(states, np.uint8), cluster_bits, unit_bits)
+    stored = stored_blocks(np.array(states, np.uint8), granularity.units_per_block)
+    rank: NDArray[np.int64] = np.cumsum(stored) - stored
+    pieces = stored_pieces(extents, np.array(states, np.uint8), granularity, rank * (lead + size) + lead)
     wanted: list[Byte | None] = []
     contents = by_byte(extents)
-    for cluster, is_stored in enumerate(stored):
-        if is_stored:
-            for at in range(cluster << cluster_bits, (cluster + 1) << cluster_bits):
-                inside = at < len(contents) and states[at >> unit_bits] == State.DATA
-                wanted.append(contents[at] if inside and contents[at][0] >= Kind.DATA else None)
+    for block in np.flatnonzero(stored).tolist():
+        wanted += [None] * lead
+        for at in range(block * size, (block + 1) * size):
+            inside = at < len(contents) and states[at >> unit_bits] == State.DATA
+            wanted.append(contents[at] if inside and contents[at][0] >= Kind.DATA else None)
     assert data_region(pieces, len(wanted)) == wanted
     assert_sorted_and_apart(pieces)
 
@@ -133,7 +137,8 @@ def assert_sorted_and_apart(pieces: Pieces) -> None:
 @given(windows(), BITS)
 def test_a_piece_knows_the_guest_offset_of_its_first_byte(extents: Extents, bits: int) -> None:
     states = states_of(extents, bits, delta=False)
-    pieces = data_pieces(extents, states, bits, bits)
+    places = np.arange(len(states)) << bits
+    pieces = stored_pieces(extents, states, Granularity(bits, bits), places)
     origin, contents = int(extents.start[0]), by_byte(extents)
     for guest, kind, layer, host in zip(
         pieces.guest.tolist(), pieces.kind.tolist(), pieces.layer.tolist(), pieces.host.tolist(), strict=True

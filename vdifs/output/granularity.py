@@ -25,9 +25,14 @@ class Granularity(NamedTuple):
     table_bits: int | None = None
 
     @property
+    def units_per_block(self) -> int:
+        """How many units a block has."""
+        return 1 << self.block_bits - self.unit_bits
+
+    @property
     def window_size(self) -> int:
         """Bytes of a window at most."""
-        return min(_MOST_BLOCKS, max(1, _MOST_UNITS >> self.block_bits - self.unit_bits)) << self.block_bits
+        return min(_MOST_BLOCKS, max(1, _MOST_UNITS // self.units_per_block)) << self.block_bits
 
     def answers(self, other: "Granularity") -> bool:
         """Return whether what is counted by this granularity tells all that `other` asks for."""

@@ -1,11 +1,11 @@
-"""One window of the disk in detail: the state of every output cluster, and where its data come from.
+"""One window of the disk in detail: the state of every unit, and where the data of what is stored come from.
 
-A unit is what has a state of its own: a cluster, or with extended L2 entries a subcluster. A cluster is stored if any
-of its units is DATA.
+How large units and blocks are is the output's Granularity. A block is stored if any of its units is DATA. Where it is
+stored the output decides: here right behind the one before, as in qcow2.
 
-guest clusters     0    1    2    3    4    5    6    7
+blocks             0    1    2    3    4    5    6    7
 states             D    D    -    Z    D    -    -    D
-data region       [0   ][1   ]        [2   ]        [3   ]      the n-th data cluster, in guest order
+stored            [0   ][1   ]        [2   ]        [3   ]      places of the blocks, in guest order
 pieces            |a...|b|000|         |c..|         |d...|     sorted by output offset; gaps are zeros
 """
 
@@ -16,20 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.extents import Extents, Kind
+from vdifs.output.granularity import Granularity
 
 __all__ = [
     "Pieces",
     "State",
     "Window",
-    "by_cluster",
-    "data_pieces",
-    "stored_clusters",
+    "by_block",
+    "stored_blocks",
+    "stored_pieces",
     "unit_states",
 ]
 
 
 class State(IntEnum):
-    """What an output cluster is."""
+    """What a unit is."""
 
     UNALLOCATED = 0
     ZERO = 1
@@ -73,7 +74,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """states: uint8, `State` of each unit. pieces: of the window's stored clusters, one after the other."""
+    """states: uint8, `State` of each unit. pieces: of the window's stored blocks."""
 
     states: NDArray[np.uint8]
     pieces: Pieces
@@ -106,34 +107,39 @@ def unit_states(
     return states
 
 
-def stored_clusters(states: NDArray[np.uint8], units_per_cluster: int) -> NDArray[np.bool_]:
-    """Return which clusters have a DATA unit: bool. The last cluster may have fewer units than the others."""
+def stored_blocks(states: NDArray[np.uint8], units_per_block: int) -> NDArray[np.bool_]:
+    """Return which blocks have a DATA unit: bool. The last block may have fewer units than the others."""
     data: NDArray[np.bool_] = states == State.DATA
-    if units_per_cluster == 1:
+    if units_per_block == 1:
         return data
-    stored: NDArray[np.bool_] = by_cluster(data, units_per_cluster).max(1)
+    stored: NDArray[np.bool_] = by_block(data, units_per_block).max(1)
     return stored
 
 
-def by_cluster(units: NDArray[np.bool_], units_per_cluster: int) -> NDArray[np.bool_]:
-    """Return one row for each cluster; units beyond the end of the disk are False."""
-    return np.pad(units, (0, -len(units) % units_per_cluster)).reshape(-1, units_per_cluster)
+def by_block(units: NDArray[np.bool_], units_per_block: int) -> NDArray[np.bool_]:
+    """Return one row for each block; units beyond the end of the disk are False."""
+    return np.pad(units, (0, -len(units) % units_per_block)).reshape(-1, units_per_block)
 
 
-def data_pieces(extents: Extents, states: NDArray[np.uint8], cluster_bits: int, unit_bits: int) -> Pieces:
-    """Return the pieces of the stored clusters; extents: of the whole chain, from the same start on.
+def stored_pieces(
+    extents: Extents, states: NDArray[np.uint8], granularity: Granularity, places: NDArray[np.int64]
+) -> Pieces:
+    """Return the pieces of the stored blocks; extents: of the whole chain, from the same start on.
 
-    Only DATA units have bytes; in a stored cluster the others are gaps.
+    places: int64, where each block begins in what the output stores of the window; those of stored blocks are in guest
+    order, with any distance. Only DATA units have bytes; in a stored block the others are gaps.
     """
+    unit_bits, block_bits, _ = granularity
     is_data = states == State.DATA
-    stored = stored_clusters(states, 1 << (cluster_bits - unit_bits))
+    stored = stored_blocks(states, granularity.units_per_block)
     origin = int(extents.start[0])
-    edges = np.flatnonzero(np.diff(is_data)) + 1
-    cuts = (edges << unit_bits) + origin
+    cuts = (np.flatnonzero(np.diff(is_data)) + 1 << unit_bits) + origin
+    jumps = stored[1:] & stored[:-1] & (np.diff(places) != 1 << block_bits)
+    if jumps.any():
+        cuts = np.unique(np.append(cuts, (np.flatnonzero(jumps) + 1 << block_bits) + origin))
     extents = extents.cut(cuts[cuts < extents.end])
     at = extents.start - origin
-    rank: NDArray[np.int64] = np.cumsum(stored) - stored
-    out = (rank[at >> cluster_bits] << cluster_bits) + (at & ((1 << cluster_bits) - 1))
+    out = places[at >> block_bits] + (at & ((1 << block_bits) - 1))
     kind = np.where(is_data[at >> unit_bits], extents.kind, np.uint8(Kind.UNALLOCATED))
     return Pieces.from_extents(Extents(extents.start, kind, extents.layer, extents.host, extents.end), out)
 

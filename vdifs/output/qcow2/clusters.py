@@ -1,10 +1,13 @@
 """The guest clusters of a synthetic qcow2, window by window."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vdifs.formats.qcow2.geometry import Geometry
 from vdifs.output.allocation import Allocation
 from vdifs.output.granularity import Granularity
 from vdifs.output.kept_windows import KeptWindows
-from vdifs.output.window import Pieces, Window, data_pieces
+from vdifs.output.window import Pieces, Window, stored_blocks, stored_pieces
 
 __all__ = ["Clusters", "granularity_of"]
 
@@ -34,5 +37,7 @@ class Clusters:
     def _resolve(self, index: int) -> Window:
         extents = self._allocation.extents(index)
         states = self._allocation.states(extents)
-        unit_bits, cluster_bits, _ = self._allocation.granularity
-        return Window(states, data_pieces(extents, states, cluster_bits, unit_bits))
+        granularity = self._allocation.granularity
+        stored = stored_blocks(states, granularity.units_per_block)
+        rank: NDArray[np.int64] = np.cumsum(stored) - stored
+        return Window(states, stored_pieces(extents, states, granularity, rank << granularity.block_bits))

@@ -15,7 +15,7 @@ from vdifs.formats.qcow2.refcounts import REFCOUNT_BITS, pack_block, pack_table
 from vdifs.output.qcow2.clusters import Clusters
 from vdifs.output.qcow2.layout import Layout
 from vdifs.output.summary import Summary
-from vdifs.output.window import State, by_cluster, stored_clusters
+from vdifs.output.window import State, by_block, stored_blocks
 from vdifs.units import ceil_div
 
 __all__ = ["Tables"]
@@ -103,11 +103,11 @@ class Tables:
         geometry = self._layout.geometry
         units = geometry.units_per_cluster
         states = self._clusters.window(window, wait).states[: last * units]
-        stored = stored_clusters(states, units)
+        stored = stored_blocks(states, units)
         place = self._layout.data + self._data.before(window)
         offsets = np.where(stored, place + (np.cumsum(stored) - 1 << geometry.cluster_bits), 0)[first:]
         states = states[first * units :]
         if not geometry.extended_l2:
             return encode_tables(offsets, states == State.ZERO)
-        data, zero = by_cluster(states == State.DATA, units), by_cluster(states == State.ZERO, units)
+        data, zero = by_block(states == State.DATA, units), by_block(states == State.ZERO, units)
         return encode_extended_l2(offsets, data, zero)
