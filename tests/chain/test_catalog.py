@@ -168,14 +168,14 @@ def test_a_scan_tells_whether_anything_is_different(source: Path) -> None:
 
 
 def test_a_backing_file_that_comes_back_heals_the_chain(source: Path) -> None:
-    write_blank(source / "orphan.qcow2", ".lost.qcow2", "qcow2")
+    write_blank(source / "orphan.qcow2", "lost.qcow2", "qcow2")
     with scanned(source) as catalog:
         with pytest.raises(ChainError):
             catalog.chain("orphan.qcow2")
-        write_blank(source / ".lost.qcow2")
+        write_blank(source / "lost.qcow2")
         assert catalog.scan()
-        assert paths(catalog, "orphan.qcow2") == ["orphan.qcow2", ".lost.qcow2"]
-        (source / ".lost.qcow2").unlink()
+        assert paths(catalog, "orphan.qcow2") == ["orphan.qcow2", "lost.qcow2"]
+        (source / "lost.qcow2").unlink()
         assert catalog.scan()
         with pytest.raises(ChainError):
             catalog.chain("orphan.qcow2")

@@ -6,7 +6,7 @@ there: a file that is beneath SOURCE is that file, whatever name led to it.
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from vdifs.chain.entry import Entry
@@ -43,10 +43,12 @@ class Ancestors:
         troubles: Mapping[str, VdifsError],
         *,
         searched: bool,
+        reached: Container[str],
     ) -> None:
         """Have found nothing. walked: the files that the search found. before: the entries of the last scan.
 
-        searched: whether the source was, so that what is not there was removed; it is not where it is a single image.
+        searched: whether the source was; it is not where it is a single image. reached: the files that the last search
+        found, of which what is not there was removed.
         """
         self.missing: dict[str, VdifsError] = {}
         self.lost: dict[str, VdifsError] = {}
@@ -56,6 +58,7 @@ class Ancestors:
         self._before = before
         self._troubles = troubles
         self._searched = searched
+        self._reached = reached
         self._never_seen: set[str] = set()
         self._identities: dict[tuple[int, int], str] | None = None
 
@@ -119,13 +122,14 @@ class Ancestors:
         """Return what is known of an ancestor that cannot be found or read; raise `error` if it may have been removed.
 
         What lies beneath a trusted directory stays listed as long as an image names it, and so do the ancestors of a
-        single image: of a folder there that was unmounted, or emptied, nothing else would tell. Of what was never seen,
-        as it was so before the mount began, the name is known.
+        single image, and those that are hidden or excluded: of a folder there that was unmounted, or emptied, nothing
+        else would tell. Of what was never seen, as it was so before the mount began, the name is known.
         """
         before = self._before.get(path)
         searched = self._searched and not path.startswith(TRUST_PREFIX) and is_within(path, self._troubles) is None
         never_seen = before is None or before.fingerprint == _NEVER_SEEN
-        if isinstance(error, PolicyError) or (searched and (never_seen or error.errno in _ABSENT)):
+        removed = error.errno in _ABSENT and path in self._reached
+        if isinstance(error, PolicyError) or (searched and (never_seen or removed)):
             raise error  # of what is there and may not be read, the search tells; its name may be no image's
         if before is None or never_seen:
             before = self._unseen(path, overlay, error)

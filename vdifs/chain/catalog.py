@@ -177,7 +177,8 @@ class Catalog:
         files |= as_before(old.files, empty)
         troubles = {**found.troubles, **empty}
         active = {path: entries[0] for path, (_, entries) in files.items() if entries}
-        ancestors = Ancestors(self.policy, found.files, old.entries, troubles, searched=self._only is None)
+        searched = self._only is None
+        ancestors = Ancestors(self.policy, found.files, old.entries, troubles, searched=searched, reached=old.files)
         ancestors.add_to(active)
         troubles |= {path: lost for path, lost in ancestors.lost.items() if is_within(path, troubles) is None}
         entries, not_offered = self._with_snapshots(active, files)

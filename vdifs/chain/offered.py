@@ -32,7 +32,7 @@ _Labelled = tuple[tuple[str, int | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Expanded:
-    """What was made of the file `active`. problem: what is wrong with its table, which then gives no snapshots."""
+    """What was made of the file `active`. problem: what is wrong with its table."""
 
     active: Entry
     snapshots: tuple[Entry, ...] = ()
@@ -40,8 +40,17 @@ class _Expanded:
 
     def of_broken(self, entry: Entry) -> "_Expanded":
         """Return the same snapshots of a file that cannot be read any more: they stay listed, with that as theirs."""
-        broken = (replace(each, fingerprint=entry.fingerprint, problem=entry.problem) for each in self.snapshots)
-        return _Expanded(entry, tuple(broken))
+        return _Expanded(entry, _broken(self.snapshots, entry, entry.problem))
+
+    def and_lost(self, before: "_Expanded | None", name: str) -> "_Expanded":
+        """Return what was made, and those snapshots of `before` that a damaged table does not tell any more."""
+        if before is None or (self.problem is None and len(self.snapshots) >= self.active.snapshots):
+            return self
+        told = {each.path for each in self.snapshots}
+        lost = [each for each in before.snapshots if each.path not in told]
+        what = "this snapshot's entry in its table of snapshots was lost: restore the file from a copy"
+        problem = self.problem or FormatError(f"{name}: {what}")
+        return replace(self, snapshots=(*self.snapshots, *_broken(lost, self.active, problem)))
 
     def is_of(self, entry: Entry) -> bool:
         """Tell whether that still holds: bad bytes stay bad, a disk that failed may be well again."""
@@ -70,7 +79,10 @@ class OfferedSnapshots:
         known: dict[str, _Expanded] = {}
         for entry in (each for each in claiming if each.path in chosen):
             before = self._known.get(entry.path)
-            made = before if before is not None and before.is_of(entry) else self._expanded(entry, tables)
+            if before is not None and before.is_of(entry):
+                made = before
+            else:
+                made = self._expanded(entry, tables).and_lost(before, printable(self._policy.display(entry.path)))
             known[entry.path] = made
             if made.problem is not None:
                 active[entry.path] = replace(entry, problem=made.problem)
@@ -145,3 +157,7 @@ def _entries(active: Entry, table: _Labelled) -> Iterable[Entry]:
             give_way()
         size = active.virtual_size if disk_size is None else round_down(disk_size, SECTOR)
         yield replace(active, path=f"{active.path}@{label}", snapshot=label, virtual_size=size)
+
+
+def _broken(snapshots: Iterable[Entry], active: Entry, problem: VdifsError | None) -> tuple[Entry, ...]:
+    return tuple(replace(each, fingerprint=active.fingerprint, problem=problem) for each in snapshots)

@@ -1,0 +1,152 @@
+"""An image that can be read no more keeps its names, whatever it is called, and however the search came upon it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_tool
+from tests.support.header_only import grow_old, write_blank
+from tests.support.many_snapshots import write_snapshots
+from tests.support.stamps import stamped
+from tests.support.writers import qemu_io
+from vdifs.chain.catalog import Catalog
+from vdifs.errors import FormatError, InUseError, StorageError
+from vdifs.formats.qcow2.header import Header
+
+MIB = 1 << 20
+
+
+@contextmanager
+def scanned(source: Path, *, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Iterator[Catalog]:
+    catalog = Catalog(os.fspath(source), include=include, exclude=exclude)
+    try:
+        catalog.scan()
+        grow_old()
+        yield catalog
+    finally:
+        catalog.close()
+
+
+def zeroed(image: Path) -> None:
+    with image.open("r+b") as file:
+        file.write(bytes(512))
+
+
+def cut_short(image: Path) -> None:
+    os.truncate(image, 0)
+
+
+def replaced_by_nothing(image: Path) -> None:
+    image.with_name("nothing").touch()
+    image.with_name("nothing").rename(image)
+
+
+@pytest.mark.parametrize("damage", [zeroed, cut_short, replaced_by_nothing])
+def test_a_qcow2_that_is_called_as_raw_images_are_is_none_when_its_header_is_lost(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    write_blank(tmp_path / "base.img")
+    write_blank(tmp_path / "cloud.img", "base.img", "qcow2")
+    write_blank(tmp_path / "top.qcow2", "cloud.img", "qcow2")
+    with scanned(tmp_path) as catalog:
+        damage(tmp_path / "cloud.img")
+        assert catalog.scan()
+        cloud = catalog.entries["cloud.img"]
+        assert (cloud.format, cloud.backing_path) == ("qcow2", "base.img")
+        assert isinstance(cloud.problem, FormatError)
+        assert catalog.overlays("base.img") == ("cloud.img", "top.qcow2")
+        write_blank(tmp_path / "cloud.img", "base.img", "qcow2")
+        assert catalog.scan()
+        assert catalog.entries["cloud.img"].problem is None
+
+
+def test_a_raw_image_that_takes_its_place_is_one(tmp_path: Path) -> None:
+    write_blank(tmp_path / "cloud.img")
+    with scanned(tmp_path) as catalog:
+        (tmp_path / "new").write_bytes(stamped(0, MIB, 1))
+        (tmp_path / "new").rename(tmp_path / "cloud.img")
+        assert catalog.scan()
+        assert (catalog.entries["cloud.img"].format, catalog.entries["cloud.img"].problem) == ("raw", None)
+
+
+def without_table(image: Path) -> None:
+    """Leave a header that says where the table was: beyond the end are zeros."""
+    with image.open("r+b") as file:
+        file.seek(64)
+        file.write(b"\0\0\xff\0\0\0\0\0")
+
+
+def with_a_bad_entry(image: Path) -> None:
+    with image.open("r+b") as file:
+        file.seek(Header.parse(image.read_bytes()[:512]).snapshots_offset + 36)
+        file.write(b"\xff" * 4)
+
+
+@pytest.mark.parametrize(("damage", "whole"), [(without_table, False), (with_a_bad_entry, True)])
+def test_an_image_whose_table_of_snapshots_is_damaged_keeps_them(
+    tmp_path: Path, damage: Callable[[Path], None], whole: bool
+) -> None:
+    image = tmp_path / "disk.qcow2"
+    write_snapshots(image, 3)
+    good = image.read_bytes()
+    with scanned(tmp_path) as catalog:
+        names = set(catalog.entries)
+        assert len(names) == 4
+        for _ in range(2):
+            damage(image)
+            for _ in range(2):
+                catalog.scan()
+                assert set(catalog.entries) == names
+                broken = {path for path, entry in catalog.entries.items() if isinstance(entry.problem, FormatError)}
+                assert broken == (names if whole else names - {"disk.qcow2"})
+            grow_old()
+        image.write_bytes(good)
+        assert catalog.scan()
+        assert set(catalog.entries) == names
+        assert all(entry.problem is None for entry in catalog.entries.values())
+
+
+def test_an_image_that_is_written_and_whose_header_cannot_be_read_keeps_its_links(tmp_path: Path) -> None:
+    require_tool("qemu-io")
+    write_blank(tmp_path / "base.qcow2")
+    write_blank(tmp_path / "top.qcow2", "base.qcow2", "qcow2")
+    with scanned(tmp_path) as catalog, qemu_io(tmp_path / "top.qcow2"):
+        with (tmp_path / "top.qcow2").open("r+b") as file:
+            file.seek(4)
+            file.write(b"\0\0\0\x09")
+        catalog.scan()
+        assert isinstance(catalog.entries["top.qcow2"].problem, InUseError)
+        assert catalog.overlays("base.qcow2") == ("top.qcow2",)
+
+
+@pytest.mark.parametrize(
+    ("folder", "options"), [(".pool", {}), ("pool", {"exclude": ("pool",)}), ("pool", {"include": ("top*",)})]
+)
+def test_a_backing_file_that_the_search_does_not_reach_stays_listed(
+    tmp_path: Path, folder: str, options: dict[str, tuple[str, ...]]
+) -> None:
+    """Of a folder there whose disk was unmounted no search tells."""
+    (tmp_path / folder).mkdir()
+    base = f"{folder}/base.qcow2"
+    write_blank(tmp_path / base)
+    write_blank(tmp_path / "top.qcow2", base, "qcow2")
+    with scanned(tmp_path, **options) as catalog:
+        assert set(catalog.entries) == {"top.qcow2", base}
+        (tmp_path / folder).rename(tmp_path / ".away")
+        (tmp_path / folder).mkdir()
+        for _ in range(3):
+            catalog.scan()
+            assert set(catalog.entries) == {"top.qcow2", base}
+            assert isinstance(catalog.entries[base].problem, StorageError)
+            assert catalog.overlays(base) == ("top.qcow2",)
+            assert list(catalog.troubles) == [base]
+        shutil.copytree(tmp_path / ".away", tmp_path / folder, dirs_exist_ok=True)
+        assert catalog.scan()
+        assert catalog.troubles == {}
+        (tmp_path / "top.qcow2").unlink()
+        assert catalog.scan()
+        assert not catalog.entries
