@@ -298,6 +298,26 @@ async def test_the_status_shows_the_moment_when_it_was_opened(raw: Path) -> None
         mount.close(status, data)
 
 
+@pytest.mark.parametrize("kind", ["info", "map"])
+async def test_a_file_about_an_image_is_of_the_state_in_which_it_was_opened(raw: Path, kind: str) -> None:
+    path = f".vdifs/{kind}/top.qcow2.json"
+    async with served(raw.parent) as mount:
+        inode = (await mount.lookup(path)).inode
+        handle = await mount.open(path)
+        before = await mount.read(handle)
+        assert json.loads(before)
+        assert (await mount.stat(path)).size == len(before)
+        write_blank(raw.with_name("top.qcow2"))
+        await mount.search()
+        assert await mount.read(handle) == before
+        with errno_is(errno.ESTALE, StaleInodeError):
+            await mount.parts.files.open(inode)
+        after = await mount.contents(path)
+        assert after != before
+        assert (await mount.stat(path)).size == len(after)
+        mount.close(handle)
+
+
 async def test_files_that_are_no_images_have_their_room(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(raw.parent) as mount:
         first = await mount.open(".vdifs/status.json")
