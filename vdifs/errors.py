@@ -1,15 +1,22 @@
 """Every error that vdifs raises on purpose, with the errno a mount answers and the exit status a command ends with.
 
-A message is one lower-case line: the file, where in it (hexadecimal), what was found, what was expected, what to do.
-Two boundaries turn these into something else: the FUSE operations (errno) and the command line (one line, status).
+An error is a value: what is wrong, where, and what to do. Its message is one line, made of these in one place:
+
+    /vms/a.qcow2: in the L1 table at 0x30000: L1 entry 0 points to 0x123400, ...: restore it from a copy, or ...
+    where, from the outermost place inwards   what was found, what was expected   remedy
+
+Two boundaries turn errors into something else: the FUSE operations (errno) and the command line (one line, status).
 """
 
 import errno as _errno
 import os
 import re
-from typing import Self
+from copy import copy
+from sys import intern
+from typing import Self, TypedDict, TypeVar, Unpack
 
 __all__ = [
+    "CUT_SHORT",
     "ChainError",
     "FormatError",
     "InUseError",
@@ -50,11 +57,14 @@ _VERBS = (
 _TELLS_WHAT_TO_DO = re.compile(rf"[:;,] (or )?({'|'.join(_VERBS)})\b|'qemu-img ")
 
 
+_Error = TypeVar("_Error", bound="VdifsError")
+
+
 class VdifsError(Exception):
     """Any failure of vdifs. errno: what a system call on the mount gives. exit_code: what the command ends with.
 
+    remedy: what to do. A class has one if most of its errors share it; else each error has its own.
     about: what a log need not be told twice in a short while, whatever else differs; None: this very message.
-    remedy: what to do, for kinds of errors whose raisers cannot say; it is told unless the message has one.
     passing: a disk, a server or this machine failed, not an image, which may be well.
     unreachable: a file could not be opened or asked, whatever it holds: the next search of the source tells why.
     """
@@ -66,10 +76,36 @@ class VdifsError(Exception):
     passing: bool = False
     unreachable: bool = False
 
-    def __init__(self, message: str, *, errno: int | None = None) -> None:
-        super().__init__(message)
+    args: tuple[str, ...]
+    """What and, if it is known, where: many errors are kept that have nothing else of their own."""
+
+    def __init__(
+        self,
+        what: str,
+        where: str | bytes | None = None,
+        *,
+        remedy: str | None = None,
+        errno: int | None = None,
+        about: object = None,
+    ) -> None:
+        """Take what there is to say. where: as a name is, not yet printable; it is made so here."""
+        super().__init__(what, *(() if where is None else (printable(where),)))
+        if remedy is not None:
+            self.remedy = remedy
         if errno is not None:
             self.errno = errno
+        if about is not None:
+            self.about = about
+
+    @property
+    def what(self) -> str:
+        """What was found, and what was expected."""
+        return self.args[0]
+
+    @property
+    def where(self) -> str | None:
+        """The file, and the place in it, printable; None where `what` says it."""
+        return self.args[1] if len(self.args) > 1 else None
 
     @property
     def subject(self) -> object:
@@ -78,19 +114,31 @@ class VdifsError(Exception):
 
     @property
     def finding(self) -> str:
-        """The message as it was given, to say more of it."""
-        return super().__str__()
+        """Where it is and what is wrong, without what to do."""
+        return self.what if self.where is None else f"{self.where}: {self.what}"
 
     def __str__(self) -> str:
-        if self.remedy is None or _TELLS_WHAT_TO_DO.search(self.finding):
+        if self.remedy is None or ("remedy" not in vars(self) and _TELLS_WHAT_TO_DO.search(self.finding)):
             return self.finding
         return f"{self.finding}: {self.remedy}"
+
+    def at(self, *places: str | bytes) -> Self:
+        """Return the same error, in `places`, the outermost first, around where it was said to be so far."""
+        placed = copy(self)
+        placed.args = self.what, ": ".join([*map(printable, places), *self.args[1:]])
+        return placed
+
+    def told_as(self, kind: type[_Error], *, errno: int | None = None) -> _Error:
+        """Return an error of `kind` that says the same."""
+        return kind(self.what, where=self.where, remedy=self.remedy, errno=errno)
 
     def bare(self) -> Self:
         """Return the same error without the frames it came through, to be kept, or to be raised once more.
 
-        An error that is raised again and again would else remember each time, with all that those frames hold.
+        An error that is raised again and again would else remember each time, with all that those frames hold. What is
+        wrong with many images alike is kept once.
         """
+        self.args = intern(self.what), *self.args[1:]
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)
 
@@ -112,6 +160,10 @@ class FormatError(VdifsError):
     remedy = "restore it from a copy, or see what 'qemu-img check' says"
 
 
+CUT_SHORT = "the file was cut short; restore it from a copy"
+"""The remedy where an image has something beyond the end of a file."""
+
+
 class UnsupportedError(FormatError):
     """A valid image uses a feature that vdifs does not read."""
 
@@ -129,6 +181,14 @@ class PolicyError(VdifsError):
     errno = _errno.EACCES
 
 
+class _More(TypedDict, total=False):
+    """What an error takes besides what and where."""
+
+    remedy: str | None
+    errno: int | None
+    about: object
+
+
 _OF_THE_FILE = frozenset({
     _errno.ENOENT, _errno.ENOTDIR, _errno.ELOOP, _errno.EACCES, _errno.EPERM, _errno.EINVAL, _errno.ENXIO, _errno.EXDEV,
     _errno.EISDIR, _errno.ENAMETOOLONG,
@@ -141,14 +201,14 @@ class StorageError(VdifsError):
 
     unreachable = True
 
-    def __init__(self, message: str, *, errno: int | None = None) -> None:
-        super().__init__(message, errno=errno)
+    def __init__(self, what: str, where: str | bytes | None = None, **more: Unpack[_More]) -> None:
+        super().__init__(what, where, **more)
         self.passing = self.errno not in _OF_THE_FILE
 
     @classmethod
-    def from_os(cls, name: str, error: OSError, remedy: str) -> "StorageError":
-        """Wrap `error`, which happened on the file called `name`."""
-        return cls(f"{printable(name)}: {error.strerror or error}: {remedy}", errno=error.errno or _errno.EIO)
+    def from_os(cls, where: str | bytes, error: OSError, remedy: str) -> "StorageError":
+        """Return the error for `error`, which happened on the file called `where`."""
+        return cls(error.strerror or str(error), where=where, remedy=remedy, errno=error.errno or _errno.EIO)
 
 
 class SourceChangedError(VdifsError):

@@ -1,6 +1,7 @@
 """What is told of the problems of a source: each once, the worst first. Every kind of problem: test_audit.py."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from tests.support import oracle
 from vdifs.chain.naming import ImageName
 from vdifs.errors import FormatError, VdifsError
 from vdifs.formats.problems import Problem, Severity
-from vdifs.report.check import Checked, check_source, checked_json, told_of
+from vdifs.report.check import Checked, check_source, checked_json
+from vdifs.report.findings import failed
 
 MIB = 1 << 20
 
@@ -69,7 +71,7 @@ def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_json_has_each_problem_with_what_to_do() -> None:
-    damaged = Problem("a\udcff", Severity.ERROR, "damaged", "a: damaged", "a", ("a\udcff", "b"))
+    damaged = replace(failed("a\udcff", FormatError("damaged", where="a")), keeps=("a\udcff", "b"))
     note = Problem("c", Severity.NOTE, "in-use", "c: is written")
     value = checked_json(Checked(3, (damaged, note)))
     assert value["images"] == 3
@@ -79,10 +81,9 @@ def test_json_has_each_problem_with_what_to_do() -> None:
         "name_hex": "61ff",
         "severity": "error",
         "kind": "damaged",
-        "message": str(FormatError("a: damaged")),
+        "message": f"a: damaged: {FormatError.remedy}",
         "keeps": [{"name": "a\ufffd", "name_hex": "61ff"}, {"name": "b"}],
     }
     assert list(second.items()) == [
         ("name", "c"), ("severity", "note"), ("kind", "in-use"), ("message", "c: is written"), ("keeps", []),
     ]  # fmt: skip
-    assert told_of(note) == "c: is written"

@@ -133,7 +133,7 @@ class Ancestors:
             raise error  # of what is there and may not be read, the search tells; its name may be no image's
         if before is None or never_seen:
             before = self._unseen(path, overlay, error)
-        self.lost[path] = StorageError(str(error), errno=errno.EIO)
+        self.lost[path] = error.told_as(StorageError, errno=errno.EIO)
         return before
 
     def _unseen(self, path: str, overlay: Entry, error: VdifsError) -> Entry:

@@ -209,8 +209,8 @@ class Catalog:
     def check_images(self) -> None:
         """Raise FormatError if the source is a single file and no image. A directory may be empty."""
         if self._only is not None and not self._state.entries:
-            where = printable(self.policy.display(self._only))
-            raise FormatError(f"{where}: no image: name a qcow2 or raw image, or a directory of them")
+            where, remedy = self.policy.display(self._only), "name a qcow2 or raw image, or a directory of them"
+            raise FormatError("no image", where=where, remedy=remedy)
 
     def chain(self, path: str) -> tuple[Entry, ...]:
         """Return the entries of the chain of PATH, top first.
@@ -314,9 +314,9 @@ class Catalog:
         entries = dict(active)
         for snapshot in snapshots:
             if entries.setdefault(snapshot.path, snapshot) is not snapshot:
-                where = printable(self.policy.display(snapshot.file_path))
+                where = self.policy.display(snapshot.file_path)
                 what = f"its snapshot would be called {printable(snapshot.path)}, which is taken"
-                problem = ChainError(f"{where}: {what}: rename the file or the snapshot")
+                problem = ChainError(what, where=where, remedy="rename the file or the snapshot")
                 not_offered.append(replace(snapshot, problem=problem))
         return entries, tuple(not_offered)
 

@@ -12,8 +12,11 @@ from vdifs.formats.problems import Severity
 
 __all__ = ["LeftOut", "of_includes", "of_no_images", "of_skipped"]
 
-_OWN = "its first bytes are not 'QFI\\xfb': restore it from a copy, or give it another name"
-_OTHERS = "no qcow2, nor called *.raw or *.img as raw images are: convert it with 'qemu-img convert', or rename it"
+_OWN = "left out: its first bytes are not 'QFI\\xfb'", "restore it from a copy, or give it another name"
+_OTHERS = (
+    "left out: no qcow2, nor called *.raw or *.img as raw images are",
+    "convert it with 'qemu-img convert', or rename it",
+)
 Display = Callable[[str], str]
 """Returns the host path of a PATH."""
 
@@ -31,8 +34,8 @@ def of_no_images(paths: Iterable[str], display: Display) -> Iterator[LeftOut]:
     """Yield why regular files are left out that are called like images. paths: of files that are no images."""
     for path in paths:
         if is_called_image(path):
-            what = _OWN if path.lower().endswith((".qcow2", ".qcow")) else _OTHERS
-            error = FormatError(f"{printable(display(path))}: left out: {what}")
+            what, remedy = _OWN if path.lower().endswith((".qcow2", ".qcow")) else _OTHERS
+            error = FormatError(what, where=display(path), remedy=remedy)
             yield LeftOut(path, Severity.WARNING, "no-image", error)
 
 
@@ -51,26 +54,31 @@ def of_skipped(
     known = _with_folders(files) if passed.kept else set()
     served = _with_folders(images) if passed.kept else set()
     for path, target, is_folder in passed.kept:
-        where = printable(display(path))
+        where = display(path)
         if is_folder:
-            what = f"{where}: left out: a folder of that name is not searched: rename it"
-            yield LeftOut(path, Severity.WARNING, "reserved-name", PolicyError(what))
+            folder = PolicyError("left out: a folder of that name is not searched", where=where, remedy="rename it")
+            yield LeftOut(path, Severity.WARNING, "reserved-name", folder)
             continue
         if target is None:
-            what = f"{where}: left out: not a regular file: only regular files can be images"
-            yield LeftOut(path, Severity.WARNING, "no-image", StorageError(what, errno=errno.EINVAL))
+            what, remedy = "left out: not a regular file", "only regular files can be images"
+            other = StorageError(what, where=where, remedy=remedy, errno=errno.EINVAL)
+            yield LeftOut(path, Severity.WARNING, "no-image", other)
             continue
         inside = _beneath(roots, path, target)
-        link = f"{where}: left out: a symbolic link to {quoted(target)}, which is not followed"
+        what = f"left out: a symbolic link to {quoted(target)}, which is not followed"
         if inside in served:
-            what = f"{link}: use {printable(display(inside).rstrip('/'))}"
-            yield LeftOut(path, Severity.NOTE, "skipped-link", PolicyError(what, errno=errno.ELOOP))
+            remedy = f"use {printable(display(inside).rstrip('/'))}"
+            yield LeftOut(path, Severity.NOTE, "skipped-link", _skipped(what, where, remedy))
         elif inside not in known:
-            what = f"{link}: have the image itself there, or mount the folder it lies in"
-            yield LeftOut(path, Severity.WARNING, "skipped-link", PolicyError(what, errno=errno.ELOOP))
+            remedy = "have the image itself there, or mount the folder it lies in"
+            yield LeftOut(path, Severity.WARNING, "skipped-link", _skipped(what, where, remedy))
     if passed.more:
-        what = f"{printable(roots[0])}: {passed.more} more links or special files are left out: see what it should hold"
-        yield LeftOut("", Severity.WARNING, "skipped-link", PolicyError(what, errno=errno.ELOOP))
+        what = f"{passed.more} more links or special files are left out"
+        yield LeftOut("", Severity.WARNING, "skipped-link", _skipped(what, roots[0], "see what it should hold"))
+
+
+def _skipped(what: str, where: str, remedy: str) -> PolicyError:
+    return PolicyError(what, where=where, remedy=remedy, errno=errno.ELOOP)
 
 
 def of_includes(wanted: Filter, images: Collection[str], root: str) -> Iterator[LeftOut]:
@@ -78,8 +86,9 @@ def of_includes(wanted: Filter, images: Collection[str], root: str) -> Iterator[
     for pattern in wanted.include:
         one = Filter([pattern])
         if not any(one.accepts(path) for path in images):
-            what = f"{printable(root)}: --include {quoted(pattern)}: no image is like it: correct it, or leave it out"
-            yield LeftOut("", Severity.WARNING, "include", UsageError(what, errno=errno.ENOENT))
+            what, remedy = f"--include {quoted(pattern)}: no image is like it", "correct it, or leave it out"
+            error = UsageError(what, where=root, remedy=remedy, errno=errno.ENOENT)
+            yield LeftOut("", Severity.WARNING, "include", error)
 
 
 def _beneath(roots: Sequence[str], path: str, target: str) -> str | None:

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from vdifs.chain.policy import Live, Policy
-from vdifs.errors import ChainError, StorageError, UsageError, printable
+from vdifs.errors import ChainError, StorageError, UsageError
 from vdifs.formats.qcow2.metadata import find_snapshot, read_snapshots
 
 if TYPE_CHECKING:
@@ -55,12 +55,13 @@ def base_index(chain: "Chain", base: ImageName) -> int:
         if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
             if _label(member, base.snapshot) == member.snapshot:
                 return index
-            wrong = ChainError if index else UsageError  # of its own file that is wrong whatever the chain is
-            raise wrong(
-                f"{printable(base.path)}: the snapshots and the active state of a file are not each other's ancestors: "
-                "give one of the backing files as base",
+            wrong = ChainError(
+                "the snapshots and the active state of a file are not each other's ancestors",
+                where=base.path,
+                remedy="give one of the backing files as base",
                 errno=errno.EINVAL,
             )
+            raise wrong if index else wrong.told_as(UsageError)  # of its own file it is wrong whatever the chain is
     return chain.index_of(base.path)
 
 

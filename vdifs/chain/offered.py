@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from vdifs.chain.entry import Entry
 from vdifs.chain.policy import Policy
-from vdifs.errors import ChainError, FormatError, VdifsError, printable
+from vdifs.errors import ChainError, FormatError, VdifsError
 from vdifs.formats.qcow2.metadata import labels_and_sizes, read_header
 from vdifs.pace import give_way
 from vdifs.storage.fingerprint import Fingerprint
@@ -48,8 +48,8 @@ class _Expanded:
             return self
         told = {each.path for each in self.snapshots}
         lost = [each for each in before.snapshots if each.path not in told]
-        what = "this snapshot's entry in its table of snapshots was lost: restore the file from a copy"
-        problem = self.problem or FormatError(f"{name}: {what}")
+        what, remedy = "this snapshot's entry in its table of snapshots was lost", "restore the file from a copy"
+        problem = self.problem or FormatError(what, where=name, remedy=remedy)
         return replace(self, snapshots=(*self.snapshots, *_broken(lost, self.active, problem)))
 
     def is_of(self, entry: Entry) -> bool:
@@ -82,7 +82,7 @@ class OfferedSnapshots:
             if before is not None and before.is_of(entry):
                 made = before
             else:
-                made = self._expanded(entry, tables).and_lost(before, printable(self._policy.display(entry.path)))
+                made = self._expanded(entry, tables).and_lost(before, self._policy.display(entry.path))
             known[entry.path] = made
             if made.problem is not None:
                 active[entry.path] = replace(entry, problem=made.problem)
@@ -120,12 +120,13 @@ class OfferedSnapshots:
         found = []
         for _, group in groupby(ordered, key=lambda entry: entry.fingerprint[:2]):
             first, *others = group
-            where = printable(self._policy.display(first.path))
-            names = f"{where} (and {len(others)} other names of it)" if others else where
+            where = self._policy.display(first.path)
             problem = ChainError(
-                f"{names}: its {first.snapshots} snapshots are not offered: {most} are in all, those of the "
-                "files with the fewest first: read one with 'vdifs export IMAGE@SNAPSHOT', delete some with "
-                "'qemu-img snapshot -d', or take fewer images together"
+                f"its {first.snapshots} snapshots are not offered: {most} are in all, those of the files with the "
+                "fewest first",
+                where=f"{where} (and {len(others)} other names of it)" if others else where,
+                remedy="read one with 'vdifs export IMAGE@SNAPSHOT', delete some with 'qemu-img snapshot -d', or take "
+                "fewer images together",
             )
             found.append(replace(first, problem=problem))
         return found

@@ -18,7 +18,7 @@ from vdifs.chain.links import ImageRef
 from vdifs.chain.members import Member, open_members
 from vdifs.chain.policy import Policy
 from vdifs.chain.resolver import AT_ONCE, Resolver, Source
-from vdifs.errors import ChainError
+from vdifs.errors import ChainError, printable
 from vdifs.extents import NO_LAYER, Extents, Kind, Stack
 from vdifs.formats.layer import Layer
 from vdifs.storage.fingerprint import Fingerprint
@@ -89,7 +89,9 @@ class Chain:
                 return index
         names = ", ".join(member.file.name for member in self.members[1:]) or "none"
         raise ChainError(
-            f"{self.members[0].file.name}: {path} is not in its chain: give one of its ancestors as base ({names})",
+            f"{printable(path)} is not in its chain",
+            where=self.members[0].file.name,
+            remedy=f"give one of its ancestors as base ({names})",
             errno=errno.EINVAL,
         )
 

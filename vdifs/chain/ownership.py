@@ -32,12 +32,13 @@ def check_owner(namer: str, owner: int, role: str, named: str, permissions: Sequ
     if may_name(owner, permissions):
         return
     lender = permissions[0].uid
-    refused = PolicyError(
-        f"{printable(namer)}: it belongs to user {owner}, and its {role} {printable(named)} to user {lender}, who does "
-        "not let every user read it: give both to one owner, or make the latter and its folders readable for all users"
+    raise PolicyError(
+        f"it belongs to user {owner}, and its {role} {printable(named)} to user {lender}, who does not let every user "
+        "read it",
+        where=namer,
+        remedy="give both to one owner, or make the latter and its folders readable for all users",
+        about=("owner", owner, named),
     )
-    refused.about = "owner", owner, named
-    raise refused
 
 
 def folders_below_root(policy: Policy, path: str) -> list[Permission]:

@@ -56,7 +56,7 @@ class Policy:
         """
         folder, name = os.path.split(path)
         if name in ("", ".", "..") or os.path.isdir(path):
-            raise StorageError(f"{printable(path)}: is a directory: name an image in it", errno=errno.EINVAL)
+            raise StorageError("is a directory", where=path, remedy="name an image in it", errno=errno.EINVAL)
         links = [name] if os.path.islink(path) else []
         return cls(folder or ".", trusted, typed_links=links, live=live), name
 
@@ -149,32 +149,30 @@ class Policy:
                 if within is not None:
                     return self._checked(overlay, within)
                 return TRUST_PREFIX + posixpath.join(root.typed, below).lstrip("/")
-        refused = PolicyError(
-            f"{printable(self.display(overlay))}: it names {quoted(absolute)}, which is not beneath a trusted "
-            f"directory: allow it with --trust {printable(posixpath.dirname(absolute))}"
+        raise PolicyError(
+            f"it names {quoted(absolute)}, which is not beneath a trusted directory",
+            where=self.display(overlay),
+            remedy=f"allow it with --trust {printable(posixpath.dirname(absolute))}",
+            about=("untrusted", absolute),
         )
-        refused.about = "untrusted", absolute
-        raise refused
 
     def _checked(self, overlay: str, path: str) -> str:
         """Return `path`, which leads to a file in the source root, unless it looks like one that does not."""
         if path.startswith(TRUST_PREFIX):
-            raise PolicyError(
-                f"{printable(self.display(overlay))}: it names a file in a folder called {TRUST_PREFIX!r}, "
-                "which stands for trusted directories: rename the folder"
-            )
+            what = f"it names a file in a folder called {TRUST_PREFIX!r}, which stands for trusted directories"
+            raise PolicyError(what, where=self.display(overlay), remedy="rename the folder")
         return path
 
     def _check_name(self, overlay: str, name: str) -> None:
-        where = f"{printable(self.display(overlay))}: it names {quoted(name)}"
         if _CONTROL.search(name):
-            raise PolicyError(f"{where}, with a control character in it: rename the file and rebase the image")
-        if _DETOUR.search(name) and not self._is_plain_folder(overlay, posixpath.dirname(name)):
-            raise PolicyError(
-                f"{where}: its '..' follows what is no folder beneath the source: rebase it on a plain name"
-            )
-        if ":" in name.split("/", 1)[0]:
-            raise PolicyError(f"{where}, a protocol: only files are followed; rebase the image on a file")
+            what, remedy = ", with a control character in it", "rename the file and rebase the image"
+        elif _DETOUR.search(name) and not self._is_plain_folder(overlay, posixpath.dirname(name)):
+            what, remedy = ": its '..' follows what is no folder beneath the source", "rebase it on a plain name"
+        elif ":" in name.split("/", 1)[0]:
+            what, remedy = ", a protocol", "only files are followed; rebase the image on a file"
+        else:
+            return
+        raise PolicyError(f"it names {quoted(name)}{what}", where=self.display(overlay), remedy=remedy)
 
     def _is_plain_folder(self, overlay: str, folder: str) -> bool:
         """Tell whether `folder`, as an image names it, is reached beneath the source root, and through no link."""
@@ -197,7 +195,8 @@ class Policy:
         for root in self._trusted:
             if (below := root.below(absolute)) is not None:
                 return root, below
-        raise PolicyError(f"{printable(absolute)}: not beneath a trusted directory")
+        remedy = f"allow it with --trust {printable(posixpath.dirname(absolute))}"
+        raise PolicyError("not beneath a trusted directory", where=absolute, remedy=remedy)
 
 
 def _normal(path: str) -> str | None:

@@ -4,13 +4,13 @@ import errno
 import os
 from typing import Self
 
-from vdifs.errors import StorageError, printable
+from vdifs.errors import StorageError
 
 __all__ = ["Root"]
 
 _HELD = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
-_REPLACED = "another folder has taken its place, which this mount may not read: unmount, then mount again"
+_REPLACED = "another folder has taken its place, which this mount may not read"
 _REMEDIES = {
     errno.ENOENT: "it was removed, renamed or unmounted: put it back, or unmount and mount another one",
     errno.ENOTDIR: "put the directory back, or unmount and mount another one",
@@ -69,16 +69,16 @@ class Root:
         try:
             there = os.stat(self.typed)
         except OSError as error:
-            return self._trouble(error, _REMEDIES.get(error.errno or 0, "check the disk or server below it"))
+            return self._trouble(error)
         if _identity(there) == self._identity:
             return None
         try:
             os.close(os.open(self.typed, _READABLE))
             self._go_over()
         except PermissionError:
-            return StorageError(f"{printable(self.typed)}: {_REPLACED}", errno=errno.EIO)
+            return StorageError(_REPLACED, where=self.typed, remedy="unmount, then mount again", errno=errno.EIO)
         except OSError as error:
-            return self._trouble(error, _REMEDIES.get(error.errno or 0, "check the disk or server below it"))
+            return self._trouble(error)
         return None
 
     def settle(self, *, stay: bool) -> None:
@@ -110,8 +110,9 @@ class Root:
         os.dup2(fd, self.fd, inheritable=False)
         self._identity = _identity(os.fstat(fd))
 
-    def _trouble(self, error: OSError, remedy: str) -> StorageError:
-        return StorageError(f"{printable(self.typed)}: {error.strerror or error}: {remedy}", errno=errno.EIO)
+    def _trouble(self, error: OSError) -> StorageError:
+        remedy = _REMEDIES.get(error.errno or 0, "check the disk or server below it")
+        return StorageError(f"{error.strerror or error}", where=self.typed, remedy=remedy, errno=errno.EIO)
 
 
 def _identity(st: os.stat_result) -> tuple[int, int]:

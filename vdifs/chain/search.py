@@ -12,7 +12,7 @@ from vdifs.chain.policy import Policy
 from vdifs.chain.skipped import Passed
 from vdifs.chain.sniff import find
 from vdifs.chain.walk import Filter, Found, Identity, Seen, vdifs_mounts, walk
-from vdifs.errors import StorageError, VdifsError, printable
+from vdifs.errors import StorageError, VdifsError
 
 __all__ = ["Search", "search"]
 
@@ -72,7 +72,7 @@ def _single(policy: Policy, only: str, troubles: dict[str, VdifsError]) -> Searc
     try:
         return Search({only: find(policy, only)}, {}, troubles, frozenset(troubles))
     except VdifsError as error:
-        trouble = StorageError(str(error), errno=errno.EIO)
+        trouble = error.told_as(StorageError, errno=errno.EIO)
         if error.errno not in _OURS:
             troubles[""] = trouble
         return Search({}, {}, troubles, frozenset({*troubles, ""}), nothing=trouble)
@@ -80,9 +80,6 @@ def _single(policy: Policy, only: str, troubles: dict[str, VdifsError]) -> Searc
 
 def _trouble(policy: Policy, path: str, error: OSError) -> StorageError:
     remedy = _REMEDIES.get(error.errno or 0, "check the disk or server below it")
-    what = f"{_display(policy, path)}: it cannot be searched: {error.strerror or error}"
-    return StorageError(f"{what}: {remedy}", errno=errno.EIO)
-
-
-def _display(policy: Policy, path: str) -> str:
-    return printable(policy.display(path) if path else policy.root)
+    where = policy.display(path) if path else policy.root
+    what = f"it cannot be searched: {error.strerror or error}"
+    return StorageError(what, where=where, remedy=remedy, errno=errno.EIO)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vdifs.chain.entry import Entry
 from vdifs.chain.walk import Found
-from vdifs.errors import FormatError, VdifsError, printable
+from vdifs.errors import FormatError, VdifsError
 
 __all__ = ["still_known"]
 
@@ -28,8 +28,9 @@ def still_known(
     if now and now[0].problem is not None:
         problem = now[0].problem
     else:
-        what = "it was an image, and is none any more: restore it from a copy, or give what is there now another name"
-        problem = unread or FormatError(f"{printable(name)}: {what}")
+        what = "it was an image, and is none any more"
+        remedy = "restore it from a copy, or give what is there now another name"
+        problem = unread or FormatError(what, where=name, remedy=remedy)
     return (replace(before[0], fingerprint=found.fingerprint, data=None, live=live, problem=problem),)
 
 

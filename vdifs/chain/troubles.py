@@ -11,14 +11,10 @@ from typing import NamedTuple, TypeVar
 
 from vdifs.chain.entry import Entry
 from vdifs.chain.walk import Identity
-from vdifs.errors import StorageError, VdifsError, printable
+from vdifs.errors import StorageError, VdifsError
 
 __all__ = ["Images", "as_before", "emptied", "in_trouble", "is_within"]
 
-_EMPTIED = (
-    "another folder has taken its place, which holds no image: put the images back (was a disk unmounted?), or unmount "
-    "and mount again if it is to be empty"
-)
 
 T = TypeVar("T")
 
@@ -40,10 +36,16 @@ def emptied(
     """
     changed = {path for path, identity in now.items() if before.get(path, identity) != identity}
     return {
-        folder: StorageError(f"{printable(os.path.join(root, folder).rstrip('/'))}: {_EMPTIED}", errno=errno.EIO)
+        folder: _emptied(os.path.join(root, folder).rstrip("/"))
         for folder in changed | {path for path in already if path in now}
         if (not folder or _any_within(images.before, folder)) and not _any_within(images.now, folder)
     }
+
+
+def _emptied(folder: str) -> StorageError:
+    what = "another folder has taken its place, which holds no image"
+    remedy = "put the images back (was a disk unmounted?), or unmount and mount again if it is to be empty"
+    return StorageError(what, where=folder, remedy=remedy, errno=errno.EIO)
 
 
 def as_before(before: Mapping[str, T], folders: Collection[str]) -> dict[str, T]:

@@ -84,7 +84,7 @@ def buffer_of(value: object) -> memoryview:
 
 
 def _unexpected(keyword: str, value: object, expected: str) -> UsageError:
-    return UsageError(f"{keyword}={_shown(value)}: give {expected}")
+    return UsageError(f"{keyword}={_shown(value)}", remedy=f"give {expected}")
 
 
 def _shown(value: object) -> str:

@@ -83,7 +83,7 @@ class Image:
         if type(offset) is not int or type(length) is not int:
             offset, length = number("offset", offset), number("length", length)
         if offset < 0 or length < 0:
-            raise UsageError(f"cannot read {length} bytes at offset {offset}: neither may be negative")
+            raise UsageError(f"cannot read {length} bytes at offset {offset}", remedy="neither may be negative")
         count = max(0, min(length, self.size - offset))
         try:
             view = np.empty(count, np.uint8).data
@@ -97,7 +97,7 @@ class Image:
         self._check_open()
         offset, view = number("offset", offset), buffer_of(buffer)
         if offset < 0:
-            raise UsageError(f"cannot read at offset {offset}: it may not be negative")
+            raise UsageError(f"cannot read at offset {offset}", remedy="it may not be negative")
         count = max(0, min(len(view), self.size - offset))
         self._fill(offset, view[:count], True)
         return count
@@ -111,7 +111,7 @@ class Image:
         """Yield the whole file in order, `chunk_size` bytes at a time."""
         self._check_open()
         if (size := number("chunk_size", chunk_size)) < 1:
-            raise UsageError(f"cannot stream {size} bytes at a time: give a positive number")
+            raise UsageError(f"cannot stream {size} bytes at a time", remedy="give a positive number")
         return (self.read_at(offset, size) for offset in range(0, self.size, size))
 
     def file(self) -> io.BufferedReader:
@@ -121,7 +121,8 @@ class Image:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise UsageError(f"{self.chain.members[0].file.name}: the image was closed: open it again")
+            where = self.chain.members[0].file.name
+            raise UsageError("the image was closed", where=where, remedy="open it again")
 
     def _fill(self, offset: int, view: memoryview, wait: bool) -> None:
         if not view:
@@ -134,7 +135,8 @@ class Image:
 
 
 def _too_long(length: int) -> UsageError:
-    return UsageError(f"cannot read {length} bytes at once, for which there is no memory: ask for less at a time")
+    what = f"cannot read {length} bytes at once, for which there is no memory"
+    return UsageError(what, remedy="ask for less at a time")
 
 
 class _ImageFile(io.RawIOBase):

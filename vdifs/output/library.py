@@ -6,11 +6,10 @@ from typing import get_args
 from vdifs.chain.links import ImageRef
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live, Policy
-from vdifs.errors import UsageError, printable
 from vdifs.output.arguments import FileName, choice, file_name, file_names, name
 from vdifs.output.image import Image
 from vdifs.output.opening import open_image
-from vdifs.output.spec import NO_BACKING_FILE, OutputSpec, View
+from vdifs.output.spec import OutputSpec, View, no_backing_file
 
 __all__ = ["open_named", "open_path"]
 
@@ -42,7 +41,7 @@ def open_path(
     below = None if base is None else ImageName.parse(file_name("base", base))
     choice("live", live, get_args(Live))
     if backing_name is not None and below is None:
-        raise UsageError(f"{printable(image.path)}: {NO_BACKING_FILE}")
+        raise no_backing_file().at(image.path)
     spec = OutputSpec(view, below, cluster_size, backing_name, extended_l2)
     return open_named(image, spec, trusted=file_names("trusted", trusted), live=live)
 

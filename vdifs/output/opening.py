@@ -39,7 +39,8 @@ def open_image(policy: Policy, image: ImageRef, spec: OutputSpec) -> Image:
     try:
         return _open_once(policy, image, spec)
     except SourceChangedError as error:
-        raise InUseError(f"{error}; it kept changing while it was opened: wait until its writer is done") from error
+        what, remedy = f"{error}; it kept changing while it was opened", "wait until its writer is done"
+        raise InUseError(what, remedy=remedy) from error
 
 
 def _open_once(policy: Policy, image: ImageRef, spec: OutputSpec) -> Image:
@@ -57,9 +58,8 @@ def _resolved(chain: Chain, spec: OutputSpec) -> ResolvedSpec:
     base = None if spec.base is None else _index_of(chain, spec.base)
     bits = _cluster_bits(chain, spec.cluster_size)
     if spec.extended_l2 and bits < _MIN_EXTENDED_BITS:
-        raise UsageError(
-            f"extended L2 entries need clusters of 16384 bytes or more, not {1 << bits}: ask for larger ones"
-        )
+        what = f"extended L2 entries need clusters of 16384 bytes or more, not {1 << bits}"
+        raise UsageError(what, remedy="ask for larger ones")
     return ResolvedSpec(chain, base, bits, spec.extended_l2, spec.backing_name)
 
 

@@ -8,11 +8,10 @@ from vdifs.errors import UsageError
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
 from vdifs.output.arguments import choice, file_name, flag, name, number
 
-__all__ = ["NO_BACKING_FILE", "OutputSpec", "View"]
+__all__ = ["OutputSpec", "View", "no_backing_file"]
 
 View = Literal["qcow2", "raw"]
 """The kinds of output, as the library and `--format` call them."""
-NO_BACKING_FILE = "a full image has no backing file to be named: give a base too"
 
 _CLUSTER_SIZES = [1 << bits for bits in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)]
 
@@ -51,11 +50,16 @@ class OutputSpec:
 
     def _check(self) -> None:
         if self.view == "raw" and self.base is not None:
-            raise UsageError("a raw view has no base: leave out the base, or ask for a qcow2")
+            raise UsageError("a raw view has no base", remedy="leave out the base, or ask for a qcow2")
         if self.cluster_size is not None and self.cluster_size not in _CLUSTER_SIZES:
-            raise UsageError(f"cluster size {self.cluster_size}: give a power of two from 512 to 2097152")
+            raise UsageError(f"cluster size {self.cluster_size}", remedy="give a power of two from 512 to 2097152")
         if self.backing_name is not None and self.base is None:
-            raise UsageError(NO_BACKING_FILE)
+            raise no_backing_file()
 
     def _set(self, field: str, value: object) -> None:
         object.__setattr__(self, field, value)
+
+
+def no_backing_file() -> UsageError:
+    """Return the error for a backing name where nothing is to be a backing file."""
+    return UsageError("a full image has no backing file to be named", remedy="give a base too")

@@ -11,11 +11,10 @@ from vdifs.chain.catalog import Catalog, Entry
 from vdifs.chain.grouping import place_of
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
-from vdifs.errors import FormatError, UnsupportedError
 from vdifs.report.audit import Problem, Severity, audit
 from vdifs.wording import json_name
 
-__all__ = ["Checked", "check_source", "checked_json", "told_of"]
+__all__ = ["Checked", "check_source", "checked_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +45,6 @@ def check_source(named: ImageName, trusted: tuple[str, ...], live: Live, at: Cal
 def checked_json(checked: Checked) -> dict[str, Any]:
     """Return all that was found, for JSON."""
     return {"images": checked.images, "problems": [_problem_json(problem) for problem in checked.problems]}
-
-
-def told_of(problem: Problem) -> str:
-    """Return what is wrong, and what to do."""
-    kinds = {"damaged": FormatError, "unsupported": UnsupportedError}
-    kind = kinds.get(problem.kind) if problem.severity is Severity.ERROR else None
-    return problem.message if kind is None else str(kind(problem.message))
 
 
 def _asked_for(catalog: Catalog, named: ImageName) -> list[Entry]:
@@ -90,5 +82,5 @@ def _audit_all(catalog: Catalog, entries: list[Entry], at: Callable[[str], None]
 
 def _problem_json(problem: Problem) -> dict[str, Any]:
     value: dict[str, Any] = json_name("name", problem.path)
-    value |= {"severity": str(problem.severity), "kind": problem.kind, "message": told_of(problem)}
+    value |= {"severity": str(problem.severity), "kind": problem.kind, "message": problem.message}
     return value | {"keeps": [json_name("name", path) for path in problem.keeps]}

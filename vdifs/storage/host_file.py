@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from vdifs.errors import (
+    CUT_SHORT,
     FormatError,
     InUseError,
     SourceChangedError,
@@ -62,7 +63,8 @@ class HostFile:
         self._first = self.fingerprint
         if not stat.S_ISREG(self.status.st_mode):
             self.close()
-            raise StorageError(f"{self.name}: not a regular file: only regular files can be images", errno=errno.EINVAL)
+            remedy = "only regular files can be images"
+            raise StorageError("not a regular file", where=path, remedy=remedy, errno=errno.EINVAL)
         self._nowait = True
 
     def _take(self, status: os.stat_result) -> None:
@@ -77,7 +79,8 @@ class HostFile:
         try:
             return cls(opener(_OPEN_FLAGS), path)
         except OSError as error:
-            raise StorageError.from_os(path, error, _REMEDIES.get(error.errno or 0, "cannot be opened")) from error
+            remedy = _REMEDIES.get(error.errno or 0, "check the disk or server below it")
+            raise StorageError.from_os(path, error, remedy) from error
 
     def close(self) -> None:
         """Close the file, once no thread is reading it; more than once is harmless. Later uses are UsageErrors."""
@@ -120,7 +123,8 @@ class HostFile:
             if not stands:
                 self._begin()
         if not stands and self.fingerprint.youth_ns(time.time_ns()):
-            raise SourceChangedError(f"{self.name}: it kept changing while it was opened: wait for its writer to end")
+            what, remedy = "it kept changing while it was opened", "wait for its writer to end"
+            raise SourceChangedError(what, where=self.path, remedy=remedy)
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError if the file is another than when it was opened, now and ever after."""
@@ -141,9 +145,8 @@ class HostFile:
                 raise self._was_closed()
             if not same:
                 self._changed = self._unsure = True
-                raise SourceChangedError(
-                    f"{self.name}: changed since it was opened: open it again for its new contents"
-                )
+                what, remedy = "changed since it was opened", "open it again for its new contents"
+                raise SourceChangedError(what, where=self.path, remedy=remedy)
 
     def was(self, fingerprint: Fingerprint, *, settled: bool) -> bool:
         """Tell whether the file, which holds now what it held then, has had that fingerprint.
@@ -164,14 +167,20 @@ class HostFile:
         try:
             written = has_writer(self.fd)
         except OSError as error:
-            raise StorageError.from_os(self.name, error, "its locks cannot be asked for") from error
+            raise StorageError(
+                f"{error.strerror}: its locks cannot be asked for",
+                where=self.path,
+                remedy="check the disk or server below it, or have it served as it is with --live allow",
+                errno=error.errno,
+            ) from error
         by_whom = ""
         if not written and (self._witness or Witness(self.fd, watching=False)).is_open_for_writing():
             written, by_whom = True, f", which has it open for that ('fuser -v {self.name}' names it)"
         if written:
             raise InUseError(
-                f"{self.name}: a virtual machine or another program is writing it{by_whom}: wait for its end, "
-                "or have it served as it is with --live allow"
+                f"a virtual machine or another program is writing it{by_whom}",
+                where=self.path,
+                remedy="wait for its end, or have it served as it is with --live allow",
             )
 
     @property
@@ -276,8 +285,9 @@ class HostFile:
         """
         if offset >= self.size or offset + length > -(-self.size // cluster_size) * cluster_size:
             raise FormatError(
-                f"{self.name}: the {what} at {offset:#x} lies beyond the end of the file at {self.size:#x}: "
-                "the file was cut short; restore it from a copy"
+                f"the {what} at {offset:#x} lies beyond the end of the file at {self.size:#x}",
+                where=self.path,
+                remedy=CUT_SHORT,
             )
         return self.read_at(offset, length)
 
@@ -312,16 +322,18 @@ class HostFile:
             return 0
 
     def _was_closed(self) -> UsageError:
-        return UsageError(f"{self.name}: it was closed: open the image again")
+        return UsageError("it was closed", where=self.path, remedy="open the image again")
 
     def _read_error(self, offset: int, error: OSError) -> VdifsError:
         if self.fd < 0:
             return self._was_closed()
-        failed = StorageError(
-            f"{self.name}: reading at {offset:#x} failed: {error.strerror}: check the disk below", errno=errno.EIO
+        return StorageError(
+            f"reading at {offset:#x} failed: {error.strerror}",
+            where=self.path,
+            remedy="check the disk below",
+            errno=errno.EIO,
+            about=("reading", self.path),
         )
-        failed.about = "reading", self.path
-        return failed
 
 
 def _stamps(st: os.stat_result) -> tuple[int, int, int]:
@@ -330,7 +342,10 @@ def _stamps(st: os.stat_result) -> tuple[int, int, int]:
 
 _REMEDIES = {
     errno.ENOENT: "restore it, or correct the name",
+    errno.ENOTDIR: "restore it, or correct the name",
+    errno.ENAMETOOLONG: "correct the name",
     errno.EACCES: "make it readable for this user",
+    errno.EPERM: "make it readable for this user",
     errno.ELOOP: "symbolic links are not followed; name the file itself",
     errno.ENXIO: "only regular files can be images",
     errno.EXDEV: "the name leads out of the trusted directories",

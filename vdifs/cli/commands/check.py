@@ -7,7 +7,7 @@ from vdifs.chain.policy import Live
 from vdifs.cli.arguments import Output, PathName, live_option, output_option, trust_option
 from vdifs.cli.render.text import echo_json, kept_text
 from vdifs.cli.render.waiting import waiting
-from vdifs.report.check import check_source, checked_json, told_of
+from vdifs.report.check import check_source, checked_json
 from vdifs.wording import counted
 
 __all__ = ["check"]
@@ -33,7 +33,7 @@ def check(ctx: click.Context, source: str, trusted: tuple[str, ...], live: Live,
         echo_json(checked_json(checked))
     else:
         for problem in checked.problems:
-            click.echo(f"{problem.severity}: {told_of(problem)}{kept_text(problem.path, problem.keeps)}")
+            click.echo(f"{problem.severity}: {problem.message}{kept_text(problem.path, problem.keeps)}")
         errors = counted(checked.errors, "error", "errors")
         click.echo(f"{counted(checked.images, 'image', 'images')}, {errors}")
     if checked.errors:

@@ -10,6 +10,8 @@ from vdifs.errors import VdifsError
 
 __all__ = ["completion"]
 
+_OLD_CLICK = "this version of click does not complete for it"
+
 
 @click.command(short_help="Print what completes command lines in a shell.")
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
@@ -21,6 +23,6 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
     """
     kind = get_completion_class(shell)
     if kind is None:
-        raise VdifsError(f"{shell}: this version of click does not complete for it: install click 8.1 or later")
+        raise VdifsError(_OLD_CLICK, where=shell, remedy="install click 8.1 or later")
     script = kind(cli, {}, "vdifs", "_VDIFS_COMPLETE")
     click.echo(script.source_template % script.source_vars())

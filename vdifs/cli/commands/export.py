@@ -10,7 +10,7 @@ from vdifs.chain.policy import Live
 from vdifs.cli.arguments import PathName, Size, check_goes_with_format, live_option, trust_option
 from vdifs.cli.interrupts import clearing_away
 from vdifs.cli.render.progress import progress_reports
-from vdifs.errors import UsageError, printable, quoted
+from vdifs.errors import UsageError, quoted
 from vdifs.formats.qcow2.header import Header
 from vdifs.output.export.exporting import export as export_image
 from vdifs.output.image import Image
@@ -64,7 +64,7 @@ def export(
     """
     check_goes_with_format(view, base, cluster_size, extended_l2)
     if output.endswith("/"):
-        raise UsageError(f"{printable(output)}: the name of a folder: name a file in it")
+        raise UsageError("the name of a folder", where=output, remedy="name a file in it")
     if backing_name is not None and base is None:
         raise click.UsageError("--backing-name needs --base: a full image has no backing file")
     name, below = ImageName.parse(image), None if base is None else ImageName.parse(base)
@@ -88,7 +88,5 @@ def _refuse_own_backing(output: str, image: Image) -> None:
     written = os.path.realpath(output)
     for folder in {os.path.realpath(os.path.dirname(os.path.abspath(output))), os.path.dirname(written)}:
         if os.path.realpath(os.path.join(folder, backing_name)) == written:
-            raise UsageError(
-                f"{printable(output)}: the name of its backing file, {quoted(backing_name)}, would lead back to it: "
-                "choose another output, or give --backing-name"
-            )
+            what = f"the name of its backing file, {quoted(backing_name)}, would lead back to it"
+            raise UsageError(what, where=output, remedy="choose another output, or give --backing-name")

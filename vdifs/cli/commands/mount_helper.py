@@ -43,7 +43,7 @@ def helper(
     if namespace is not None:
         place = f"/proc/{namespace}/ns/mnt" if namespace.isdigit() else namespace
         command = f"nsenter --mount={typed(place)} vdifs mount {typed(source)} {typed(mountpoint)}"
-        raise UsageError(f"-N {printable(namespace)}: mounts in its own namespace alone: use '{command}'")
+        raise UsageError("mounts in its own namespace alone", where=f"-N {namespace}", remedy=f"use '{command}'")
     from vdifs.cli.commands.mount import mount, mount_flags, mount_options
     from vdifs.cli.mount_options import known_alone
 

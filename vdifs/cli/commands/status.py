@@ -15,7 +15,7 @@ from vdifs.cli.arguments import Output, PathName, output_option
 from vdifs.cli.interrupts import clearing_away
 from vdifs.cli.render.status_text import Rates, file_line, report_fields
 from vdifs.cli.render.text import echo_field_list, echo_json
-from vdifs.errors import Interrupted, VdifsError, printable
+from vdifs.errors import Interrupted, VdifsError
 from vdifs.mount.daemon.remedies import take_away
 from vdifs.report.status import SCHEMA, OpenFile
 
@@ -27,6 +27,8 @@ Report = dict[str, Any]
 
 class NotServedError(VdifsError):
     """No mount of vdifs is there, or no longer."""
+
+    remedy = "name the mountpoint of a 'vdifs mount'"
 
 
 @click.command(short_help="Show what a running mount serves.")
@@ -84,32 +86,29 @@ def _echo_lines(reports: Iterator[Report]) -> None:
 
 
 def _read(mountpoint: str) -> Report:
-    name = printable(mountpoint)
     if not os.path.isabs(mountpoint):
         os.getcwd()  # one that is gone is no place without a mount
     try:
         with open(os.path.join(mountpoint, ".vdifs", "status.json"), "rb") as file:
             report = json.load(file)
         if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-            raise VdifsError(f"{name}: another version of vdifs serves it: ask with that one")
+            raise VdifsError("another version of vdifs serves it", where=mountpoint, remedy="ask with that one")
     except ValueError as error:
-        raise NotServedError(f"{name}: .vdifs/status.json is no report of vdifs: {_NAME_A_MOUNT}") from error
+        raise NotServedError(".vdifs/status.json is no report of vdifs", where=mountpoint) from error
     except OSError as error:
         raise _refusal(mountpoint, error) from error
     return report
 
 
-_NAME_A_MOUNT = "name the mountpoint of a 'vdifs mount'"
-
-
 def _refusal(mountpoint: str, error: OSError) -> VdifsError:
-    name = printable(mountpoint)
+    what = f"{error.strerror}"
     match error.errno:
         case errno.ENOTCONN | errno.ECONNABORTED:
-            return VdifsError(f"{name}: a mount whose daemon has gone: {take_away(mountpoint)}")
+            what, remedy = "a mount whose daemon has gone", take_away(mountpoint)
         case errno.ENOENT | errno.ENOTDIR:
-            return NotServedError(f"{name}: no vdifs mount: {_NAME_A_MOUNT}")
+            return NotServedError("no vdifs mount", where=mountpoint)
         case errno.EACCES:
-            return VdifsError(f"{name}: {error.strerror}: ask as the user who mounted it, or mount with --allow-other")
+            remedy = "ask as the user who mounted it, or mount with --allow-other"
         case _:
-            return VdifsError(f"{name}: {error.strerror}: look into the log of the mount")
+            remedy = "look into the log of the mount"
+    return VdifsError(what, where=mountpoint, remedy=remedy)

@@ -41,7 +41,7 @@ def read_header(file: HostFile, *, corrupt_too: bool = False) -> Header | None:
             head = file.read_at(0, min(1 << bits, file.size))
         return Header.parse(head, corrupt_too=corrupt_too)
     except FormatError as error:
-        raise type(error)(f"{file.name}: {error.finding}") from error
+        raise error.at(file.name) from error
 
 
 def _reaches_beyond(head: bytes) -> bool:

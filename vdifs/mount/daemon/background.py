@@ -130,9 +130,11 @@ def _become(daemon: Callable[[Ready], None], pipe: int) -> NoReturn:
             _say(report, {"interrupted": interrupted.number})
         except VdifsError as error:
             status = error.exit_code
-            _say(report, {"message": str(error), "errno": error.errno, "exit_code": error.exit_code})
+            value = {"what": error.what, "where": error.where, "remedy": error.remedy}
+            _say(report, {**value, "errno": error.errno, "exit_code": error.exit_code})
         except BaseException as error:  # noqa: BLE001 - the last thing this process does: the caller shall hear of it
-            _say(report, {"message": f"the daemon failed: {type(error).__name__}: {error}"})
+            what = f"the daemon failed: {type(error).__name__}: {error}"
+            _say(report, {"what": what, "remedy": "run the command again with -f --debug and report what it says"})
     finally:
         os._exit(status)
 
@@ -141,7 +143,8 @@ def _answering(report: TextIO, line: str) -> None:
     """Leave the caller's session and tell it that the mount answers. Raises VdifsError if it does not hear it."""
     os.setsid()
     if not _say(report, {"said": line}):
-        raise VdifsError("the command that was to mount has ended before the mount answered: mount again")
+        what = "the command that was to mount has ended before the mount answered"
+        raise VdifsError(what, remedy="mount again")
 
 
 def _say(report: TextIO, what: dict[str, object]) -> bool:
@@ -168,8 +171,8 @@ def _parsed(said: bytes) -> dict[str, Any]:
 def _error(what: dict[str, Any]) -> VdifsError:
     if (number := what.get("interrupted")) is not None:
         name = signal.Signals(number).name
-        return VdifsError(f"the daemon was ended by {name} before the mount answered: mount again")
-    if "message" not in what:
-        return VdifsError("the daemon ended before the mount answered: try it with -f to see why")
-    kind = UsageError if what.get("exit_code") == UsageError.exit_code else VdifsError
-    return kind(what["message"], errno=what.get("errno"))
+        return VdifsError(f"the daemon was ended by {name} before the mount answered", remedy="mount again")
+    if "what" not in what:
+        return VdifsError("the daemon ended before the mount answered", remedy="try it with -f to see why")
+    error = VdifsError(what["what"], where=what.get("where"), remedy=what.get("remedy"), errno=what.get("errno"))
+    return error.told_as(UsageError, errno=error.errno) if what.get("exit_code") == UsageError.exit_code else error

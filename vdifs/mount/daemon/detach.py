@@ -15,6 +15,7 @@ FUSERMOUNT = "fusermount3"
 MTAB = "/etc/mtab"
 MTAB_REMEDY = f"have root run 'ln -s /proc/self/mounts {MTAB}'"
 """What debootstrap leaves out, and fusermount3 does not unmount without."""
+_LOOK = "see with 'findmnt' what is mounted there"
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
@@ -35,11 +36,11 @@ def detach(mountpoint: str, *, lazy: bool) -> None:
     except OSError as error:
         match error.errno:
             case errno.EBUSY:
-                raise InUseError(f"{printable(mountpoint)}: busy") from error
+                raise _busy(mountpoint) from error
             case errno.EPERM:
                 _detach_as_user(mountpoint, lazy=lazy)
-            case code:
-                raise VdifsError(f"{printable(mountpoint)}: cannot unmount: {error.strerror}", errno=code) from error
+            case _:
+                raise _cannot(mountpoint, error) from error
 
 
 def detach_only(mount: Mount) -> None:
@@ -50,12 +51,11 @@ def detach_only(mount: Mount) -> None:
     place = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if _mount_id(place) != mount.mount_id:
-            raise VdifsError(f"{printable(mount.mountpoint)}: another mount is there", errno=errno.EINVAL)
+            raise VdifsError("another mount is there", where=mount.mountpoint, remedy=_LOOK, errno=errno.EINVAL)
         call("umount2", os.fsencode(f"/proc/self/fd/{place}"), _MNT_DETACH)
     except OSError as error:
         if error.errno != errno.EPERM:
-            what = f"cannot unmount: {error.strerror}"
-            raise VdifsError(f"{printable(mount.mountpoint)}: {what}", errno=error.errno) from error
+            raise _cannot(mount.mountpoint, error) from error
     else:
         return
     finally:
@@ -72,7 +72,7 @@ def _mount_id(place: int) -> int | None:
 def _detach_as_user(mountpoint: str, *, lazy: bool) -> None:
     program = find_fusermount()
     if program is None:
-        raise VdifsError(f"{FUSERMOUNT}: not found: install the package fuse3")
+        raise VdifsError("not found", where=FUSERMOUNT, remedy="install the package fuse3")
     command = [program, "-u", *(["-z"] if lazy else []), "--", mountpoint]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
@@ -81,7 +81,15 @@ def _detach_as_user(mountpoint: str, *, lazy: bool) -> None:
         return
     said = printable(done.stderr.decode(errors="replace").strip())
     if "busy" in said:
-        raise InUseError(f"{printable(mountpoint)}: busy")
+        raise _busy(mountpoint)
     lost = f"failed to open {MTAB}" in said
     remedy = MTAB_REMEDY if lost else "unmount it as the user who mounted it, or as root"
-    raise VdifsError(f"{printable(mountpoint)}: cannot unmount: {said}: {remedy}", errno=errno.EPERM)
+    raise VdifsError(f"cannot unmount: {said}", where=mountpoint, remedy=remedy, errno=errno.EPERM)
+
+
+def _busy(mountpoint: str) -> InUseError:
+    return InUseError("busy", where=mountpoint, remedy="close the files that are open on it")
+
+
+def _cannot(mountpoint: str, error: OSError) -> VdifsError:
+    return VdifsError(f"cannot unmount: {error.strerror}", where=mountpoint, remedy=_LOOK, errno=error.errno)

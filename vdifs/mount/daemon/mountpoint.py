@@ -20,18 +20,14 @@ _DEAD_AT_MOST = 16
 def check_machine() -> None:
     """Raise VdifsError if FUSE cannot be used here."""
     if not os.path.exists(DEVICE):
-        raise VdifsError(
-            f"{DEVICE}: not there: have root run 'modprobe fuse', or give the container this device",
-            errno=errno.ENODEV,
-        )
+        remedy = "have root run 'modprobe fuse', or give the container this device"
+        raise VdifsError("not there", where=DEVICE, remedy=remedy, errno=errno.ENODEV)
     if not os.access(DEVICE, os.R_OK | os.W_OK):
-        raise VdifsError(
-            f"{DEVICE}: no permission: have root run 'chmod 666 {DEVICE}', as udev does", errno=errno.EACCES
-        )
+        remedy = f"have root run 'chmod 666 {DEVICE}', as udev does"
+        raise VdifsError("no permission", where=DEVICE, remedy=remedy, errno=errno.EACCES)
     if os.geteuid() != 0 and find_fusermount() is None:
-        raise VdifsError(
-            f"{FUSERMOUNT}: not found, and only root mounts without it: install the package fuse3", errno=errno.ENOENT
-        )
+        what, remedy = "not found, and only root mounts without it", "install the package fuse3"
+        raise VdifsError(what, where=FUSERMOUNT, remedy=remedy, errno=errno.ENOENT)
 
 
 def check_mountpoint(options: MountOptions) -> str:
@@ -42,20 +38,21 @@ def check_mountpoint(options: MountOptions) -> str:
     unmount would leave one more daemon each night. A dead one that is in the way, as its daemon and its supervisor were
     killed, is taken away.
     """
-    name = printable(options.mountpoint)
     try:
         _look_into(options.mountpoint)
     except OSError as error:
-        raise VdifsError(f"{name}: {_trouble(options.mountpoint, error)}", errno=error.errno) from error
+        raise _trouble(options.mountpoint, error) from error
     mountpoint = os.path.realpath(options.mountpoint)
     for path in (options.source, *options.trusted):
         if _within(os.path.realpath(path), mountpoint):
-            raise UsageError(f"{name}: the mount would hide {printable(path)}: mount somewhere else")
+            what, remedy = f"the mount would hide {printable(path)}", "mount somewhere else"
+            raise UsageError(what, where=options.mountpoint, remedy=remedy)
     for file, what in ((options.log_file, "log file"), (options.pid_file, "pid file")):
         if file is not None and _within(os.path.realpath(file), mountpoint):
-            raise UsageError(f"{printable(file)}: the mount would hide it: choose another {what}")
+            raise UsageError("the mount would hide it", where=file, remedy=f"choose another {what}")
     if (there := topmost(mountpoint)) is not None and there.type == FUSE_TYPE:
-        raise InUseError(f"{name}: a vdifs mount is there already: use that, or {take_away(options.mountpoint)}")
+        remedy = f"use that, or {take_away(options.mountpoint)}"
+        raise InUseError("a vdifs mount is there already", where=options.mountpoint, remedy=remedy)
     return mountpoint
 
 
@@ -84,16 +81,17 @@ def _taken_away(mountpoint: str) -> bool:
     return True
 
 
-def _trouble(mountpoint: str, error: OSError) -> str:
+def _trouble(mountpoint: str, error: OSError) -> VdifsError:
     match error.errno:
         case errno.ENOENT:
-            return f"there is no such mountpoint: make it with 'mkdir -p {typed(mountpoint)}'"
+            what, remedy = "there is no such mountpoint", f"make it with 'mkdir -p {typed(mountpoint)}'"
         case errno.ENOTDIR:
-            return "not a directory: the mountpoint must be one"
+            what, remedy = "not a directory", "the mountpoint must be one"
         case code if code in DEAD:
-            return f"a mount whose daemon has gone: {take_away(mountpoint)}"
+            what, remedy = "a mount whose daemon has gone", take_away(mountpoint)
         case _:
-            return f"{error.strerror}: choose a mountpoint that you may read"
+            what, remedy = f"{error.strerror}", "choose a mountpoint that you may read"
+    return VdifsError(what, where=mountpoint, remedy=remedy, errno=error.errno)
 
 
 def _within(path: str, folder: str) -> bool:

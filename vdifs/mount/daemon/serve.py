@@ -123,7 +123,8 @@ async def _report(options: MountOptions, namespace: Namespace, readahead: Readah
         with trio.fail_after(PATIENCE_S):
             await trio.to_thread.run_sync(os.stat, options.mountpoint, abandon_on_cancel=True)
     except (OSError, trio.TooSlowError) as error:
-        raise VdifsError(f"{name}: mounted, but it does not answer: {error}", errno=errno.EIO) from error
+        what, remedy = f"mounted, but it does not answer: {error}", "look into its log, and mount again"
+        raise VdifsError(what, where=options.mountpoint, remedy=remedy, errno=errno.EIO) from error
     readahead.set(options.readahead)
     log.info("%s: mounted at %s: %d images", printable(options.source), name, len(namespace.tree.entries))
     if options.overrides_permissions:

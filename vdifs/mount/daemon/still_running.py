@@ -2,15 +2,23 @@
 
 import os
 from contextlib import suppress
+from typing import NamedTuple
 
 from vdifs.linux.mountinfo import Mount, mounts
 from vdifs.linux.processes import command_of, processes, state_of
 from vdifs.mount.daemon.remedies import typed
 
-__all__ = ["copy_elsewhere", "lock_holder", "why_still_running"]
+__all__ = ["StillRunning", "copy_elsewhere", "lock_holder", "why_still_running"]
 
 
-def copy_elsewhere(mount: Mount) -> str | None:
+class StillRunning(NamedTuple):
+    """Why a daemon runs on, and what to do."""
+
+    why: str
+    remedy: str
+
+
+def copy_elsewhere(mount: Mount) -> StillRunning | None:
     """Say where a copy of the mount lives on, which another mount namespace made when it was made; None for nowhere.
 
     The daemon serves that one too.
@@ -20,21 +28,23 @@ def copy_elsewhere(mount: Mount) -> str | None:
             copy = next((each for each in mounts(f"/proc/{pid}/mountinfo") if _is_copy(each, mount)), None)
             if copy is not None:
                 place = typed(copy.mountpoint)
-                return (
+                return StillRunning(
                     f"a copy of the mount lives on in the mount namespace of {command_of(pid)} ({pid}), and its daemon "
-                    f"with it: end that process, or unmount it there with 'nsenter -t {pid} -m umount {place}'"
+                    "with it",
+                    f"end that process, or unmount it there with 'nsenter -t {pid} -m umount {place}'",
                 )
     return None
 
 
-def why_still_running(folder: int) -> str:
+def why_still_running(folder: int) -> StillRunning:
     """Say why the daemon that holds a lock on `folder`, a descriptor, still runs, as far as can be told."""
     pid = lock_holder(folder)
     if pid is None:
-        return "its daemon still runs: look into its log"
+        return StillRunning("its daemon still runs", "look into its log")
+    end = f"end it with 'kill -9 {pid}'"
     if state_of(pid) in ("T", "t"):
-        return f"its daemon ({pid}) is stopped: continue it with 'kill -CONT {pid}', or end it with 'kill -9 {pid}'"
-    return f"its daemon ({pid}) still runs: look into its log, or end it with 'kill -9 {pid}'"
+        return StillRunning(f"its daemon ({pid}) is stopped", f"continue it with 'kill -CONT {pid}', or {end}")
+    return StillRunning(f"its daemon ({pid}) still runs", f"look into its log, or {end}")
 
 
 def _is_copy(other: Mount, mount: Mount) -> bool:

@@ -11,14 +11,14 @@ import os
 import time
 from contextlib import suppress
 
-from vdifs.errors import InUseError, VdifsError, printable
+from vdifs.errors import InUseError, VdifsError
 from vdifs.linux.filesystems import AUTOFS, filesystem_type
 from vdifs.linux.mountinfo import FUSE_TYPE, Mount, mount_at
 from vdifs.linux.processes import users_of
 from vdifs.mount.daemon.detach import detach
 from vdifs.mount.daemon.mountpoint import DEAD
 from vdifs.mount.daemon.remedies import unmounting
-from vdifs.mount.daemon.still_running import copy_elsewhere, lock_holder, why_still_running
+from vdifs.mount.daemon.still_running import StillRunning, copy_elsewhere, lock_holder, why_still_running
 
 __all__ = ["lock_mountpoint", "umount"]
 
@@ -45,7 +45,7 @@ def umount(mountpoint: str, patience: float = PATIENCE_S, *, lazy: bool = False)
     if mount.type != FUSE_TYPE:
         if not (mount.type.startswith("fuse") and _is_dead(mount.mountpoint)):
             remedy = f"use '{unmounting(mountpoint)}'"
-            raise VdifsError(f"{printable(mountpoint)}: is no vdifs mount: {remedy}", errno=errno.EINVAL)
+            raise VdifsError("is no vdifs mount", where=mountpoint, remedy=remedy, errno=errno.EINVAL)
         lazy = True  # it is in the way of one of ours, and of no use
     if lazy:
         detach(mount.mountpoint, lazy=True)
@@ -56,17 +56,17 @@ def umount(mountpoint: str, patience: float = PATIENCE_S, *, lazy: bool = False)
         if _is_dead(mount.mountpoint):
             detach(mount.mountpoint, lazy=True)
             return
-        raise InUseError(f"{printable(mountpoint)}: busy: {users_of(mount)}") from error
-    if (reason := _wait_for_daemon(mount, patience)) is not None:
-        raise VdifsError(f"{printable(mountpoint)}: unmounted, but {reason}")
+        raise InUseError("busy", where=mountpoint, remedy=users_of(mount)) from error
+    if (running := _wait_for_daemon(mount, patience)) is not None:
+        raise VdifsError(f"unmounted, but {running.why}", where=mountpoint, remedy=running.remedy)
 
 
 def _find(mountpoint: str) -> Mount:
     """Return the mount at `mountpoint`, if possible without asking its daemon for anything."""
     mount = mount_at(mountpoint)
     if mount is None:
-        name = printable(mountpoint)
-        raise VdifsError(f"{name}: not mounted: name the mountpoint of a 'vdifs mount'", errno=errno.EINVAL)
+        remedy = "name the mountpoint of a 'vdifs mount'"
+        raise VdifsError("not mounted", where=mountpoint, remedy=remedy, errno=errno.EINVAL)
     return mount
 
 
@@ -78,7 +78,7 @@ def _is_dead(mountpoint: str) -> bool:
     return False
 
 
-def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
+def _wait_for_daemon(mount: Mount, patience: float) -> StillRunning | None:
     """Return None once the daemon has gone, or else why it stays and what to do."""
     try:
         folder = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -100,7 +100,7 @@ def _wait_for_daemon(mount: Mount, patience: float) -> str | None:
         os.close(folder)
 
 
-def _wait_for_holder(folder: int, patience: float) -> str | None:
+def _wait_for_holder(folder: int, patience: float) -> StillRunning | None:
     """Wait by the table of all locks, where opening the folder would mount again at once; return as above."""
     deadline = time.monotonic() + patience
     while lock_holder(folder) is not None:

@@ -74,11 +74,10 @@ def _standard_error_to(descriptor: int) -> Iterator[None]:
 
 def fuse_failure(mountpoint: str, said: str) -> VdifsError:
     """Return the error for a mount that libfuse refused; said: what it printed."""
-    name, said = printable(mountpoint), " ".join(printable(line) for line in said.splitlines())
+    said = " ".join(printable(line) for line in said.splitlines())
     if "user_allow_other" in said:
-        return VdifsError(
-            f"{name}: --allow-other is not allowed for users: have root add 'user_allow_other' to /etc/fuse.conf",
-            errno=errno.EPERM,
-        )
-    remedy = ": choose a folder of your own" if "no write access" in said else ""
-    return VdifsError(f"{name}: cannot mount: {said or 'libfuse gave no reason'}{remedy}", errno=errno.EPERM)
+        what, remedy = "--allow-other is not allowed for users", "have root add 'user_allow_other' to /etc/fuse.conf"
+    else:
+        what = f"cannot mount: {said or 'libfuse gave no reason'}"
+        remedy = "choose a folder of your own" if "no write access" in said else "see what 'vdifs doctor' says"
+    return VdifsError(what, where=mountpoint, remedy=remedy, errno=errno.EPERM)

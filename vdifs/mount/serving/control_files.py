@@ -34,5 +34,5 @@ class ControlFiles:
 
     async def _contents(self, inode: int, node: Node) -> bytes:
         if not isinstance(node, Sidecar):
-            raise VdifsError(f"{node}: no file", errno=errno.EISDIR)
+            raise VdifsError("no file", where=str(node), remedy="open a file in it", errno=errno.EISDIR)
         return await self._sidecars.read(inode, node, await self._namespace.source_of_sidecar(inode, node))

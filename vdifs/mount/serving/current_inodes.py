@@ -11,7 +11,7 @@ true of them too, and no program may have the earlier state open: else the file 
 from collections.abc import Awaitable, Callable
 
 from vdifs.chain.links import MAX_DEPTH
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import VdifsError
 from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.view.attributes import FileSize
@@ -108,7 +108,7 @@ class CurrentInodes:
         opened = self._images.get(inode)
         if opened is not None and opened.generation != source.generation and not self._is_as_opened(opened):
             if self._forget_if_held(opened):
-                raise StaleInodeError(f"{opened.file}: has changed: look its name up again")
+                raise StaleInodeError("has changed", where=str(opened.file))
             self._images.discard(opened)
 
     def renumber(self, file: ImageFile, opened: OpenImage) -> StaleInodeError:
@@ -118,7 +118,7 @@ class CurrentInodes:
         """
         self.forget(file)
         self._images.discard(opened)
-        return StaleInodeError(f"{printable(file.path)}: has changed: look its name up again")
+        return StaleInodeError("has changed", where=file.path)
 
     async def drop_earlier_pages(
         self,

@@ -48,7 +48,8 @@ class Handles:
             held = {id(each.contents): len(each.contents) for each in others}
             held[id(handle.contents)] = len(handle.contents)
             if len(held) > 1 and sum(held.values()) > MAX_HELD:
-                raise VdifsError("too many files of .vdifs are open at once: close some", errno=errno.ENOMEM)
+                what = "too many files of .vdifs are open at once"
+                raise VdifsError(what, remedy="close some", errno=errno.ENOMEM)
         number = next(self._numbers)
         self._open[number] = handle
         return number

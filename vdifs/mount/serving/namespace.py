@@ -15,7 +15,7 @@ from typing import Protocol
 
 import trio
 
-from vdifs.errors import SourceChangedError, VdifsError, printable
+from vdifs.errors import SourceChangedError, VdifsError
 from vdifs.mount.serving.current_inodes import CurrentInodes
 from vdifs.mount.serving.failures import Failures
 from vdifs.mount.serving.hidden_nodes import HiddenNodes
@@ -97,10 +97,10 @@ class Namespace:
         node = self._relative(parent, name)
         if node is None or (name not in _DOTS and await self._is_hidden(node)):
             self.check_known(parent)
-            raise VdifsError(f"{printable(name)}: no such file", errno=errno.ENOENT)
+            raise VdifsError("no such file", where=name, remedy="list its folder", errno=errno.ENOENT)
         attributes = self.peek(node)
         if name == "." and attributes.inode != parent:
-            raise StaleInodeError(f"{node}: has changed")
+            raise StaleInodeError("has changed", where=str(node))
         self.hand_out(attributes.inode, node)
         return attributes
 
@@ -119,7 +119,7 @@ class Namespace:
         await self._prepare(folder)
         children = self.tree.children(folder)
         if children is None:
-            raise StaleInodeError(f"{printable(folder.path)}: no such folder any more")
+            raise StaleInodeError("no such folder any more", where=folder.path)
         if self._hide:
             hidden = HiddenNodes(self.tree, self.failures)
             children = {name: node for name, node in children.items() if not hidden.hides(node)}
@@ -161,7 +161,7 @@ class Namespace:
             except SourceChangedError as error:
                 self.scanner.outdated()
                 if not tries_left:
-                    raise StaleInodeError(str(error)) from error
+                    raise error.told_as(StaleInodeError) from error
         raise AssertionError("the last try returns or raises")
 
     async def _open(self, inode: int, file: ImageFile, source: Source) -> OpenImage:
@@ -172,7 +172,7 @@ class Namespace:
         except (SourceChangedError, StaleInodeError):
             raise
         except DeadlineError as error:
-            raise error.named(file.path) from None
+            raise error.at(file.path) from None
         except VdifsError as error:
             self.failures.add(inode, file, error)
             self.current_inodes.forget(file)
@@ -190,14 +190,14 @@ class Namespace:
         known = self.inodes.get(inode)
         node = self.tree.find(inode) if known is None else known.node
         if node is None:
-            raise StaleInodeError(f"{inode:#x}: no such inode")
+            raise StaleInodeError("no such inode", where=f"{inode:#x}")
         return node
 
     def peek(self, node: Node) -> Attributes:
         """Return the attributes of a node as far as they are known without opening anything. Raises StaleInodeError."""
         inode = self.current_inodes.of(node)
         if inode is None:
-            raise StaleInodeError(f"{node}: was removed")
+            raise StaleInodeError("was removed", where=str(node))
         return self._attributes.of(inode, node)
 
     def path_of(self, file: ImageFile) -> str:
@@ -212,7 +212,7 @@ class Namespace:
         await self.scanner.fresh()
         source = self.tree.source(sidecar.path)
         if source is None or self.tree.inode(sidecar) != inode:
-            raise StaleInodeError(f"{printable(sidecar.path)}: has changed, or was removed: look its name up again")
+            raise StaleInodeError("has changed, or was removed", where=sidecar.path)
         return source
 
     def note_change(self, error: SourceChangedError, is_open: bool) -> None:
@@ -270,10 +270,10 @@ class Namespace:
         """Return the image file with that number and its source, if the number stands for the present state of it."""
         node = self.node(inode)
         if not isinstance(node, ImageFile):
-            raise VdifsError(f"{node}: no image", errno=errno.EISDIR)
+            raise VdifsError("no image", where=str(node), remedy="open an image in it", errno=errno.EISDIR)
         source = self.tree.source(node.path)
         if source is None or self.current_inodes.of(node) != inode:
-            raise StaleInodeError(f"{printable(node.path)}: has changed, or was removed: look its name up again")
+            raise StaleInodeError("has changed, or was removed", where=node.path)
         return node, source
 
     async def _prepare(self, node: Node) -> None:
@@ -295,7 +295,7 @@ class Namespace:
     def _folder(self, inode: int) -> Folder:
         node = self.node(inode)
         if not isinstance(node, Folder):
-            raise VdifsError(f"{node}: no folder", errno=errno.ENOTDIR)
+            raise VdifsError("no folder", where=str(node), remedy="name a folder", errno=errno.ENOTDIR)
         return node
 
     def _above(self, folder: Folder) -> Folder:

@@ -4,7 +4,6 @@ import time
 from stat import S_IFDIR, S_IFREG
 from typing import assert_never
 
-from vdifs.errors import printable
 from vdifs.mount.serving.current_inodes import CurrentInodes
 from vdifs.mount.serving.failures import Failures
 from vdifs.mount.view.attributes import Attributes, FileSize, Ownership
@@ -62,7 +61,7 @@ class NodeAttributes:
     def _of_folder(self, inode: int, folder: Folder) -> Attributes:
         tree = self._current_inodes.tree
         if tree.children(folder) is None:
-            raise StaleInodeError(f"{printable(folder.path)}: no such folder any more")
+            raise StaleInodeError("no such folder any more", where=folder.path)
         mode, uid, gid = self._ownership.of_folder(tree.access(folder))
         return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self.changed_ns, ctime_ns=self.changed_ns)
 

@@ -2,7 +2,7 @@
 
 import errno
 
-from vdifs.errors import SourceChangedError, VdifsError, WouldBlock, printable
+from vdifs.errors import SourceChangedError, VdifsError, WouldBlock
 from vdifs.mount.serving.change_watch import ChangeWatch, PageCache
 from vdifs.mount.serving.control_files import ControlFiles
 from vdifs.mount.serving.handles import FrozenContents, Handle, Handles
@@ -108,7 +108,8 @@ class OpenFiles:
     async def xattr(self, inode: int, name: bytes) -> bytes:
         """Return an extended attribute. Raises VdifsError, ENODATA."""
         if name not in self.xattr_names(inode):
-            raise VdifsError("no such extended attribute", errno=errno.ENODATA)
+            remedy = "see what 'getfattr -m - FILE' lists"
+            raise VdifsError("no such extended attribute", remedy=remedy, errno=errno.ENODATA)
         file, opened = await self._namespace.acquire(inode)
         try:
             return xattr_value(file, opened.image, name)
@@ -121,13 +122,13 @@ class OpenFiles:
             await self._watch.check(opened)
             await self._watch.check_no_writer(opened)
         except SourceChangedError as error:
-            raise StaleInodeError(str(error)) from error
+            raise error.told_as(StaleInodeError) from error
         await self._namespace.current_inodes.drop_earlier_pages(
             inode, file, opened, lambda: self._handles.of_inode(inode) is not None, self._pages.drop
         )
         attributes = self._namespace.peek(file)
         if attributes.inode != inode:
-            raise StaleInodeError(f"{printable(file.path)}: changed while it was opened")
+            raise StaleInodeError("changed while it was opened", where=file.path)
         return Handle(self._namespace.path_of(file), opened, attributes)
 
     async def _read(self, opened: OpenImage, offset: int, length: int) -> memoryview:

@@ -58,10 +58,10 @@ class Scanner:
         """Why it is not known what the source holds now: its search failed, or hangs. None if it is known."""
         if self._running and (lasts := trio.current_time() - self._begun) > _HANGS_S + 2 * self.last_duration:
             what = f"the search of the source has not ended for {lasts:.0f} s"
-            return StorageError(f"{what}: check the disk or server below it", errno=errno.EIO)
+            return StorageError(what, remedy="check the disk or server below it", errno=errno.EIO)
         if self._failure is None or isinstance(self._failure, VdifsError):
             return self._failure
-        return StorageError("the search of the source failed: see the log of the mount", errno=errno.EIO)
+        return StorageError("the search of the source failed", remedy="see the log of the mount", errno=errno.EIO)
 
     def outdated(self) -> None:
         """Take note that a source is known to have changed, so that the next request waits for a scan."""

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.entry import Entry
 from vdifs.chain.policy import Policy
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import VdifsError
 from vdifs.mount.serving.scheduling.threads import Threads
+from vdifs.mount.view.inodes import StaleInodeError
 from vdifs.mount.view.nodes import Sidecar
 from vdifs.mount.view.sources import Source
 from vdifs.output.cache import ByteBoundedCache
@@ -50,10 +51,10 @@ class SidecarContents:
     def _make(self, sidecar: Sidecar) -> bytes:
         entry = self._catalog.entries.get(sidecar.path)
         if entry is None:
-            raise VdifsError(f"{printable(sidecar.path)}: no such image any more", errno=errno.ESTALE)
+            raise StaleInodeError("no such image any more", where=sidecar.path)
         contents = self._texts[sidecar.kind](self._catalog.policy, entry, MAX_SIZE)
         if contents is None or len(contents) > MAX_SIZE:
-            what = f"{printable(sidecar.path)}: its {sidecar.kind} is longer than {MAX_SIZE} bytes"
+            what = f"its {sidecar.kind} is longer than {MAX_SIZE} bytes"
             remedy = f"run 'vdifs {sidecar.kind} --output json' on the image"
-            raise VdifsError(f"{what}: {remedy}", errno=errno.EFBIG)
+            raise VdifsError(what, where=sidecar.path, remedy=remedy, errno=errno.EFBIG)
         return contents

@@ -25,6 +25,7 @@ class StaleInodeError(VdifsError):
     """An inode number stands for a state of the sources that has passed. The kernel looks the name up again."""
 
     errno = errno.ESTALE
+    remedy = "look its name up again"
 
 
 def inode_number(*parts: str | bytes) -> int:
@@ -105,7 +106,8 @@ class InodeTable:
         if known is None:
             known = self._known[inode] = KnownInode(node)
         elif known.node != node:
-            raise VdifsError(f"{node}: has the same inode number {inode:#x} as {known.node}: rename one of the images")
+            what = f"has the same inode number {inode:#x} as {known.node}"
+            raise VdifsError(what, where=str(node), remedy="rename one of the images")
         known.lookups += 1
 
     def forget(self, inode: int, count: int) -> None:

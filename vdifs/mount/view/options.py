@@ -37,15 +37,15 @@ class MountOptions:
     def checked(self) -> Self:
         """Return the same options, paths absolute, as the daemon leaves the working directory. Raises UsageError."""
         if self.cluster_size is not None and self.cluster_size not in _CLUSTER_SIZES:
-            raise UsageError(f"cluster size {self.cluster_size}: give a power of two from 512 to 2097152")
+            raise UsageError(f"cluster size {self.cluster_size}", remedy="give a power of two from 512 to 2097152")
         if not self.deadline > 0:
-            raise UsageError(f"deadline {self.deadline}: give a number of seconds above 0")
+            raise UsageError(f"deadline {self.deadline}", remedy="give a number of seconds above 0")
         if self.threads < 1:
-            raise UsageError(f"threads {self.threads}: give at least 1")
+            raise UsageError(f"threads {self.threads}", remedy="give at least 1")
         if self.readahead < 0:
-            raise UsageError(f"readahead {self.readahead}: give a number of bytes")
+            raise UsageError(f"readahead {self.readahead}", remedy="give a number of bytes")
         if self.umask is not None and not 0 <= self.umask <= 0o777:
-            raise UsageError(f"umask {self.umask:o}: give an octal number up to 777")
+            raise UsageError(f"umask {self.umask:o}", remedy="give an octal number up to 777")
         return replace(
             self,
             source=os.path.abspath(self.source),

@@ -8,7 +8,7 @@ import os
 import posixpath
 from collections.abc import Iterable
 
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import VdifsError
 from vdifs.mount.view import names
 from vdifs.mount.view.nodes import Folder, Node
 
@@ -39,11 +39,12 @@ class Subtree:
         full = f"{self._root.path}/{path}"
         parent, name = posixpath.split(full)
         if not names.name_fits(name):
-            self._refuse(full, f"the name has over {names.MAX_NAME} bytes: give the image a shorter one")
+            self._refuse(full, f"the name has over {names.MAX_NAME} bytes", "give the image a shorter one")
         elif len(os.fsencode(backing_name)) > names.MAX_BACKING_NAME:
-            self._refuse(full, f"its backing name has over {names.MAX_BACKING_NAME} bytes: use shorter folder names")
+            why = f"its backing name has over {names.MAX_BACKING_NAME} bytes"
+            self._refuse(full, why, "use shorter folder names")
         elif parent not in self.folders or name in self.folders[parent]:
-            self._refuse(full, "the name is taken by another image: rename one of them")
+            self._refuse(full, "the name is taken by another image", "rename one of them")
         else:
             self.folders[parent][name] = node
 
@@ -60,5 +61,5 @@ class Subtree:
         self.folders[folder.path] = {}
         self.folders[parent][name] = folder
 
-    def _refuse(self, path: str, reason: str) -> None:
-        self.problems.append(VdifsError(f"{printable(path)}: not offered: {reason}"))
+    def _refuse(self, path: str, why: str, remedy: str) -> None:
+        self.problems.append(VdifsError(f"not offered: {why}", where=path, remedy=remedy))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from vdifs.errors import InUseError, StorageError, UsageError, printable
+from vdifs.errors import InUseError, StorageError, UsageError
 from vdifs.linux.locks import LockTable, has_user
 from vdifs.output.export.transfer import Progress, to_file, to_stream
 from vdifs.output.image import Image
@@ -28,7 +28,7 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
     """
     if output == "-":
         if sys.__stdout__ is None:
-            raise StorageError("standard output: it is closed: name a file, or a pipe that is read")
+            raise StorageError("it is closed", where="standard output", remedy="name a file, or a pipe that is read")
         to_stream(image, sys.__stdout__.fileno(), progress)
         return
     existing = _check_output(image, output, overwrite)
@@ -53,9 +53,7 @@ def _export_in_place(image: Image, output: str, progress: Progress | None) -> No
             raise _in_use(output)
         to_stream(image, fd, progress)
     except OSError as error:
-        raise StorageError.from_os(
-            output, error, _REMEDIES.get(error.errno or 0, "it was not written whole")
-        ) from error
+        raise _not_written(output, error, "it was not written whole") from error
     finally:
         os.close(fd)
 
@@ -70,9 +68,9 @@ def _check_output(image: Image, output: str, overwrite: bool) -> os.stat_result 
         raise StorageError.from_os(output, error, "name a file that can be written") from error
     for file in image.chain.files:
         if (st.st_dev, st.st_ino) == file.fingerprint[:2]:
-            raise UsageError(f"{printable(output)}: it is a file of the chain that is read: choose another name")
+            raise UsageError("it is a file of the chain that is read", where=output, remedy="choose another name")
     if stat.S_ISDIR(st.st_mode):
-        raise UsageError(f"{printable(output)}: is a directory: name a file in it")
+        raise UsageError("is a directory", where=output, remedy="name a file in it")
     if not overwrite and not stat.S_ISFIFO(st.st_mode) and not stat.S_ISCHR(st.st_mode):
         raise _exists(output)
     if stat.S_ISREG(st.st_mode):
@@ -87,7 +85,8 @@ def _check_unused(output: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StorageError.from_os(output, error, "its locks cannot be asked for: choose another name") from error
+        what = f"{error.strerror}: its locks cannot be asked for"
+        raise StorageError(what, where=output, remedy="choose another name", errno=error.errno) from error
     if used:
         raise _in_use(output)
 
@@ -108,14 +107,20 @@ def _is_used(output: str) -> bool:
 
 
 def _in_use(output: str) -> InUseError:
-    return InUseError(
-        f"{printable(output)}: a virtual machine or another program has it open: wait for its end, "
-        "or choose another name"
-    )
+    what, remedy = "a virtual machine or another program has it open", "wait for its end, or choose another name"
+    return InUseError(what, where=output, remedy=remedy)
 
 
 def _exists(output: str) -> UsageError:
-    return UsageError(f"{printable(output)}: exists already: choose another name, or give --force")
+    return UsageError("exists already", where=output, remedy="choose another name, or give --force")
+
+
+def _not_written(output: str, error: OSError, otherwise: str) -> StorageError:
+    """Return the error for a file that could not be written. otherwise: what is said where no remedy is known."""
+    what, remedy = f"{error.strerror or error}", _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        what, remedy = f"{what}: {otherwise}", "check the disk or server below it"
+    return StorageError(what, where=output, remedy=remedy, errno=error.errno)
 
 
 @contextmanager
@@ -138,7 +143,7 @@ def _renamed_when_complete(output: str, *, overwrite: bool) -> Iterator[int]:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
-            raise StorageError.from_os(output, error, _REMEDIES.get(error.errno or 0, "it was not written")) from error
+            raise _not_written(output, error, "it was not written") from error
         raise
 
 
@@ -166,5 +171,6 @@ def _umask() -> int:
 
 _REMEDIES = {
     errno.ENOSPC: "make room, or export to another file system",
+    errno.EDQUOT: "make room, or export to another file system",
     errno.EFBIG: "the file system does not hold files that large",
 }

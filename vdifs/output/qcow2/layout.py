@@ -20,6 +20,8 @@ from vdifs.formats.qcow2.refcounts import REFCOUNT_ORDER, RefcountSize, fit_refc
 
 __all__ = ["Backing", "Layout", "check_geometry", "safe_backing_name", "size_if_full"]
 
+_LARGER_CLUSTERS = "ask for larger ones with --cluster-size"
+
 
 @dataclass(frozen=True, slots=True)
 class Backing:
@@ -55,8 +57,8 @@ class Layout:
         refcounts = _fit(geometry, l2_count, data_clusters)
         if refcounts.table_clusters << bits > REFCOUNT_TABLE_MAX_BYTES:
             raise UsageError(
-                f"clusters of {geometry.cluster_size} bytes are too small for {refcounts.total} of them: "
-                "ask for larger ones with --cluster-size"
+                f"clusters of {geometry.cluster_size} bytes are too small for {refcounts.total} of them",
+                remedy=_LARGER_CLUSTERS,
             )
         table = 1 << bits
         blocks = table + (refcounts.table_clusters << bits)
@@ -72,8 +74,8 @@ def check_geometry(geometry: Geometry) -> None:
     """Raise UsageError if the L1 table would be longer than QEMU reads."""
     if geometry.l1_size * 8 > L1_MAX_BYTES:
         raise UsageError(
-            f"clusters of {geometry.cluster_size} bytes are too small for a disk of {geometry.virtual_size} bytes: "
-            "ask for larger ones with --cluster-size"
+            f"clusters of {geometry.cluster_size} bytes are too small for a disk of {geometry.virtual_size} bytes",
+            remedy=_LARGER_CLUSTERS,
         )
 
 
@@ -104,13 +106,11 @@ def _header(
         name_offset = V3_LENGTH + 8 + 8 + 8
         name_size = len(encode_name(backing.name))
         if "\0" in backing.name:
-            raise UsageError("a NUL would end the backing file name for every reader: leave it out")
+            raise UsageError("a NUL would end the backing file name for every reader", remedy="leave it out")
         longest = min(MAX_BACKING_NAME, geometry.cluster_size - name_offset)
         if not 0 < name_size <= longest:
-            raise UsageError(
-                f"a backing file name of {name_size} bytes does not fit, 1 to {longest} do: "
-                "give a shorter one or larger clusters"
-            )
+            what = f"a backing file name of {name_size} bytes does not fit, 1 to {longest} do"
+            raise UsageError(what, remedy="give a shorter one or larger clusters")
     return Header(
         version=3,
         backing_file_offset=name_offset,

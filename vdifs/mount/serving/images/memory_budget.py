@@ -35,7 +35,8 @@ def check_budget(opened: OpenImage, in_use: Iterable[OpenImage]) -> None:
     if MOST_BYTES < total > own and _bytes(owners[opened.owner]) > MOST_BYTES // len(owners):
         raise VdifsError(
             f"the tables of its owner's open images take {_bytes(owners[opened.owner]) >> 20} MiB, and the mount has "
-            f"{MOST_BYTES >> 20} MiB for all: close some of them, or copy them one after the other",
+            f"{MOST_BYTES >> 20} MiB for all",
+            remedy="close some of them, or copy them one after the other",
             errno=errno.ENOMEM,
         )
 

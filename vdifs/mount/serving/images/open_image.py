@@ -63,7 +63,7 @@ class OpenImage:
         """Count one user more. Raises VdifsError if the image is closed already."""
         with self._lock:
             if self._closed:
-                raise VdifsError("the image was closed before it could be read: open it again")
+                raise VdifsError("the image was closed before it could be read", remedy="open it again")
             self._users += 1
 
     def drop(self) -> None:

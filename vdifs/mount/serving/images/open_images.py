@@ -127,7 +127,7 @@ class OpenImages:
         try:
             return await self._threads.answer(opened.devices, _holding, opened, function, *args)
         except DeadlineError as error:
-            raise (error if opened.file is None else error.named(str(opened.file))) from None
+            raise (error if opened.file is None else error.at(str(opened.file))) from None
 
     async def _wait(self, opening: _Opening, source: Source) -> OpenImage:
         await self._threads.wait_for(opening.work, opening.done)

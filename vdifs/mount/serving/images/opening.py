@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.links import ImageRef
-from vdifs.errors import SourceChangedError, printable
+from vdifs.errors import SourceChangedError
 from vdifs.mount.serving.images.open_images import Opener
 from vdifs.mount.view import names
 from vdifs.mount.view.nodes import ImageFile
@@ -23,7 +23,7 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
     def open_in_state(file: ImageFile, source: Source) -> Image:
         entry = catalog.entries.get(file.path)
         if entry is None:
-            raise SourceChangedError(f"{printable(file.path)}: removed since its folder was searched: look again")
+            raise SourceChangedError("removed since its folder was searched", where=file.path, remedy="look again")
         spec = OutputSpec(
             view=file.view,
             base=file.base,
@@ -36,7 +36,7 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
             if not _is_in_state(catalog, file, source, image):
                 for each in image.chain.files:
                     each.linger()  # so that it can be told whether what the next search finds are but other metadata
-                raise SourceChangedError(f"{printable(file.path)}: changed since its folder was searched: look again")
+                raise SourceChangedError("changed since its folder was searched", where=file.path, remedy="look again")
             unless_in_state.pop_all()
         return image
 

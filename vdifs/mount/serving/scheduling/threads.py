@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import trio
 
-from vdifs.errors import StorageError, VdifsError, printable
+from vdifs.errors import StorageError, VdifsError
 from vdifs.mount.serving.scheduling.turns import HeavyError, Turns, Work
 
 __all__ = ["DeadlineError", "Threads"]
@@ -30,15 +30,7 @@ class DeadlineError(StorageError):
     about: the file systems, for one line in the log however many images and readers are concerned.
     """
 
-    about: Devices
-
-    def __init__(self, message: str, about: Devices) -> None:
-        super().__init__(message)
-        self.about = about
-
-    def named(self, name: str) -> "DeadlineError":
-        """Return this error as one of the image called `name`."""
-        return DeadlineError(f"{printable(name)}: {self}", self.about)
+    remedy = "check the disk or server below it"
 
 
 class Threads:
@@ -123,8 +115,7 @@ class Threads:
 
     def late(self, devices: Devices) -> DeadlineError:
         """Return the error for a source that did not answer in time."""
-        waited = f"the source did not answer within {self.deadline:g} s"
-        return DeadlineError(f"{waited}: check the disk or server below it", devices)
+        return DeadlineError(f"the source did not answer within {self.deadline:g} s", about=devices)
 
     async def _run(self, lane: Hashable, function: Callable[..., T], *args: object) -> T:
         limiter = self._limiters.setdefault(lane, trio.CapacityLimiter(self._limit))
