@@ -11,8 +11,10 @@ from typing import Any
 
 import trio
 
+from tests.conftest import cannot_be_tried
 from tests.mount.mounting import PATIENCE_S
 from vdifs.chain.catalog import Catalog
+from vdifs.linux.filesystems import BTRFS, EXT, XFS, filesystem_type
 from vdifs.mount.serving.assembly import Serving, assemble
 from vdifs.mount.view.attributes import Attributes
 from vdifs.mount.view.inodes import ROOT
@@ -29,8 +31,15 @@ async def until(condition: Callable[[], object]) -> None:
         await trio.to_thread.run_sync(time.sleep, 0.005)
 
 
+def require_local_disk(path: Path) -> None:
+    """Skip the test where a file is on no file system of which the event loop may ask, and fail it in CI."""
+    with path.open("rb") as file:
+        if filesystem_type(file.fileno()) not in {EXT, XFS, BTRFS}:
+            cannot_be_tried(f"{path} is on no local disk")
+
+
 def descriptors_of(paths: Sequence[Path]) -> list[int]:
-    """Return the descriptors of this process that lead to some files, also where they have no name any more."""
+    """Return the descriptors of this process that lead to some files, which are there."""
     wanted = {(status.st_dev, status.st_ino) for status in map(Path.stat, paths)}
     found = []
     for name in os.listdir("/proc/self/fd"):

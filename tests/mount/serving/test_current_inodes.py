@@ -13,11 +13,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.conftest import ExpectWarning, cannot_be_tried
-from tests.mount.serving.served import Served, served, until
+from tests.conftest import ExpectWarning
+from tests.mount.serving.served import Served, require_local_disk, served, until
 from tests.support.stamps import stamped
 from vdifs.errors import SourceChangedError
-from vdifs.linux.filesystems import BTRFS, EXT, XFS, filesystem_type
 from vdifs.mount.serving.images.open_images import IDLE_S
 from vdifs.mount.view.inodes import StaleInodeError
 
@@ -30,9 +29,7 @@ def raw(tmp_path: Path) -> Path:
     """x.raw, on a file system of which the event loop may ask."""
     raw = tmp_path.resolve() / "x.raw"
     raw.write_bytes(stamped(0, SIZE, 1))
-    with raw.open("rb") as file:
-        if filesystem_type(file.fileno()) not in {EXT, XFS, BTRFS}:
-            cannot_be_tried(f"{tmp_path} is on no local disk")
+    require_local_disk(raw)
     return raw
 
 

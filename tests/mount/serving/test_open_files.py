@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from tests.conftest import ExpectWarning
 from tests.mount.images import damage_l2
-from tests.mount.serving.served import descriptors_of, served, until
+from tests.mount.serving.served import descriptors_of, require_local_disk, served, until
 from tests.support import oracle
 from tests.support.header_only import write_blank
 from tests.support.stamps import stamped
@@ -201,6 +201,7 @@ async def test_an_image_that_is_kept_open_is_ebusy_once_a_machine_writes_it(raw:
     """Unless the user has asked for it; programs that have it open read on."""
     raw = raw.with_name("disk.qcow2")
     oracle.create(raw, SIZE)
+    require_local_disk(raw)
     async with served(raw.parent, live=live) as mount:
         inode = (await mount.stat("full/disk.qcow2")).inode
         handle = await mount.open("full/disk.qcow2")
