@@ -1,6 +1,6 @@
-"""Ranges of units of a disk, by their indices: int64, shape (n, 2), sorted, apart. Which units do runs touch?
+"""Ranges of units of a disk, by their indices: int64, shape (n, 2), sorted, apart.
 
-However long a run is, it costs the same: a disk of 64 TiB of zeros is one range.
+A run costs the same however many units it touches: a disk of 64 TiB of zeros is one range.
 
     runs     |-----|      |--||-------|
     units  |    |xxxx|xxxx|    |xxxx|xxxx|xxxx|    |
