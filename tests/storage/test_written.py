@@ -25,6 +25,7 @@ from tests.conftest import require_tool
 from tests.support.header_only import grow_old
 from tests.support.stamps import difference, stamped
 from vdifs.errors import InUseError, SourceChangedError
+from vdifs.linux import inode_lock
 from vdifs.linux import inotify as watches
 from vdifs.linux import leases as lease
 from vdifs.linux.inotify import Watches
@@ -370,6 +371,27 @@ def test_on_a_tmpfs_a_mapping_that_wrote_and_has_ended_is_met(in_memory: Path) -
         assert in_memory.stat() == before, "the play does not work"
         with pytest.raises(SourceChangedError):
             image.read_at(MIB // 2, 512)
+
+
+def test_a_time_that_is_set_is_no_change_though_it_is_told_late(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is busy may keep the event for longer than any number of looks takes: it is waited for."""
+    waited = list[None]()
+    drain, wait = Watches.drain, inode_lock.wait_for_changes
+
+    def drain_late(self: Watches) -> None:
+        if waited:
+            drain(self)
+
+    def wait_and_tell(fd: int) -> bool:
+        waited.append(None)
+        return wait(fd)
+
+    with watched(path) as file:
+        os.utime(path)
+        monkeypatch.setattr(Watches, "drain", drain_late)
+        monkeypatch.setattr("vdifs.storage.witness.wait_for_changes", wait_and_tell, raising=False)
+        file.check_unchanged()
+        assert len(waited) == 1
 
 
 def without_leases(monkeypatch: pytest.MonkeyPatch) -> None:

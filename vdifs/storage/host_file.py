@@ -36,7 +36,6 @@ __all__ = ["HostFile"]
 
 _SETTLE_TRIES = 3
 _LOOKS = 10
-_PAUSE_S = 0.002
 _ANYTHING = frozenset(Finding)
 _PROOFS = frozenset({Finding.NOTHING, Finding.UNSEEN})
 """What a witness says that has looked."""
@@ -212,8 +211,7 @@ class HostFile:
                 st = again
                 continue
             if found is Finding.NOTHING and st.st_mtime_ns != self.fingerprint.mtime_ns and not self._saw_metadata():
-                time.sleep(_PAUSE_S)  # a program is between setting the time and telling of it
-                continue
+                continue  # a program was between setting the time and telling of it
             self._renew(st, asked, found)
             return True
         return False

@@ -19,9 +19,11 @@ What this cannot see: a write through a file system that lies on top (overlayfs 
 moves mtime, so that an mtime that moved must have its IN_ATTRIB; and memory that a device writes by itself.
 """
 
+import time
 from enum import Enum
 
 from vdifs.linux.filesystems import BTRFS, EXT, F2FS, OVERLAY, RAMFS, TMPFS, XFS, filesystem_type
+from vdifs.linux.inode_lock import wait_for_changes
 from vdifs.linux.inotify import Watch, watches
 from vdifs.linux.leases import WITH_LEASES, is_open_for_writing
 from vdifs.storage.fingerprint import Fingerprint
@@ -32,6 +34,7 @@ _ALONE = frozenset({EXT, XFS, BTRFS, F2FS, TMPFS, RAMFS})
 """File systems that no other machine changes, and no other file system beneath them: no event means no write."""
 _SILENT = frozenset({TMPFS, RAMFS, OVERLAY})
 """Those where a mapping writes without moving the time stamps: an overlay may have its files on a tmpfs."""
+_PAUSE_S = 0.002
 
 
 class Finding(Enum):
@@ -115,8 +118,16 @@ class Witness:
         return Finding.UNSEEN if written is None else Finding.NOTHING
 
     def saw_metadata(self) -> bool:
-        """Tell whether the last `finding` met a change of metadata that no one before had met."""
-        return self._watch is not None and self._watch.others != self._others
+        """Tell whether the last `finding` met a change of metadata that no one before had met.
+
+        If not, a change whose time stamps are there already has queued its event for the next `finding` by then: on a
+        busy disk that takes tens of milliseconds.
+        """
+        if self._watch is None or self._watch.others != self._others:
+            return self._watch is not None
+        if not wait_for_changes(self._fd):
+            time.sleep(_PAUSE_S)
+        return False
 
     def accept(self) -> None:
         """Count changes of metadata from the last `finding` on."""

@@ -1,0 +1,45 @@
+"""Whoever has seen new time stamps finds the event of inotify behind the lock of the inode."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vdifs.linux.inode_lock import wait_for_changes
+from vdifs.linux.inotify import Watches
+
+_CHANGES = 2000
+_SET_TIMES = f"""
+import os, sys
+for _ in range({_CHANGES}):
+    os.utime(sys.argv[1])
+    os.chmod(sys.argv[1], 0o644)
+"""
+
+
+def test_the_event_of_a_time_that_is_seen_is_there_behind_it(tmp_path: Path) -> None:
+    path, watches = tmp_path / "file", Watches()
+    path.write_bytes(b"x")
+    fd = os.open(path, os.O_RDONLY)
+    watch = watches.add(fd)
+    assert watch is not None
+    if not wait_for_changes(fd):
+        pytest.skip("this file system does not tell of extents")
+    seen, mtime = 0, os.fstat(fd).st_mtime_ns
+    with subprocess.Popen([sys.executable, "-c", _SET_TIMES, path]) as program:
+        while program.poll() is None:
+            before = os.fstat(fd)
+            watches.drain()
+            if before.st_ctime_ns != os.fstat(fd).st_ctime_ns:
+                continue  # events of later changes may be counted
+            if before.st_mtime_ns != mtime and watch.others == seen:
+                assert wait_for_changes(fd)
+                watches.drain()
+                assert watch.others > seen
+            seen, mtime = watch.others, before.st_mtime_ns
+    watches.drain()
+    assert watch.others > 0
+    watches.start_anew()
+    os.close(fd)
