@@ -56,7 +56,7 @@ def scanned(source: Path) -> Iterator[Catalog]:
 
 def wait_until_old(path: Path) -> None:
     """Wait until the time stamps of a file tell its state: one that is younger is read again."""
-    while Fingerprint.of(path.stat()).youth_ns(time.time_ns()):
+    while Fingerprint.of(path.stat()).racy_for_ns(time.time_ns()):
         time.sleep(0.005)
 
 

@@ -195,7 +195,7 @@ def test_a_program_that_may_have_written_counts_as_one_that_has(path: Path) -> N
 def test_what_becomes_young_is_asked_about_until_it_is_old(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with watched(path) as file:
         path.chmod(0o640)
-        monkeypatch.setattr("vdifs.storage.fingerprint.YOUNG_NS", 60_000_000_000)
+        monkeypatch.setattr("vdifs.storage.fingerprint.RACY_NS", 60_000_000_000)
         file.check_unchanged()
         descriptor = os.open(path, os.O_RDWR)
         now = os.fstat(descriptor)

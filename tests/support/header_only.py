@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vdifs.formats.qcow2.extensions import Extension, ExtensionType, encode_name, pack_extensions
 from vdifs.formats.qcow2.header import V3_LENGTH, Header, Incompatible
-from vdifs.storage.fingerprint import YOUNG_NS
+from vdifs.storage.fingerprint import RACY_NS
 
 CLUSTER_BITS = 12
 SIZE = 1 << 20
@@ -48,4 +48,4 @@ def write_blank(
 
 def grow_old() -> None:
     """Wait until the next change of a file gives it other time stamps; until then some kernels give it the same."""
-    time.sleep(1.5 * YOUNG_NS / 1e9)
+    time.sleep(1.5 * RACY_NS / 1e9)

@@ -43,7 +43,7 @@ _Sniffed = tuple[Found, tuple[Entry, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The result of one scan. young: files with time stamps so young that they must be read again to be sure.
+    """The result of one scan. racy: files that must be read again to be sure, as their time stamps are too young.
 
     above: the permissions of the folders above the images. folders: those below the source root. troubles, shut: see
     Catalog. emptied: those of them that hold no image now.
@@ -51,7 +51,7 @@ class _State:
 
     files: Mapping[str, _Sniffed] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
-    young: frozenset[str] = frozenset()
+    racy: frozenset[str] = frozenset()
     above: Above = field(default_factory=dict)
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
     not_offered: tuple[Entry, ...] = ()
@@ -172,7 +172,7 @@ class Catalog:
         found = self._search(old)
         if found.nothing is not None and not self._searched:
             raise found.nothing
-        files, young, unread = self._sniffed(old, found, begun)
+        files, racy, unread = self._sniffed(old, found, begun)
         empty = self._emptied(old, found, files)
         files |= as_before(old.files, empty)
         troubles = {**found.troubles, **empty}
@@ -186,7 +186,7 @@ class Catalog:
         new = _State(
             files=files,
             entries=in_trouble(entries, troubles),
-            young=young,
+            racy=racy,
             above=permissions_above(self.policy, old.above, entries, troubles),
             missing=ancestors.missing,
             not_offered=not_offered,
@@ -268,22 +268,22 @@ class Catalog:
     def _search(self, old: _State) -> Search:
         def known(path: str) -> Found | None:
             before = old.files.get(path)
-            return before[0] if before and path not in old.young else None
+            return before[0] if before and path not in old.racy else None
 
         return search(self.policy, self._only, self._filter, self._skip, known)
 
     def _sniffed(
         self, old: _State, found: Search, begun: int
     ) -> tuple[dict[str, _Sniffed], frozenset[str], dict[str, VdifsError]]:
-        """Return the files by PATH, each with its images, which of them have young time stamps, and what is unread."""
+        """Return the files by PATH, each with its images, which of them are racy, and what is unread."""
         files = as_before(old.files, found.kept)
         unread = {path: error for path, error in old.unread.items() if path in files}
-        young = set(old.young & files.keys())
+        racy = set(old.racy & files.keys())
         for each in found.files.values():
             known = old.files.get(each.path)
-            if known is None or known[0] != each or each.path in old.young or not self._has_same_links(known[1]):
-                if each.fingerprint.was_young(begun, time.time_ns()):
-                    young.add(each.path)
+            if known is None or known[0] != each or each.path in old.racy or not self._has_same_links(known[1]):
+                if each.fingerprint.was_racy(begun, time.time_ns()):
+                    racy.add(each.path)
                 before = () if known is None else known[1]
                 now = sniff(self.policy, each, known=found.files, unread=unread)
                 if now or self._only is None:  # of a single image that is none any more, see _emptied
@@ -293,7 +293,7 @@ class Catalog:
             elif each.path in old.unread:
                 unread[each.path] = old.unread[each.path]
             files[known[0].path] = known  # the same string in every scan: there may be very many
-        return files, frozenset(young), unread
+        return files, frozenset(racy), unread
 
     def _emptied(self, old: _State, found: Search, files: Mapping[str, _Sniffed]) -> dict[str, VdifsError]:
         """Return the folders that another one has replaced which holds no image; see `emptied`."""

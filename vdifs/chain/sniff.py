@@ -110,7 +110,7 @@ def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 def _header(file: HostFile) -> Header | None:
     """Return the header of `file`, which is read once for all of its names. Raises what read_header does."""
-    if file.status.st_nlink == 1 or file.fingerprint.youth_ns(time.time_ns()):
+    if file.status.st_nlink == 1 or file.fingerprint.racy_for_ns(time.time_ns()):
         return read_header(file)
     with _lock:
         if (known := _headers.get(file.fingerprint)) is not None:

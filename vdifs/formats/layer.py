@@ -66,7 +66,7 @@ def identity_of(files: Sequence[HostFile], edges: Sequence[NDArray[np.int64]], p
     """
     now = time.time_ns()
     prints = tuple(file.fingerprint for file in files)
-    if any(each.youth_ns(now) for each in prints):
+    if any(each.racy_for_ns(now) for each in prints):
         return object()
     return prints, place, *(hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in edges)
 

@@ -115,13 +115,13 @@ class HostFile:
         """
         stands = False
         for _ in range(_SETTLE_TRIES):
-            if not (left := self.fingerprint.youth_ns(time.time_ns())):
+            if not (left := self.fingerprint.racy_for_ns(time.time_ns())):
                 return
             time.sleep(left / 1e9)
             stands = self._proves(os.fstat(self.fd), _PROOFS)
             if not stands:
                 self._begin()
-        if not stands and self.fingerprint.youth_ns(time.time_ns()):
+        if not stands and self.fingerprint.racy_for_ns(time.time_ns()):
             what, remedy = "it kept changing while it was opened", "wait for its writer to end"
             raise SourceChangedError(what, where=self.path, remedy=remedy)
 
@@ -154,7 +154,7 @@ class HostFile:
         """
         now, first = self.fingerprint, self._first
         if fingerprint == now:
-            return not (settled and self._is_young)
+            return not (settled and self._is_racy)
         return (
             fingerprint[:3] == now[:3]
             and first.ctime_ns <= fingerprint.ctime_ns <= now.ctime_ns
@@ -183,7 +183,7 @@ class HostFile:
             )
 
     @property
-    def _is_young(self) -> bool:
+    def _is_racy(self) -> bool:
         return self._unsure and not self._asks_always
 
     def _begin(self) -> None:
@@ -241,8 +241,8 @@ class HostFile:
 
     def _renew(self, st: os.stat_result, asked_ns: int, found: Finding) -> None:
         """Take new time stamps; asked_ns: when the witness was asked, which found nothing."""
-        young = found is not Finding.UNKNOWN and Fingerprint.of(st).youth_ns(asked_ns) > 0
-        self._unsure = self._asks_always or young  # before the time stamps, as other threads compare these
+        racy = found is not Finding.UNKNOWN and Fingerprint.of(st).racy_for_ns(asked_ns) > 0
+        self._unsure = self._asks_always or racy  # before the time stamps, as other threads compare these
         self._take(st)
         if self._witness is not None:
             self._witness.accept()

@@ -22,7 +22,7 @@ _lock = Lock()
 
 def edges_of(file: HostFile) -> NDArray[np.int64]:
     """Return where data start and end in `file`, in turns; all else are holes. See `data_edges`."""
-    if file.fingerprint.youth_ns(time.time_ns()):
+    if file.fingerprint.racy_for_ns(time.time_ns()):
         return _look_for(file)
     with _lock:
         known: NDArray[np.int64] | None = _known.get(file.fingerprint)

@@ -82,7 +82,7 @@ def snapshot_places(file: HostFile, header: Header) -> SnapshotPlaces:
     if known is None:
         known = SnapshotPlaces.of(each_snapshot_of(file, header), header.virtual_size)
         with _lock:
-            if len(known) < _MOST_KEPT and not file.fingerprint.youth_ns(time.time_ns()):
+            if len(known) < _MOST_KEPT and not file.fingerprint.racy_for_ns(time.time_ns()):
                 _known[file.fingerprint] = known
     return known
 
@@ -97,7 +97,7 @@ def check_snapshots(file: HostFile, header: Header) -> None:
             return
     for _ in each_snapshot_of(file, header):
         pass
-    if not file.fingerprint.youth_ns(time.time_ns()):
+    if not file.fingerprint.racy_for_ns(time.time_ns()):
         with _lock:
             _sound[file.fingerprint] = None
 

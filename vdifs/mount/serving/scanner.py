@@ -1,4 +1,4 @@
-"""Keeping the tree of names young: the source is scanned again when a request looks and the last scan is too old.
+"""Keeping the tree of names fresh: the source is scanned again when a request looks and the last scan is too old.
 
 Added to the time for which the kernel itself remembers names (`attributes.TIMEOUT_S`) it stays below a second, and an
 idle mount costs nothing. A request waits for the scan, but not for a source that hangs.
@@ -68,7 +68,7 @@ class Scanner:
         self._outdated = True
 
     async def fresh(self) -> None:
-        """Return once the tree is young enough: at once if it is, and if the scan under way has hung for too long."""
+        """Return once the tree is fresh enough: at once if it is, and if the scan under way has hung for too long."""
         while self._is_old():
             if not self._running:
                 self._begin()

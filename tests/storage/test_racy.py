@@ -43,11 +43,11 @@ def path(tmp_path: Path) -> Path:
         (900 * MS, 900 * MS, 0, 0),
         (900 * MS, 0, 5 * MS, 15 * MS),
     ],
-    ids=["old", "young", "new", "ctime counts", "mtime counts", "a clock ahead", "the future", "an mtime set ahead"],
+    ids=["old", "younger", "new", "ctime counts", "mtime counts", "a clock ahead", "the future", "an mtime set ahead"],
 )
-def test_how_young_is_young(mtime: int, ctime: int, now: int, left: int) -> None:
+def test_how_long_a_file_is_racy(mtime: int, ctime: int, now: int, left: int) -> None:
     odd = 1  # no whole second
-    assert Fingerprint(1, 2, 3, mtime + odd, ctime + odd).youth_ns(now + odd) == left
+    assert Fingerprint(1, 2, 3, mtime + odd, ctime + odd).racy_for_ns(now + odd) == left
 
 
 @pytest.mark.parametrize(
@@ -55,24 +55,24 @@ def test_how_young_is_young(mtime: int, ctime: int, now: int, left: int) -> None
     [(0, 0, 19 * MS, 2481 * MS), (0, 0, 2500 * MS, 0), (0, 3 * S, 3 * S, 2500 * MS), (-9 * S, 0, S, 1500 * MS)],
     ids=["new", "old", "ctime counts", "an mtime that was set"],
 )
-def test_where_time_stamps_are_whole_seconds_young_is_longer(mtime: int, ctime: int, now: int, left: int) -> None:
-    assert Fingerprint(1, 2, 3, mtime, ctime).youth_ns(now) == left
+def test_where_time_stamps_are_whole_seconds_that_is_longer(mtime: int, ctime: int, now: int, left: int) -> None:
+    assert Fingerprint(1, 2, 3, mtime, ctime).racy_for_ns(now) == left
 
 
 @pytest.mark.parametrize(
-    ("stamp", "young"),
+    ("stamp", "racy"),
     [(79 * MS, False), (81 * MS, True), (150 * MS, True), (219 * MS, True), (221 * MS, False)],
     ids=["before", "just before", "meanwhile", "just after", "a clock ahead"],
 )
-def test_what_changed_while_a_scan_went_on_is_young(stamp: int, young: bool) -> None:
-    assert Fingerprint(1, 2, 3, 1, stamp + 1).was_young(100 * MS + 1, 200 * MS + 1) is young
-    assert Fingerprint(1, 2, 3, stamp + 1, 1).was_young(100 * MS + 1, 200 * MS + 1) is young
+def test_what_changed_while_a_scan_went_on_is_racy(stamp: int, racy: bool) -> None:
+    assert Fingerprint(1, 2, 3, 1, stamp + 1).was_racy(100 * MS + 1, 200 * MS + 1) is racy
+    assert Fingerprint(1, 2, 3, stamp + 1, 1).was_racy(100 * MS + 1, 200 * MS + 1) is racy
 
 
 @pytest.fixture
-def young_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, what was just written is young."""
-    monkeypatch.setattr("vdifs.storage.fingerprint.YOUNG_NS", LONG_NS)
+def racy_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, what was just written is racy."""
+    monkeypatch.setattr("vdifs.storage.fingerprint.RACY_NS", LONG_NS)
 
 
 class Clock:
@@ -99,8 +99,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@pytest.mark.usefixtures("young_for_long")
-def test_opening_a_young_file_waits_until_it_is_old(path: Path, clock: Clock) -> None:
+@pytest.mark.usefixtures("racy_for_long")
+def test_opening_a_racy_file_waits_until_it_is_old(path: Path, clock: Clock) -> None:
     vdifs.open(path).close()
     assert len(clock.sleeps) == 1
     assert 0 < clock.sleeps[0] <= LONG_NS / S
@@ -113,7 +113,7 @@ def test_opening_an_old_file_waits_for_nothing(path: Path, clock: Clock) -> None
     assert clock.sleeps == []
 
 
-@pytest.mark.usefixtures("young_for_long")
+@pytest.mark.usefixtures("racy_for_long")
 def test_a_write_while_waiting_is_taken_in(path: Path, clock: Clock) -> None:
     clock.before_sleeping = lambda: os.truncate(path, 1 << 20) if path.stat().st_size != 1 << 20 else None
     file = opened(path)
@@ -123,7 +123,7 @@ def test_a_write_while_waiting_is_taken_in(path: Path, clock: Clock) -> None:
     file.close()
 
 
-@pytest.mark.usefixtures("young_for_long")
+@pytest.mark.usefixtures("racy_for_long")
 def test_a_file_that_never_grows_old_is_refused(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "sleep", lambda _: change_in_place(path))
     change_in_place(path)
@@ -166,8 +166,8 @@ def change_in_place(path: Path) -> None:
         file.write((2 << 20).to_bytes(8, "big"))
 
 
-@pytest.mark.usefixtures("young_for_long")
-def test_a_scan_reads_a_young_file_again_though_its_time_stamps_are_the_same(path: Path, restamped: Restamp) -> None:
+@pytest.mark.usefixtures("racy_for_long")
+def test_a_scan_reads_a_racy_file_again_though_its_time_stamps_are_the_same(path: Path, restamped: Restamp) -> None:
     with scanned(path.parent) as catalog:
         change_in_place(path)
         restamped()
