@@ -8,7 +8,7 @@ from vdifs.errors import UsageError
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
 from vdifs.output.arguments import choice, file_name, flag, name, number
 
-__all__ = ["OutputSpec", "View", "no_backing_file"]
+__all__ = ["OutputSpec", "View", "check_cluster_size", "no_backing_file"]
 
 View = Literal["qcow2", "raw"]
 """The kinds of output, as the library and `--format` call them."""
@@ -51,13 +51,19 @@ class OutputSpec:
     def _check(self) -> None:
         if self.view == "raw" and self.base is not None:
             raise UsageError("a raw view has no base", remedy="leave out the base, or ask for a qcow2")
-        if self.cluster_size is not None and self.cluster_size not in _CLUSTER_SIZES:
-            raise UsageError(f"cluster size {self.cluster_size}", remedy="give a power of two from 512 to 2097152")
+        if self.cluster_size is not None:
+            check_cluster_size(self.cluster_size)
         if self.backing_name is not None and self.base is None:
             raise no_backing_file()
 
     def _set(self, field: str, value: object) -> None:
         object.__setattr__(self, field, value)
+
+
+def check_cluster_size(size: int) -> None:
+    """Raise UsageError unless clusters may be of `size` bytes."""
+    if size not in _CLUSTER_SIZES:
+        raise UsageError(f"cluster size {size}", remedy="give a power of two from 512 to 2097152")
 
 
 def no_backing_file() -> UsageError:

@@ -8,8 +8,6 @@ from vdifs.errors import UsageError
 
 __all__ = ["MountOptions"]
 
-_CLUSTER_SIZES = frozenset(1 << bits for bits in range(9, 22))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountOptions:
@@ -36,8 +34,10 @@ class MountOptions:
 
     def checked(self) -> Self:
         """Return the same options, paths absolute, as the daemon leaves the working directory. Raises UsageError."""
-        if self.cluster_size is not None and self.cluster_size not in _CLUSTER_SIZES:
-            raise UsageError(f"cluster size {self.cluster_size}", remedy="give a power of two from 512 to 2097152")
+        if self.cluster_size is not None:
+            from vdifs.output.spec import check_cluster_size  # which loads much that --help does without
+
+            check_cluster_size(self.cluster_size)
         if not self.deadline > 0:
             raise UsageError(f"deadline {self.deadline}", remedy="give a number of seconds above 0")
         if self.threads < 1:
