@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_tool
+from tests.conftest import require_mounting, require_tool
 from tests.support.header_only import grow_old, write_blank
 from tests.support.many_snapshots import write_snapshots
 from tests.support.stamps import stamped
@@ -150,3 +151,31 @@ def test_a_backing_file_that_the_search_does_not_reach_stays_listed(
         (tmp_path / "top.qcow2").unlink()
         assert catalog.scan()
         assert not catalog.entries
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_an_empty_disk_that_takes_the_place_of_another_unseen_is_a_folder_in_trouble(tmp_path: Path) -> None:
+    """It gets the same device number, and its root has the same inode number."""
+    require_mounting()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "vdifs-test", str(disk)]
+    subprocess.run(mount, check=True)
+    try:
+        write_blank(disk / "a.qcow2")
+        with scanned(tmp_path) as catalog:
+            subprocess.run(["umount", disk], check=True)
+            subprocess.run(mount, check=True)
+            for _ in range(2):
+                catalog.scan()
+                assert list(catalog.troubles) == ["disk"]
+                assert list(catalog.entries) == ["disk/a.qcow2"]
+            write_blank(disk / "a.qcow2")
+            assert catalog.scan()
+            assert catalog.troubles == {}
+            (disk / "a.qcow2").unlink()
+            assert catalog.scan()
+            assert not catalog.entries, "what is removed is gone"
+            assert not catalog.troubles
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -14,6 +14,7 @@ from vdifs.chain.access import Permission
 from vdifs.chain.roots import Root
 from vdifs.chain.skipped import Passed
 from vdifs.linux.beneath import open_beneath
+from vdifs.linux.filesystems import mount_number
 from vdifs.linux.mountinfo import FUSE_TYPE, mounts
 from vdifs.storage.fingerprint import Fingerprint
 
@@ -28,8 +29,8 @@ _NO_FILE = _VANISHED | {errno.ESTALE, errno.EINVAL, errno.ENXIO}
 """The same of a file."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 
-Identity = tuple[int, int]
-"""Device and inode number."""
+Identity = tuple[int, int, int]
+"""Device and inode number; of a folder where a file system is mounted, which that is, else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _entries(root: Root, folder: str, seen: Seen) -> Generator["os.DirEntry[str]
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         with os.scandir(opened[0]) as listing:
             found = list(listing)
-        seen.folders[folder] = (st.st_dev, st.st_ino)
+        seen.folders[folder] = _identity(opened[0], st, seen.folders.get(os.path.dirname(folder)))
         yield from found
     except OSError as error:
         if folder == "" or error.errno not in _VANISHED:
@@ -180,6 +181,15 @@ def _entries(root: Root, folder: str, seen: Seen) -> Generator["os.DirEntry[str]
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _identity(fd: int, st: os.stat_result, above: Identity | None) -> Identity:
+    """Return that of an open folder. above: of the one that it lies in, None for the root, which is held.
+
+    When a disk is taken away another may get its device number, and its root has the inode number of the first.
+    """
+    is_mounted = above is not None and above[0] != st.st_dev
+    return st.st_dev, st.st_ino, mount_number(fd) if is_mounted else 0
 
 
 def vdifs_mounts() -> frozenset[str]:
