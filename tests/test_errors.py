@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chain.test_catalog import scanned
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from vdifs.errors import FormatError, VdifsError, printable
 
 

@@ -15,7 +15,8 @@ import pytest
 
 import vdifs
 from tests.conftest import require_tool
-from tests.support import oracle
+from tests.support import oracle, qcow2
+from tests.support.builder import make
 from tests.support.stamps import stamped
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         image = folder / f"{name}.qcow2"
         backing = (below, "qcow2") if below else None
-        oracle.create(image, SIZE, options={"cluster_size": cluster_size}, backing=backing, cwd=folder)
+        make(image, SIZE, backing=backing, cluster_size=cluster_size)
         start = level * 300 * KIB
         (folder / "data").write_bytes(stamped(start, 700 * KIB, level + 1))
         oracle.qemu_io(image, [f"write -s {folder}/data {start} 700k"])
@@ -122,7 +123,7 @@ def test_the_cluster_size_is_the_one_asked_for(folder: Path, tmp_path: Path, clu
 def test_the_default_cluster_size_is_that_of_the_image(folder: Path, tmp_path: Path) -> None:
     for name, cluster_size in (("monday.qcow2", 4 * KIB), ("disk.raw", 64 * KIB)):
         with vdifs.open(folder / name) as image:
-            assert 1 << int.from_bytes(image.read_at(20, 4), "big") == cluster_size
+            assert 1 << qcow2.value(image.read_at(0, 24), "cluster_bits") == cluster_size
 
 
 def test_extended_entries_are_written_when_asked_for(folder: Path, tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_every_error_is_a_vdifs_error_with_errno_and_exit_code() -> None:
 
 def test_an_error_of_a_format_names_file_offset_and_remedy(folder: Path, tmp_path: Path) -> None:
     data = bytearray((folder / "base.qcow2").read_bytes())
-    l1 = int.from_bytes(data[40:48], "big")
+    l1 = qcow2.value(data, "l1_table_offset")
     data[l1 : l1 + 8] = (0x123400).to_bytes(8, "big")
     (tmp_path / "bad.qcow2").write_bytes(data)
     with pytest.raises(vdifs.FormatError) as caught:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import vdifs
 from tests.conftest import require_tool
 from tests.support import oracle
+from tests.support.builder import make
 from tests.support.stamps import stamped
 from vdifs.errors import WouldBlock
 
@@ -29,10 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_tool("qemu-img")
     require_tool("qemu-io")
     folder = tmp_path_factory.mktemp("arguments")
-    oracle.create(folder / "base.qcow2", MIB)
+    make(folder / "base.qcow2", MIB)
     (folder / "data").write_bytes(stamped(0, 256 * KIB, 1))
     oracle.qemu_io(folder / "base.qcow2", [f"write -s {folder}/data 0 256k"])
-    oracle.create(folder / "top.qcow2", MIB, backing=("base.qcow2", "qcow2"), cwd=folder)
+    make(folder / "top.qcow2", MIB, backing=("base.qcow2", "qcow2"))
     oracle.qemu_img("snapshot", "-c", "before", folder / "top.qcow2")
     oracle.qemu_io(folder / "top.qcow2", ["write -P 1 512k 64k"])
     return folder
@@ -154,7 +155,7 @@ def test_a_read_of_no_sense_is_wrong_usage(image: vdifs.Image, read: Callable[[A
 
 
 def test_more_than_there_is_memory_for_is_wrong_usage(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "huge.qcow2", 1 << 59, options={"cluster_size": 2 * MIB})
+    make(tmp_path / "huge.qcow2", 1 << 59, cluster_size=2 * MIB)
     with vdifs.open(tmp_path / "huge.qcow2", view="raw") as image:
         with pytest.raises(vdifs.UsageError, match="ask for less at a time"):
             image.read_at(0, 1 << 58)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.wording import json_name, size_text
 
 SIZES = [512, 1024, 999 << 10, 1000 << 10, 1023 << 10, 1 << 20, 3_000_320, 10 << 30, 5 << 40]
@@ -12,7 +13,7 @@ SIZES = [512, 1024, 999 << 10, 1000 << 10, 1023 << 10, 1 << 20, 3_000_320, 10 <<
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_is_written_as_by_qemu_img(size: int, tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", size)
+    make(tmp_path / "a.qcow2", size)
     assert f"virtual size: {size_text(size)} ({size} bytes)" in oracle.qemu_img("info", tmp_path / "a.qcow2")
 
 

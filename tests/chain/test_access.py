@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.chain.test_catalog import scanned
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from vdifs.chain.access import Access, Permission, folders_above, intersection, to_folder
 from vdifs.chain.roots import Root
 from vdifs.chain.walk import Filter, Seen, walk
@@ -133,7 +133,7 @@ def test_a_folder_of_the_mount_grants_what_every_folder_behind_it_and_above_thos
     assert to_folder([(shut, root)]) == (0o555, 0, 0), "above, searching is enough"
     assert to_folder([(root, shut), (root, root)]) == (0o511, 0, 0), "both are listed"
     assert to_folder([(root, listed)]) == (0o550, 1, 2)
-    assert to_folder([(root, listed, root)]) == (0, 0, 0), "of root, nobody knows that it is in group 2"
+    assert to_folder([(root, listed, root)]) == (0, 0, 0), "root is not known to be in group 2"
 
 
 USER_OBJ, USER, GROUP_OBJ, MASK, OTHER = 0x01, 0x02, 0x04, 0x10, 0x20

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from tests.chain.test_walk import fail
 from tests.conftest import require_tool
-from tests.rules.images import MIB, Image, make
 from tests.support import oracle
-from tests.support.header_only import grow_old, write_blank
+from tests.support.age import grow_old
+from tests.support.builder import make, write_blank
+from tests.support.image_file import Image
+from tests.support.units import MIB
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from vdifs.chain import skipped
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.skipped import may_be_image

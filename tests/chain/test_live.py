@@ -9,9 +9,11 @@ import pytest
 import vdifs
 from tests.chain.test_catalog import scanned, when_opened
 from tests.conftest import require_tool
-from tests.rules.images import MIB, Image, contents, make, make_raw, pattern, refused
-from tests.rules.test_backing_files import rebase
 from tests.support import oracle
+from tests.support.agreement import contents, refused
+from tests.support.builder import make, make_raw, pattern, rebase
+from tests.support.image_file import Image
+from tests.support.units import MIB
 from tests.support.writers import qemu_io, qemu_nbd
 from vdifs.chain.catalog import Catalog
 from vdifs.linux.locks import LockTable

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.mount.fakes import entry
+from tests.support.image_file import Image
 from tests.support.many_snapshots import link, write_l2_tables, write_snapshots
 from vdifs.chain import offered, sniff
 from vdifs.chain.catalog import Catalog
@@ -20,7 +21,6 @@ from vdifs.chain.entry import Entry
 from vdifs.chain.links import ImageRef
 from vdifs.chain.offered import MOST_OFFERED, within_budget
 from vdifs.formats.qcow2 import metadata
-from vdifs.formats.qcow2.header import Header
 from vdifs.output.allocation import Allocation
 from vdifs.output.opening import OUTPUTS, open_image
 from vdifs.output.spec import OutputSpec
@@ -142,10 +142,8 @@ def test_a_damaged_table_is_the_problem_of_every_name_and_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_snapshots(tmp_path / "disk.qcow2", 5)
-    header = Header.parse((tmp_path / "disk.qcow2").read_bytes()[:512])
-    with (tmp_path / "disk.qcow2").open("r+b") as file:
-        file.seek(header.snapshots_offset + 36)
-        file.write(b"\xff" * 4)
+    disk = Image(tmp_path / "disk.qcow2")
+    disk.write(disk.get("snapshots_offset") + 36, b"\xff" * 4)
     link(tmp_path / "disk.qcow2", 10)
     wait_until_old(tmp_path / "disk.qcow2")
     with counted(monkeypatch, offered, "labels_and_sizes") as read, scanned(tmp_path) as catalog:

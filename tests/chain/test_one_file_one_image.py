@@ -10,7 +10,7 @@ import pytest
 
 from tests.chain.test_catalog import scanned
 from tests.conftest import require_mounting
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from vdifs.chain.open_chain import Chain
 
 Naming = Callable[[Path, ExitStack], tuple[Path, Path]]

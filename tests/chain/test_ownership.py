@@ -8,8 +8,8 @@ import pytest
 
 from tests.chain.test_catalog import in_catalog, scanned, when_opened
 from tests.conftest import require_tool
-from tests.rules.images import MIB, make
-from tests.support.header_only import write_blank
+from tests.support.builder import make, write_blank
+from tests.support.units import MIB
 from vdifs.chain.access import Permission
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.ownership import check_owner, folders_below_root

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_mounting, require_tool
-from tests.support.header_only import grow_old, write_blank
+from tests.support.age import grow_old
+from tests.support.builder import write_blank
 from tests.support.many_snapshots import write_snapshots
 from tests.support.stamps import stamped
 from tests.support.writers import qemu_io

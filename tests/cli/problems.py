@@ -2,19 +2,19 @@
 
 import os
 import shutil
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rules.images import CLUSTER, COMPRESSED, COPIED, MIB, ZERO, Image, make, make_raw
-from tests.rules.test_backing_files import rebase
 from tests.support import oracle
+from tests.support.builder import CLUSTER, make, make_raw, rebase
+from tests.support.image_file import Image
+from tests.support.qcow2 import BITMAPS, COMPRESSED, COPIED, HIDDEN, ZERO, words
+from tests.support.units import MIB
 
 FOLDER = "FOLDER/"
 SOUND, REFUSED, CORRUPT = 0, 1, 2  # the exit status of qemu-img check
 ENDLESS = None  # it does not come to an end
-HIDDEN = 0x76617465
 GONE = 1 << 40
 REFCOUNT_TABLE, REFCOUNT_BLOCK, L1_TABLE, L2_TABLE = (number * CLUSTER for number in range(1, 5))
 SNAPSHOT_L1, SNAPSHOTS = 7 * CLUSTER, 8 * CLUSTER
@@ -43,7 +43,7 @@ def beside(image: Image, name: str) -> Image:
 
 
 def put(image: Image, offset: int, word: int) -> Image:
-    return image.write(offset, struct.pack(">Q", word))
+    return image.write(offset, words(word))
 
 
 def anew(image: Image, size: int, *commands: str, **options: object) -> Image:
@@ -66,7 +66,7 @@ def with_data_file(image: Image) -> Path:
     """Make the image again with an external data file, and return that."""
     path = image.path.with_name("image.data")
     image.path.unlink()
-    oracle.create(image.path, MIB, options={"data_file": path})
+    make(image.path, MIB, data_file=path)
     image.io("write -P 1 0 128k")
     return path
 
@@ -114,7 +114,7 @@ def over_a_shrunk_image(image: Image) -> None:
 
 def lost_bitmaps(image: Image) -> None:
     oracle.qemu_img("bitmap", "--add", image.path, "b")
-    put(image, image.path.read_bytes().index(b"\x23\x85\x28\x75") + 24, 1 << 63)
+    put(image, image.path.read_bytes().index(BITMAPS.to_bytes(4, "big")) + 24, 1 << 63)
 
 
 def beside_a_hidden_image(image: Image) -> None:

@@ -32,9 +32,10 @@ from tests.cli.problems import (
     with_data_file,
     with_snapshot,
 )
-from tests.rules.images import CLUSTER, MIB, Image, make, make_raw
-from tests.rules.test_backing_files import rebase
 from tests.support import oracle
+from tests.support.builder import CLUSTER, make, make_raw, rebase
+from tests.support.image_file import Image
+from tests.support.units import MIB
 from vdifs.cli.render.text import kept_text
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.file_tables import FileTables

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.conftest import COMMAND, Vdifs, run_process
 from tests.support import oracle
+from tests.support.builder import make
 
 
 @pytest.fixture
@@ -17,13 +18,11 @@ def images(tmp_path: Path) -> Path:
     """A folder with `base.qcow2 <- monday.qcow2 <- tuesday.qcow2`."""
     folder = tmp_path / "images"
     folder.mkdir()
-    oracle.create("base.qcow2", 8 << 20, options={"cluster_size": "64k"}, cwd=folder)
+    make(folder / "base.qcow2", 8 << 20, cluster_size="64k")
     oracle.qemu_io("base.qcow2", ["write -P 1 0 3M"], cwd=folder)
-    oracle.create("monday.qcow2", 8 << 20, options={"cluster_size": "1k"}, backing=("base.qcow2", "qcow2"), cwd=folder)
+    make(folder / "monday.qcow2", 8 << 20, backing=("base.qcow2", "qcow2"), cluster_size="1k")
     oracle.qemu_io("monday.qcow2", ["write -P 2 1M 100k", "write -z 2M 64k"], cwd=folder)
-    oracle.create(
-        "tuesday.qcow2", 9 << 20, options={"cluster_size": "2M"}, backing=("monday.qcow2", "qcow2"), cwd=folder
-    )
+    make(folder / "tuesday.qcow2", 9 << 20, backing=("monday.qcow2", "qcow2"), cluster_size="2M")
     oracle.qemu_io("tuesday.qcow2", ["write -P 3 8M 1M"], cwd=folder)
     return folder
 
@@ -174,7 +173,7 @@ def test_a_base_that_is_no_ancestor_is_refused(images: Path, tmp_path: Path, vdi
 def test_a_backing_file_outside_needs_trust(images: Path, tmp_path: Path, vdifs: Vdifs) -> None:
     (tmp_path / "elsewhere").mkdir()
     image = tmp_path / "elsewhere" / "a.qcow2"
-    oracle.create(image, 8 << 20, backing=(str(images / "base.qcow2"), "qcow2"))
+    make(image, 8 << 20, backing=(str(images / "base.qcow2"), "qcow2"))
     status, _, err = vdifs("export", image, tmp_path / "output.qcow2")
     assert status == 1
     assert f"--trust {images}" in err
@@ -202,7 +201,7 @@ transfer._Copy._write = lambda copy, at, *what: copy._stopped.wait(100) if at >=
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_export_leaves_no_file(number: signal.Signals, tmp_path: Path) -> None:
-    oracle.create("image.qcow2", 16 << 20, cwd=tmp_path)
+    make(tmp_path / "image.qcow2", 16 << 20)
     oracle.qemu_io("image.qcow2", ["write -P 1 0 16M"], cwd=tmp_path)
     command = [COMMAND[0], "-c", ENDLESS_EXPORT + COMMAND[2]]
     command += ["export", "image.qcow2", "output.qcow2", "--progress", "json"]

@@ -14,6 +14,7 @@ import vdifs as library
 from tests.cli.conftest import Vdifs
 from tests.conftest import require_loop_devices, require_mounting, require_tool
 from tests.support import oracle
+from tests.support.builder import make
 from tests.support.writers import qemu_io, qemu_nbd
 from vdifs.output.export.exporting import export
 
@@ -27,12 +28,11 @@ def folder(tmp_path: Path) -> Path:
     """A source, and a machine's disk: `machine/overlay.qcow2` on `machine/base.qcow2`."""
     require_tool("qemu-io")
     require_tool("qemu-nbd")
-    oracle.create(tmp_path / "source.qcow2", MIB)
-    oracle.qemu_io(tmp_path / "source.qcow2", ["write -P 1 0 64k"])
+    make(tmp_path / "source.qcow2", MIB, "write -P 1 0 64k")
     machine = tmp_path / "machine"
     machine.mkdir()
-    oracle.create(machine / "base.qcow2", MIB)
-    oracle.create(machine / "overlay.qcow2", MIB, backing=("base.qcow2", "qcow2"), cwd=machine)
+    make(machine / "base.qcow2", MIB)
+    make(machine / "overlay.qcow2", MIB, backing=("base.qcow2", "qcow2"))
     return tmp_path
 
 

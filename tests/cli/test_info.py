@@ -2,16 +2,15 @@
 
 import json
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Vdifs, run_process
-from tests.rules.images import make
-from tests.support import oracle, surgery
-from tests.support.header_only import write_blank
+from tests.support import oracle, qcow2, surgery
+from tests.support.builder import make, write_blank
+from tests.support.image_file import Image
 from tests.support.proofs import prove_info, settle_blocks
 
 GIB = 1 << 30
@@ -25,11 +24,6 @@ VARIANTS: list[dict[str, object]] = [
     {"extended_l2": "on", "cluster_size": "128k"},
     {"data_file": "data.bin", "data_file_raw": "on"},
 ]
-V2_FIELDS = (
-    "version backing_file_offset backing_file_size cluster_bits size crypt_method l1_size l1_table_offset "
-    "refcount_table_offset refcount_table_clusters nb_snapshots snapshots_offset"
-).split()
-V3_FIELDS = "incompatible_features compatible_features autoclear_features refcount_order header_length".split()
 
 
 def info_json(vdifs: Vdifs, *words: str | Path) -> Any:
@@ -50,9 +44,9 @@ def missing_or_different(wanted: dict[str, Any], given: dict[str, Any]) -> dict[
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_json_holds_all_that_qemu_img_says(options: dict[str, object], vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    make(tmp_path / "base.qcow2", 1 << 20)
     backing = None if "data_file" in options else ("base.qcow2", "qcow2")
-    oracle.create("a.qcow2", 3_000_320, options=options, backing=backing, cwd=tmp_path)
+    make(tmp_path / "a.qcow2", 3_000_320, backing=backing, **options)
     image = tmp_path / "a.qcow2"
     settle_blocks(tmp_path)
     assert missing_or_different(oracle.info(image), info_json(vdifs, image)) == {}
@@ -60,22 +54,21 @@ def test_json_holds_all_that_qemu_img_says(options: dict[str, object], vdifs: Vd
 
 @pytest.mark.parametrize("options", VARIANTS[:-1], ids=str)
 def test_json_holds_every_field_of_the_header(options: dict[str, object], vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
-    oracle.create("a.qcow2", 3_000_320, options=options, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "base.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 3_000_320, backing=("base.qcow2", "qcow2"), **options)
     head = (tmp_path / "a.qcow2").read_bytes()
-    wanted = dict(zip(V2_FIELDS, struct.unpack_from(">IQIIQIIQQIIQ", head, 4), strict=True))
-    if wanted["version"] == 3:
-        wanted |= dict(zip(V3_FIELDS, struct.unpack_from(">QQQII", head, 72), strict=True))
+    wanted = {field.name: field.of(head) for field in qcow2.FIELDS if field.offset < qcow2.extensions_at(head)}
+    assert wanted.pop("magic") == int.from_bytes(qcow2.MAGIC, "big")
     assert missing_or_different(wanted, info_json(vdifs, tmp_path / "a.qcow2")["header"]) == {}
 
 
 @pytest.mark.parametrize("size", [2 * GIB, 8 * GIB, 5120 * GIB])
 def test_the_human_answer_names_what_a_reader_of_the_manual_looks_for(size: int, vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("9.qcow2", size, options={"cluster_size": "64k"}, cwd=tmp_path)
-    oracle.create("10.qcow2", size, options={"cluster_size": "2M"}, backing=("9.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "9.qcow2", size, cluster_size="64k")
+    make(tmp_path / "10.qcow2", size, backing=("9.qcow2", "qcow2"), cluster_size="2M")
     fields = human_fields(vdifs, tmp_path / "10.qcow2")
     header = (tmp_path / "10.qcow2").read_bytes()
-    (l1_size,) = struct.unpack_from(">I", header, 36)
+    l1_size = qcow2.value(header, "l1_size")
     assert fields["version"] == "3 (compat 1.1)"
     assert fields["header length"] == "112"
     assert fields["virtual size"].endswith(f"({size} bytes)")
@@ -94,7 +87,7 @@ def test_the_human_answer_names_what_a_reader_of_the_manual_looks_for(size: int,
 
 
 def test_feature_bits_have_names(vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("a.qcow2", GIB, options={"extended_l2": "on", "lazy_refcounts": "on"}, cwd=tmp_path)
+    make(tmp_path / "a.qcow2", GIB, extended_l2="on", lazy_refcounts="on")
     fields = human_fields(vdifs, tmp_path / "a.qcow2")
     assert fields["incompatible features"] == "0x10 (extended l2)"
     assert fields["compatible features"] == "0x1 (lazy refcounts)"
@@ -102,12 +95,12 @@ def test_feature_bits_have_names(vdifs: Vdifs, tmp_path: Path) -> None:
 
 def test_a_bit_nobody_knows_has_the_name_that_the_image_gives_it(vdifs: Vdifs, tmp_path: Path) -> None:
     image = tmp_path / "a.qcow2"
-    oracle.create(image, GIB)
+    make(image, GIB)
     head = bytearray(image.read_bytes())
-    head[80:88] = (1 << 40 | 1 << 41).to_bytes(8, "big")
     table = head.index(b"dirty bit") - 2
     head[table : table + 48] = bytes([1, 40]) + b"sparkling".ljust(46, b"\0")
     image.write_bytes(head)
+    Image(image).set(compatible_features=1 << 40 | 1 << 41)
     assert human_fields(vdifs, image)["compatible features"] == "0x30000000000 (sparkling, bit 41)"
 
 
@@ -116,10 +109,10 @@ def test_the_backing_chain_is_described_as_by_qemu_img(
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    oracle.create("1.raw", 1 << 20, cwd=folder)  # stated to be raw, which is final
-    oracle.create("2.qcow2", 1 << 20, backing=("1.raw", "raw"), cwd=folder)
-    oracle.create("3.qcow2", 2 << 20, backing=(str(folder / "2.qcow2"), "qcow2"), cwd=folder)
-    oracle.create("4.qcow2", 2 << 20, backing=("3.qcow2", "qcow2"), cwd=folder)
+    make(folder / "1.raw", 1 << 20)  # stated to be raw, which is final
+    make(folder / "2.qcow2", 1 << 20, backing=("1.raw", "raw"))
+    make(folder / "3.qcow2", 2 << 20, backing=(str(folder / "2.qcow2"), "qcow2"))
+    make(folder / "4.qcow2", 2 << 20, backing=("3.qcow2", "qcow2"))
     monkeypatch.chdir(tmp_path)
     settle_blocks(folder)
     wanted = json.loads(oracle.qemu_img("info", "--backing-chain", "--output=json", "images/4.qcow2"))
@@ -133,8 +126,8 @@ def test_the_backing_chain_is_described_as_by_qemu_img(
 
 
 def test_info_opens_nothing_but_its_image(vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
-    oracle.create("a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "base.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"))
     (tmp_path / "base.qcow2").unlink()
     assert info_json(vdifs, tmp_path / "a.qcow2")["backing-filename"] == "base.qcow2"
     status, out, err = vdifs("info", tmp_path / "a.qcow2", "--backing-chain")
@@ -183,8 +176,8 @@ def test_a_backing_file_outside_needs_trust(vdifs: Vdifs, tmp_path: Path) -> Non
     for name in ("inside", "outside"):
         (tmp_path / name).mkdir()
     base, image = tmp_path / "outside" / "base.qcow2", tmp_path / "inside" / "a.qcow2"
-    oracle.create(base, 1 << 20)
-    oracle.create(image, 1 << 20, backing=(str(base), "qcow2"))
+    make(base, 1 << 20)
+    make(image, 1 << 20, backing=(str(base), "qcow2"))
     assert "not beneath a trusted directory" in "".join(info_json(vdifs, image)["warnings"])
     assert vdifs("info", image, "--backing-chain").status == 1
     assert info_json(vdifs, image, "--trust", base.parent)["warnings"] == []
@@ -193,8 +186,8 @@ def test_a_backing_file_outside_needs_trust(vdifs: Vdifs, tmp_path: Path) -> Non
 
 def test_what_its_user_should_know_is_a_warning(vdifs: Vdifs, tmp_path: Path) -> None:
     image = tmp_path / "a.qcow2"
-    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
-    oracle.create("a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "base.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"))
     surgery.forget_backing_format(image)
     head = bytearray(image.read_bytes())
     head[79] |= 1
@@ -240,7 +233,7 @@ def test_an_image_that_is_marked_corrupt_is_described_as_such(vdifs: Vdifs, tmp_
 def test_the_size_of_a_vm_state_is_the_number_that_qemu_prints(size: int, tmp_path: Path) -> None:
     image = make(tmp_path / "a.qcow2", 1 << 20)
     oracle.qemu_img("snapshot", "-c", "one", image.path)
-    image.write(image.get("snapshots_offset") + 40, struct.pack(">Q", size))
+    image.write(image.get("snapshots_offset") + 40, qcow2.words(size))
     prove_info(image.path)
 
 
@@ -255,8 +248,8 @@ def test_a_snapshot_whose_name_is_no_utf_8_has_a_label_in_hex(vdifs: Vdifs, tmp_
 
 def test_a_snapshot_has_the_size_and_the_chain_it_had(vdifs: Vdifs, tmp_path: Path) -> None:
     """All else is said of the file: its header, its snapshots."""
-    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
-    oracle.create("a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "base.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"))
     image = tmp_path / "a.qcow2"
     oracle.qemu_img("snapshot", "-c", "before", image)
     oracle.qemu_io(image, ["truncate 2M"])
@@ -301,7 +294,7 @@ def test_a_file_that_is_no_image_is_refused(vdifs: Vdifs, tmp_path: Path) -> Non
 
 def test_an_encrypted_image_is_refused_by_its_name(vdifs: Vdifs, tmp_path: Path) -> None:
     image = tmp_path / "a.qcow2"
-    oracle.create(image, 1 << 20)
+    make(image, 1 << 20)
     head = bytearray(image.read_bytes())
     head[35] = 2
     image.write_bytes(head)
@@ -311,13 +304,13 @@ def test_an_encrypted_image_is_refused_by_its_name(vdifs: Vdifs, tmp_path: Path)
 
 
 def test_a_name_cannot_move_the_cursor(vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("a\x1b[31m.qcow2", 1 << 20, cwd=tmp_path)
+    make(tmp_path / "a\x1b[31m.qcow2", 1 << 20)
     assert vdifs("info", tmp_path / "a\x1b[31m.qcow2").out.startswith(f"image: {tmp_path}/a\\x1b[31m.qcow2\n")
 
 
 def test_a_name_that_is_no_utf_8_is_shown_and_found(tmp_path: Path) -> None:
     name = os.fsdecode(b"a\xff.qcow2")
-    oracle.create(name, 1 << 20, cwd=tmp_path)
+    make(tmp_path / name, 1 << 20)
     human = run_process("info", name, cwd=tmp_path)
     assert (human.returncode, human.stdout.splitlines()[0]) == (0, rb"image: a\udcff.qcow2")
     answer = json.loads(run_process("info", name, "--output", "json", cwd=tmp_path).stdout)

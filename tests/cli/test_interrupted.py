@@ -17,6 +17,7 @@ from tests.conftest import cannot_be_tried
 from tests.mount.conftest import require_fuse
 from tests.mount.mounting import PATIENCE_S, eventually, is_mounted, supervisor_of
 from tests.support import oracle
+from tests.support.builder import make
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 COMMANDS = {
@@ -43,7 +44,7 @@ FAILS = ("status", "umount")
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder with an image and a mountpoint."""
     require_fuse()
-    oracle.create("image.qcow2", 16 << 20, cwd=tmp_path)
+    make(tmp_path / "image.qcow2", 16 << 20)
     oracle.qemu_io("image.qcow2", ["write -P 1 0 4M"], cwd=tmp_path)
     (tmp_path / "mnt").mkdir()
     yield tmp_path

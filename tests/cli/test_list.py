@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Vdifs, run_process
 from tests.support import oracle
+from tests.support.builder import make
 
 
 def listed(vdifs: Vdifs, source: Path) -> dict[str, dict[str, Any]]:
@@ -21,11 +22,11 @@ def listed(vdifs: Vdifs, source: Path) -> dict[str, dict[str, Any]]:
 
 def chain_in(folder: Path) -> None:
     (folder / "sub").mkdir()
-    oracle.create("base.qcow2", 8 << 20, cwd=folder)
+    make(folder / "base.qcow2", 8 << 20)
     oracle.qemu_io("base.qcow2", ["write -P 1 0 1M", "write -z 4M 64k"], cwd=folder)
-    oracle.create("monday.qcow2", 8 << 20, options={"cluster_size": "4k"}, backing=("base.qcow2", "qcow2"), cwd=folder)
+    make(folder / "monday.qcow2", 8 << 20, backing=("base.qcow2", "qcow2"), cluster_size="4k")
     oracle.qemu_io("monday.qcow2", ["write -P 2 512k 10k"], cwd=folder)
-    oracle.create("sub/tuesday.qcow2", 8 << 20, backing=("../monday.qcow2", "qcow2"), cwd=folder)
+    make(folder / "sub/tuesday.qcow2", 8 << 20, backing=("../monday.qcow2", "qcow2"))
 
 
 def test_each_image_has_its_sizes_and_its_backing_file(vdifs: Vdifs, tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_a_problem_is_told_and_hides_no_other_image(vdifs: Vdifs, tmp_path: Path
 
 
 def test_damage_in_a_table_is_a_problem(vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("a.qcow2", 1 << 20, cwd=tmp_path)
+    make(tmp_path / "a.qcow2", 1 << 20)
     oracle.qemu_io("a.qcow2", ["write -P 1 0 64k"], cwd=tmp_path)
     os.truncate(tmp_path / "a.qcow2", 0x30000 + 8)
     image = listed(vdifs, tmp_path)["a.qcow2"]
@@ -98,7 +99,7 @@ def test_no_images_is_said_on_standard_error(vdifs: Vdifs, tmp_path: Path) -> No
 
 
 def test_what_is_left_out_is_said_on_standard_error(vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("a.qcow2", 1 << 20, cwd=tmp_path)
+    make(tmp_path / "a.qcow2", 1 << 20)
     (tmp_path / "emptied.qcow2").touch()
     for name, target in (("link.qcow2", "/elsewhere/x"), ("pool", "/elsewhere/pool"), ("same.qcow2", "a.qcow2")):
         (tmp_path / name).symlink_to(target)
@@ -115,9 +116,9 @@ def test_what_is_left_out_is_said_on_standard_error(vdifs: Vdifs, tmp_path: Path
 
 
 def test_a_problem_of_many_images_is_told_once(vdifs: Vdifs, tmp_path: Path) -> None:
-    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
+    make(tmp_path / "base.qcow2", 1 << 20)
     for name in ("a", "b"):
-        oracle.create(f"{name}.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+        make(tmp_path / f"{name}.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"))
     os.truncate(tmp_path / "base.qcow2", 80)
     out = vdifs("list", tmp_path).out
     assert out.count("the header ends after 80 bytes") == 1
@@ -133,7 +134,7 @@ def test_a_source_that_is_not_there_is_a_failure(vdifs: Vdifs, tmp_path: Path) -
 
 def test_a_name_cannot_move_the_cursor(tmp_path: Path) -> None:
     name = os.fsdecode(b"a\x1b[31m\n\xff[red].qcow2")
-    oracle.create(name, 1 << 20, cwd=tmp_path)
+    make(tmp_path / name, 1 << 20)
     tree = run_process("list", ".", cwd=tmp_path).stdout
     assert (
         re.sub(b", [0-9]+ seconds? old", b"", tree) == rb"a\x1b[31m\n\udcff[red].qcow2  1 MiB, 0 B of its own" + b"\n"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Vdifs
-from tests.rules.images import MIB, make
+from tests.support.builder import make
+from tests.support.units import MIB
 from tests.support.writers import qemu_io
 
 REFUSAL = "disk.qcow2: a virtual machine or another program is writing it: wait for its end, or have it served as it is"

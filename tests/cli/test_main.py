@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.conftest import Vdifs, run_process
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs import __version__
 from vdifs.report import info as vdifs_info
 
@@ -64,7 +65,7 @@ def test_debug_shows_where_it_failed(words: list[str], tmp_path: Path) -> None:
 
 
 def test_a_bug_is_one_line_too(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     monkeypatch.setattr(vdifs_info, "read_header", lambda _, **__: raising(ValueError("a\nb")))
     status, out, err = vdifs("info", tmp_path / "a.qcow2")
     assert (status, out) == (1, "")
@@ -75,7 +76,7 @@ def test_a_bug_is_one_line_too(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest
 def test_ctrl_c_has_a_status_of_its_own_and_no_traceback(
     vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     monkeypatch.setattr(vdifs_info, "read_header", lambda _, **__: raising(KeyboardInterrupt()))
     status, out, err = vdifs("info", tmp_path / "a.qcow2")
     assert (status, out) == (130, "")
@@ -83,7 +84,7 @@ def test_ctrl_c_has_a_status_of_its_own_and_no_traceback(
 
 
 def test_a_full_disk_behind_standard_output_is_told(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     with open("/dev/full", "wb") as full:
         done = run_process("info", "a.qcow2", cwd=tmp_path, stdout=full)
     assert (done.returncode, done.stderr) == (
@@ -94,7 +95,7 @@ def test_a_full_disk_behind_standard_output_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["info a.qcow2", "list .", "map a.qcow2", "export a.qcow2 -", "help", "--version"])
 def test_a_closed_standard_output_is_told(tmp_path: Path, command: str) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     done = run_process(*command.split(), cwd=tmp_path, preexec_fn=lambda: os.close(1))
     assert done.returncode == 1
     assert re.fullmatch(rb"vdifs: standard output: (Bad file descriptor|it is closed): .+\n", done.stderr)
@@ -102,7 +103,7 @@ def test_a_closed_standard_output_is_told(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("closed", [(0,), (2,), (0, 2)], ids=str)
 def test_other_streams_that_are_closed_are_in_nobodys_way(tmp_path: Path, closed: tuple[int, ...]) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
 
     def close() -> None:
         for number in closed:
@@ -115,7 +116,7 @@ def test_other_streams_that_are_closed_are_in_nobodys_way(tmp_path: Path, closed
 
 
 def test_a_reader_that_goes_away_is_no_news(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as pipe:

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Vdifs
-from tests.rules.images import CLUSTER, COMPRESSED, KIB, MIB, Image, make, make_raw
 from tests.support import oracle
+from tests.support.builder import CLUSTER, make, make_raw
+from tests.support.image_file import Image
+from tests.support.qcow2 import COMPRESSED, DATA_FILE_NAME
+from tests.support.units import KIB, MIB
 
 PLAIN = {"present": True, "zero": False, "data": True, "compressed": False}
 ZEROS = {"present": True, "zero": True, "data": False, "compressed": False}
@@ -126,7 +129,7 @@ def test_a_file_is_named_so_that_a_script_can_open_it(raw: bytes, external: bool
     made = make(tmp_path / "plain", MIB, "write -P 1 0 64k", **options)
     if external:
         (tmp_path / "plain.data").rename(data)
-        made.extensions((0x44415441, raw + b".data"))
+        made.extensions((DATA_FILE_NAME, raw + b".data"))
     made.path.rename(image)
     told = answer(vdifs, "map", image)[0]
     holder = data if external else image

@@ -13,7 +13,8 @@ import pytest
 from tests.cli.conftest import COMMAND, Vdifs
 from tests.conftest import cannot_be_tried
 from tests.mount.mounting import NOBODY, ROOT, as_user, interpreter
-from tests.rules.images import MIB, make
+from tests.support.builder import make
+from tests.support.units import MIB
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

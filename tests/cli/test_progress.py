@@ -19,7 +19,7 @@ from tests.cli.conftest import COMMAND, run_process
 from tests.cli.terminal import on_terminal
 from tests.mount.conftest import require_fuse
 from tests.mount.mounting import eventually, is_mounted, is_running
-from tests.support import oracle
+from tests.support.builder import make
 
 MIB = 1 << 20
 SLOW_EXPORT = """
@@ -57,8 +57,7 @@ w._write = note
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    oracle.create(tmp_path / "image.qcow2", 64 * MIB)
-    oracle.qemu_io(tmp_path / "image.qcow2", ["write -P 1 0 64M"])
+    make(tmp_path / "image.qcow2", 64 * MIB, "write -P 1 0 64M")
     return tmp_path / "image.qcow2"
 
 
@@ -156,7 +155,7 @@ def test_opening_that_takes_long_is_shown_on_a_terminal_and_taken_away(command: 
 def test_checking_many_images_says_which_it_is_at(tmp_path: Path) -> None:
     long_name = "x" * 100 + ".qcow2"
     for name in ("a.qcow2", "b.qcow2", long_name):
-        oracle.create(tmp_path / name, MIB)
+        make(tmp_path / name, MIB)
     slow = "import vdifs.report.check as c; real = c.audit\n"
     slow += "c.audit = lambda *a, **k: (until_drawn(), real(*a, **k))[1]\n"
     shown = on_terminal("check", tmp_path, before=f"{slow}{EAGER}")
@@ -169,7 +168,7 @@ def test_checking_many_images_says_which_it_is_at(tmp_path: Path) -> None:
 
 
 def test_listing_many_images_says_which_it_is_at(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", MIB)
+    make(tmp_path / "a.qcow2", MIB)
     slow = "import vdifs.report.list as c; real = c._data_held\n"
     slow += "c._data_held = lambda *a: (until_drawn(), real(*a))[1]\n"
     shown = on_terminal("list", tmp_path, before=f"{slow}{EAGER}")
@@ -177,7 +176,7 @@ def test_listing_many_images_says_which_it_is_at(tmp_path: Path) -> None:
 
 
 def test_in_a_pipe_nothing_of_this_is_written(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", MIB)
+    make(tmp_path / "a.qcow2", MIB)
     command = [COMMAND[0], "-c", f"{EAGER}\n{COMMAND[2]}", "check", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Vdifs
 from tests.cli.terminal import on_terminal
 from tests.support import oracle
+from tests.support.builder import make
 from tests.support.writers import qemu_io
 from vdifs.cli.render.strip import NOTHING, Cell, Strip
 from vdifs.report.map import MapRun
@@ -24,10 +25,10 @@ def folder(tmp_path: Path) -> Path:
     """Images: base <- middle <- LONG, base <- other, and an orphan; base is three days old."""
     folder = tmp_path / "images"
     folder.mkdir()
-    oracle.create("base.qcow2", 64 * MIB, cwd=folder)
+    make(folder / "base.qcow2", 64 * MIB)
     oracle.qemu_io("base.qcow2", ["write -P 1 0 16M", "write -z 32M 8M"], cwd=folder)
     for name, backing in [("middle.qcow2", "base.qcow2"), (LONG, "middle.qcow2"), ("other.qcow2", "base.qcow2")]:
-        oracle.create(name, 64 * MIB, backing=(backing, "qcow2"), cwd=folder)
+        make(folder / name, 64 * MIB, backing=(backing, "qcow2"))
     oracle.qemu_io("middle.qcow2", ["write -P 2 8M 16M"], cwd=folder)
     oracle.qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", "gone", "-F", "qcow2", "orphan.qcow2", "1M", cwd=folder)
     for path in folder.iterdir():
@@ -129,7 +130,7 @@ def numbers(line: str) -> list[object]:
 
 
 def test_an_empty_disk_has_an_empty_strip(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", 0)
+    make(tmp_path / "a.qcow2", 0)
     shown = on_terminal("map", tmp_path / "a.qcow2")
     assert shown.status == 0
     assert "0.0 %" in shown.lines[-2]
@@ -137,7 +138,7 @@ def test_an_empty_disk_has_an_empty_strip(tmp_path: Path) -> None:
 
 def test_the_picture_has_a_rectangle_for_each_part_and_the_names(folder: Path, vdifs: Vdifs) -> None:
     named = folder / "<&>.qcow2"
-    oracle.create(named, 64 * MIB, backing=("base.qcow2", "qcow2"))
+    make(named, 64 * MIB, backing=("base.qcow2", "qcow2"))
     status, out, err = vdifs("map", named, "--output", "svg")
     assert (status, err) == (0, "")
     root = ElementTree.fromstring(out)

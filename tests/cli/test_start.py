@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import oracle
+from tests.support.builder import make
 
 SCRIPT = """
 import sys
@@ -32,8 +32,8 @@ def test_version_and_help_load_none_of_the_big_libraries(words: list[str]) -> No
 
 
 def test_info_loads_none_of_the_big_libraries(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
-    oracle.create(tmp_path / "b.qcow2", 1 << 20, backing=("a.qcow2", "qcow2"))
+    make(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "b.qcow2", 1 << 20, backing=("a.qcow2", "qcow2"))
     assert loaded("info", "--backing-chain", tmp_path / "b.qcow2") == set()
 
 
@@ -42,7 +42,7 @@ def test_list_in_json_does_not_load_rich(tmp_path: Path) -> None:
 
 
 def test_export_without_a_bar_loads_neither_rich_nor_trio(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     assert loaded("export", tmp_path / "a.qcow2", tmp_path / "b.qcow2") <= {"numpy"}
 
 
@@ -77,6 +77,6 @@ def cpu_seconds(*words: str | Path) -> float:
 
 def test_version_and_info_are_quick(tmp_path: Path) -> None:
     """They take 0.05 s and 0.15 s on the machine of the limits. Not to be run where coverage is measured."""
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     assert cpu_seconds("--version") <= 0.10
     assert cpu_seconds("info", tmp_path / "a.qcow2") <= 0.25

@@ -15,6 +15,7 @@ from tests.conftest import cannot_be_tried
 from tests.mount.conftest import require_fuse
 from tests.mount.mounting import NOBODY, ROOT, as_user, interpreter, is_mounted
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.errors import FormatError, UnsupportedError, VdifsError
 
 FAILED, USAGE = 1, 2
@@ -195,9 +196,9 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("things")
     for name in ("images", "empty"):
         (folder / name).mkdir()
-    oracle.create("base.qcow2", 1 << 20, cwd=folder / "images")
-    oracle.create("top.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=folder / "images")
-    oracle.create("snap.qcow2", 1 << 20, cwd=folder / "images")
+    make(folder / "images" / "base.qcow2", 1 << 20)
+    make(folder / "images" / "top.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"))
+    make(folder / "images" / "snap.qcow2", 1 << 20)
     oracle.qemu_img("snapshot", "-c", "s", "snap.qcow2", cwd=folder / "images")
     image = (folder / "images/base.qcow2").read_bytes()
     (folder / "short.qcow2").write_bytes(image[:80])
@@ -266,8 +267,8 @@ def forbidden() -> Iterator[tuple[Path, int | None]]:
     with tempfile.TemporaryDirectory(prefix="vdifs-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        oracle.create("base.qcow2", 1 << 20, cwd=folder)
-        oracle.create("top.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=folder)
+        make(folder / "base.qcow2", 1 << 20)
+        make(folder / "top.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"))
         (folder / "base.qcow2").chmod(0)
         yield folder, NOBODY if os.geteuid() == 0 else None
 
@@ -328,13 +329,13 @@ def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, command: str)
     "command", ["list .", "info a.qcow2", "check .", "map a.qcow2", "measure a.qcow2", "export a.qcow2 b"]
 )
 def test_no_environment_is_no_hindrance(tmp_path: Path, command: str, environment: dict[str, str]) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     done = run_process(*command.split(), cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_an_odd_umask_is_no_hindrance_to_an_export(tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
+    make(tmp_path / "a.qcow2", 1 << 20)
     for umask, mode in ((0o777, 0), (0, 0o666), (0o027, 0o640)):
         done = run_process("export", "--force", "a.qcow2", "b", cwd=tmp_path, umask=umask)
         assert (done.returncode, done.stderr) == (0, b"")

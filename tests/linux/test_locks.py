@@ -6,14 +6,14 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import require_tool
 from tests.support import oracle
+from tests.support.builder import make
+from tests.support.descriptors import opened
 from tests.support.writers import qemu_io, qemu_nbd
 from vdifs.linux import locks
 from vdifs.linux.locks import LockTable, has_writer
@@ -26,18 +26,9 @@ def image(tmp_path: Path) -> Path:
     """`image.qcow2` on `base.qcow2`."""
     require_tool("qemu-io")
     require_tool("qemu-nbd")
-    oracle.create(tmp_path / "base.qcow2", MIB)
-    oracle.create(tmp_path / "image.qcow2", MIB, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "base.qcow2", MIB)
+    make(tmp_path / "image.qcow2", MIB, backing=("base.qcow2", "qcow2"))
     return tmp_path / "image.qcow2"
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def is_written(path: Path) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.report.status import errno_name
 
 
@@ -96,7 +97,7 @@ def test_a_delta_against_a_broken_image_stays_listed(mounts: Mounts, source: Pat
 @pytest.mark.usefixtures("root_only")
 def test_a_loop_a_missing_and_a_forbidden_backing_file(mounts: Mounts, source: Path) -> None:
     for name, backing in (("self", "self.qcow2"), ("orphan", "missing.qcow2"), ("thief", "/etc/passwd")):
-        oracle.create(source / f"{name}.qcow2", images.SIZE)
+        make(source / f"{name}.qcow2", images.SIZE)
         oracle.qemu_img("rebase", "-u", "-b", backing, "-F", "qcow2", source / f"{name}.qcow2")
     mounted = mounts(source)
     for name, wanted in (("self", "ELOOP"), ("orphan", "EIO"), ("thief", "EACCES")):

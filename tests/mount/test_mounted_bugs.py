@@ -16,7 +16,7 @@ import pytest
 from tests.mount import images
 from tests.mount.mounting import Mounts, eventually, is_running
 from tests.mount.planting import ASIDE, Control, Site, sites
-from tests.support import oracle
+from tests.support.builder import make
 from tests.support.stamps import stamped
 
 MIB = 1 << 20
@@ -34,12 +34,11 @@ class Lane:
         self.top = self.source / "top.qcow2"
         self.generation = 0
         self.change()
-        oracle.create(self.top, MIB, backing=("x.raw", "raw"), cwd=self.source)
+        make(self.top, MIB, backing=("x.raw", "raw"))
         self.broken = {"header.qcow2", "tables.qcow2"}
         """Images that cannot be served, as their headers tell, and as opening shows; they are not listed."""
         for name, damage in zip(sorted(self.broken), (images.damage_header, images.damage_l2), strict=True):
-            oracle.create(self.source / name, MIB)
-            oracle.qemu_io(self.source / name, ["write 0 64k"])
+            make(self.source / name, MIB, "write 0 64k")
             damage(self.source / name)
         self.control = Control(mounts.scratch / f"control{number}")
         through = ["tests.mount.planting", str(mounts.scratch / f"control{number}")]

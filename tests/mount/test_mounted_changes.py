@@ -16,6 +16,7 @@ import pytest
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
 from tests.support import oracle
+from tests.support.builder import write_stamped
 from tests.support.stamps import difference, stamped
 
 MIB = 1 << 20
@@ -28,7 +29,7 @@ def mounted(mounts: Mounts, source: Path) -> Mounted:
 
 def overwrite(image: Path, generation: int) -> None:
     """Change an image in place."""
-    images.write(image, {0: 64 << 10}, generation)
+    write_stamped(image, {0: 64 << 10}, generation)
 
 
 def test_a_new_image_appears_within_a_second(mounted: Mounted, source: Path) -> None:
@@ -133,7 +134,7 @@ def test_pages_that_were_cached_are_not_served_for_long_after_a_change(mounted: 
 def test_the_next_open_after_a_change_serves_the_new_state(mounted: Mounted, source: Path) -> None:
     path = mounted / "raw/tuesday.qcow2.raw"
     for generation in range(10, 20):
-        images.write(source / "tuesday.qcow2", {4 * MIB: 4096}, generation)
+        write_stamped(source / "tuesday.qcow2", {4 * MIB: 4096}, generation)
         with path.open("rb", buffering=0) as file:
             assert (
                 difference(os.pread(file.fileno(), 4096, 4 * MIB), stamped(4 * MIB, 4096, generation), 4 * MIB) is None
@@ -147,7 +148,7 @@ def test_readers_never_see_two_states_mixed(mounted: Mounted, source: Path) -> N
     )
     mounted.allow_log(rf"tuesday.qcow2: .*({met_while_it_is_written})")
     path, stop, seen, wrong = mounted / "raw/tuesday.qcow2.raw", Event(), set(), set()
-    images.write(source / "tuesday.qcow2", {0: MIB}, 100)
+    write_stamped(source / "tuesday.qcow2", {0: MIB}, 100)
 
     def read() -> None:
         while not stop.is_set():
@@ -191,7 +192,7 @@ def renew(image: Path, generation: int, *, in_place: bool) -> None:
     fresh = image.parent.parent / "fresh.qcow2"
     shutil.copy(image, fresh)
     oracle.qemu_img("rebase", "-u", "-b", str(image.parent / "monday.qcow2"), "-F", "qcow2", fresh)
-    images.write(fresh, {0: MIB}, generation)
+    write_stamped(fresh, {0: MIB}, generation)
     if in_place:
         image.write_bytes(fresh.read_bytes())
     else:

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.mounting import Mounted, Mounts, as_user, eventually, umount_disk
-from tests.support import oracle
+from tests.support.builder import make
 from vdifs.mount.daemon.confinement import possible_confinement
 
 
@@ -80,7 +80,7 @@ def test_what_comes_later_is_served(mounts: Mounts, source: Path, user: int | No
 def test_trusted_folders_are_served(mounts: Mounts, source: Path, user: int | None) -> None:
     trusted = mounts.scratch / "trusted"
     images.week(trusted)
-    oracle.create(source / "on-trust.qcow2", images.SIZE, backing=(str(trusted / "base.qcow2"), "qcow2"))
+    make(source / "on-trust.qcow2", images.SIZE, backing=(str(trusted / "base.qcow2"), "qcow2"))
     mounted = mounts(source, user=user, trusted=(str(trusted),))
     assert read(mounted, "raw/on-trust.qcow2.raw") == read(mounted, "raw/base.qcow2.raw")
 

@@ -11,6 +11,8 @@ from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.mounting import Mounted, Mounts, as_user, eventually
 from tests.support import oracle
+from tests.support.builder import make
+from tests.support.image_file import Image
 
 
 def zeroed(image: Path) -> None:
@@ -23,9 +25,7 @@ def cut_short(image: Path) -> None:
 
 
 def from_the_future(image: Path) -> None:
-    with image.open("r+b") as file:
-        file.seek(4)
-        file.write(b"\0\0\0\x09")
+    Image(image).set(version=9)
 
 
 def without_its_snapshots(image: Path) -> None:
@@ -69,9 +69,9 @@ def test_an_image_that_can_be_read_no_more_keeps_its_names(
     images.week(source)
     (source / "disk.raw").write_bytes(bytes(images.SIZE))
     oracle.qemu_img("snapshot", "-c", "early", source / "monday.qcow2")
-    oracle.create(source / "cloud.img", images.SIZE)
+    make(source / "cloud.img", images.SIZE)
     oracle.qemu_img("snapshot", "-c", "early", source / "cloud.img")
-    oracle.create(source / "vm.qcow2", images.SIZE, backing=("cloud.img", "qcow2"), cwd=source)
+    make(source / "vm.qcow2", images.SIZE, backing=("cloud.img", "qcow2"))
     kept = (source / name).read_bytes()
     backup.mkdir()
     if user is not None:

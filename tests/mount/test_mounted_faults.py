@@ -1,4 +1,4 @@
-"""Sources that hang or fail: their own readers get EIO, nobody else notices, and all is well when it is over."""
+"""Sources that hang or fail: their own readers get EIO, other readers notice nothing, and later all is well."""
 
 import errno
 import os

@@ -11,8 +11,9 @@ from threading import Event
 
 from tests.mount.mounting import NOBODY, Mounted, Mounts, as_user
 from tests.mount.waits import time_reads
+from tests.support.builder import Tables
 from tests.support.many_snapshots import link, write_l2_tables, write_snapshots
-from tests.support.table_images import COPIED, Tables
+from tests.support.qcow2 import COPIED
 
 LINKS = 6
 ALLOWED_MIB = 64

@@ -18,6 +18,7 @@ from tests.mount.test_mounted_broken import errno_of_open
 from tests.mount.test_mounted_copies import inodes
 from tests.mount.test_mounted_numbers import borg, restic
 from tests.support import oracle
+from tests.support.builder import make
 from tests.support.writers import qemu_io
 
 BAD = {"live.qcow2", "on-live.qcow2", "bad.qcow2", "broken.qcow2", "orphan.qcow2", "thief.qcow2", "secret.qcow2"}
@@ -29,11 +30,11 @@ def refused(source: Path) -> Iterator[None]:
     """Add one image of each kind that cannot be served, and one above each that shows in headers."""
     for name in ("live", "bad", "broken"):
         shutil.copy(source / "base.qcow2", source / f"{name}.qcow2")
-    oracle.create(source / "on-live.qcow2", images.SIZE, backing=("live.qcow2", "qcow2"), cwd=source)
+    make(source / "on-live.qcow2", images.SIZE, backing=("live.qcow2", "qcow2"))
     (source / "vms").mkdir()
     broken = {"orphan": "missing.qcow2", "thief": "/etc/passwd", "vms/secret": "../orphan.qcow2"}
     for name, backing in broken.items():
-        oracle.create(source / f"{name}.qcow2", images.SIZE)
+        make(source / f"{name}.qcow2", images.SIZE)
         oracle.qemu_img("rebase", "-u", "-b", backing, "-F", "qcow2", source / f"{name}.qcow2")
     images.damage_header(source / "bad.qcow2")
     images.damage_l2(source / "broken.qcow2")
@@ -181,8 +182,8 @@ def test_what_is_taken_away_is_not_hidden_from_a_mirror(mounts: Mounts, taken: s
     place, backup = mounts.scratch / "place", mounts.scratch / "backup"
     images.week(place / "src/vms")
     (place / "pool").mkdir()
-    oracle.create(place / "pool/golden.qcow2", images.SIZE)
-    oracle.create(place / "src/vm.qcow2", images.SIZE, backing=(f"{place}/pool/golden.qcow2", "qcow2"))
+    make(place / "pool/golden.qcow2", images.SIZE)
+    make(place / "src/vm.qcow2", images.SIZE, backing=(f"{place}/pool/golden.qcow2", "qcow2"))
     mounted = mounts(place / "src", trusted=[str(place / "pool")], refused="hide")
     mounted.allow_log("place/(src|pool)|the source")
 

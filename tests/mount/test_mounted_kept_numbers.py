@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from tests.mount.mounting import Mounts, as_user
-from tests.support import oracle
+from tests.support.builder import make
 from tests.support.stamps import stamped
 from vdifs.mount.serving.images.open_images import IDLE_S
 from vdifs.mount.serving.scanner import MAX_AGE_S
@@ -65,10 +65,9 @@ def base(mounts: Mounts) -> Path:
     source = mounts.scratch / "src"
     source.mkdir()
     base = source / "base.qcow2"
-    oracle.create(base, MIB)
+    make(base, MIB)
     first = source / "image000.qcow2"
-    oracle.create(first, MIB, backing=("base.qcow2", "qcow2"), cwd=source)
-    oracle.qemu_io(first, ["write -P 7 0 4096"])
+    make(first, MIB, "write -P 7 0 4096", backing=("base.qcow2", "qcow2"))
     for number in range(1, IMAGES):
         shutil.copy(first, source / f"image{number:03}.qcow2")
     for image in source.iterdir():

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.conftest import private_namespace
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounts, as_user, driver, eventually, is_mounted, is_running, outcome
-from tests.support import oracle
+from tests.support.builder import make
 
 FEW = ("tests.mount.limited", "64")
 
@@ -62,7 +62,7 @@ def test_with_few_open_files_images_open_or_say_why_and_all_is_well_later(
 def test_images_that_nobody_uses_leave_room_for_others(mounts: Mounts, source: Path) -> None:
     below = "base.qcow2"
     for number in range(12):
-        oracle.create(source / f"{number}.qcow2", images.SIZE, backing=(below, "qcow2"), cwd=source)
+        make(source / f"{number}.qcow2", images.SIZE, backing=(below, "qcow2"))
         below = f"{number}.qcow2"
     mounted = mounts(source, module=FEW)
     for folder in ("raw", "full"):

@@ -13,6 +13,8 @@ from tests.conftest import require_tool
 from tests.mount import images
 from tests.mount.mounting import Mounts, as_user, eventually
 from tests.support import oracle
+from tests.support.builder import make, write_stamped
+from tests.support.units import MIB
 
 CHAIN = ("base.qcow2/base.qcow2", "base.qcow2/monday.qcow2", "monday.qcow2/tuesday.qcow2")
 
@@ -77,7 +79,7 @@ def test_those_of_folders_are_those_of_their_folders_in_the_source(mounts: Mount
     (source / "shared").mkdir()
     (source / "shut").mkdir()
     for folder in ("shared", "shut"):
-        oracle.create(source / folder / "a.qcow2", images.MIB, cwd=source)
+        make(source / folder / "a.qcow2", MIB)
     (source / "shared").chmod(0o775)
     (source / "shut").chmod(0o555)
     source.chmod(0o755)
@@ -116,7 +118,7 @@ def write_and_wait(image: Path, shown: Path, owner: int | None) -> None:
         return run(owner, "stat", "-c", "%i", shown).stdout
 
     before = number()
-    images.write(image, {5 << 20: 4096}, 9)
+    write_stamped(image, {5 << 20: 4096}, 9)
     eventually(lambda: number() != before)
 
 

@@ -19,6 +19,7 @@ from tests.mount.disks import MIB, disk_mounted, make_disk
 from tests.mount.mounting import Mounted, Mounts, eventually
 from tests.mount.test_mounted_copies import digests, inodes
 from tests.support import oracle
+from tests.support.builder import make, write_stamped
 
 T = TypeVar("T")
 pytestmark = pytest.mark.usefixtures("root_only")
@@ -37,12 +38,12 @@ def disk(mounts: Mounts) -> Path:
     with disk_mounted(mounts, disk, mounts.scratch / "making") as folder:
         images.week(folder / "images/vms")
         images.raw_based(folder / "images")
-        oracle.create(folder / "images/broken.qcow2", MIB, backing=("vms/base.qcow2", "qcow2"), cwd=folder / "images")
+        make(folder / "images/broken.qcow2", MIB, backing=("vms/base.qcow2", "qcow2"))
         oracle.qemu_img("rebase", "-u", "-b", "gone.qcow2", "-F", "qcow2", folder / "images/broken.qcow2")
         (folder / "templates").mkdir()
-        oracle.create(folder / "templates/common.qcow2", MIB, cwd=folder)
+        make(folder / "templates/common.qcow2", MIB)
         backing = ("../templates/common.qcow2", "qcow2")
-        oracle.create(folder / "images/top.qcow2", MIB, backing=backing, cwd=folder / "images")
+        make(folder / "images/top.qcow2", MIB, backing=backing)
     return disk
 
 
@@ -87,7 +88,7 @@ def test_a_snapshot_of_a_btrfs_subvolume_has_the_same(mounts: Mounts) -> None:
         live, snapshot = mounts(folder / "images"), mounts(folder / "tonight")
         assert (folder / "images").stat().st_dev != (folder / "tonight").stat().st_dev
         assert inodes(snapshot.path) == inodes(live.path)
-        images.write(folder / "images/monday.qcow2", {0: 512}, 9)
+        write_stamped(folder / "images/monday.qcow2", {0: 512}, 9)
         os.utime(folder / "images/monday.qcow2", ns=(0, (folder / "tonight/monday.qcow2").stat().st_mtime_ns))
         before = inodes(snapshot.path / "full")
         changed = {"monday.qcow2", "tuesday.qcow2"}
@@ -135,7 +136,7 @@ def nights(mounts: Mounts, disk: Path, backup: Callable[[Mounted], T]) -> list[T
     for night, image in enumerate((disk, copy, copy)):
         with disk_mounted(mounts, image, mounts.scratch / f"night{night}") as folder:
             if night == 2:
-                images.write(folder / "images/vms/monday.qcow2", {0: 512}, 9)
+                write_stamped(folder / "images/vms/monday.qcow2", {0: 512}, 9)
             mounted = mounts(folder / "images/vms", mountpoint)
             found.append(backup(mounted))
     return found

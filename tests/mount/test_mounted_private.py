@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.mounting import NOBODY, Mounts, as_user, eventually
-from tests.support import oracle
+from tests.support.builder import make
 
 MIB = 1 << 20
 
@@ -23,8 +23,8 @@ def seen_by_nobody(path: Path) -> str:
 def test_names_in_a_private_folder_are_for_its_owner_alone(mounts: Mounts, source: Path) -> None:
     private = source / "private"
     private.mkdir(mode=0o700)
-    oracle.create(private / "secret.qcow2", MIB, backing=("../base.qcow2", "qcow2"), cwd=private)
-    oracle.create(source / "public.qcow2", MIB, backing=("private/secret.qcow2", "qcow2"), cwd=source)
+    make(private / "secret.qcow2", MIB, backing=("../base.qcow2", "qcow2"))
+    make(source / "public.qcow2", MIB, backing=("private/secret.qcow2", "qcow2"))
     mounted = mounts(source, allow_other=True)
     seen = seen_by_nobody(mounted.path)
     assert "base.qcow2" in seen
@@ -61,11 +61,9 @@ def test_a_folder_of_a_trusted_directory_is_for_whom_may_look_into_that(mounts: 
     (trusted / "private").mkdir(parents=True)
     (trusted / "open").mkdir()
     for name, mode in (("private", 0o700), ("open", 0o755)):
-        oracle.create(trusted / name / f"{name}-base.qcow2", MIB, cwd=trusted)
+        make(trusted / name / f"{name}-base.qcow2", MIB)
         (trusted / name).chmod(mode)
-        oracle.create(
-            source / f"{name}.qcow2", MIB, backing=(str(trusted / name / f"{name}-base.qcow2"), "qcow2"), cwd=source
-        )
+        make(source / f"{name}.qcow2", MIB, backing=(str(trusted / name / f"{name}-base.qcow2"), "qcow2"))
     mounted = mounts(source, allow_other=True, trusted=[str(trusted)])
     seen = seen_by_nobody(mounted.path)
     assert "open-base.qcow2" in seen

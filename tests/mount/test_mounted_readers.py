@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import require_tool
 from tests.mount.mounting import Mounted, Mounts, umount_disk
 from tests.support import oracle
+from tests.support.builder import make
 
 MIB = 1 << 20
 
@@ -148,7 +149,7 @@ def test_the_file_system_in_a_raw_view_can_be_mounted(mounts: Mounts) -> None:
         file.truncate(64 * MIB)
     subprocess.run([require_tool("mke2fs"), "-q", "-t", "ext4", "-d", files, plain], check=True, capture_output=True)
     oracle.qemu_img("convert", "-f", "raw", "-O", "qcow2", plain, source / "base.qcow2")
-    oracle.create(source / "top.qcow2", 64 * MIB, backing=("base.qcow2", "qcow2"), cwd=source)
+    make(source / "top.qcow2", 64 * MIB, backing=("base.qcow2", "qcow2"))
     mounted = mounts(source)
     with loop_mounted(mounted / "raw/top.qcow2.raw", mounts.scratch / "disk") as disk:
         for number in range(40):

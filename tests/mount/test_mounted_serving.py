@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_tool
-from tests.mount import images
 from tests.mount.file_handles import handle_of, opened
 from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.support import oracle
+from tests.support.builder import write_stamped
 
 NAMES = ("full/tuesday.qcow2", "delta/base.qcow2/monday.qcow2", "raw/base.qcow2.raw", "delta/monday.qcow2", "full", "")
 
@@ -56,7 +56,7 @@ def test_handles_outlive_dropped_caches_and_a_remount(mounts: Mounts, source: Pa
 def test_the_handle_of_a_state_that_has_passed_is_stale(mounts: Mounts, source: Path) -> None:
     mounted = mounts(source)
     old = handle_of(mounted / "full/tuesday.qcow2")
-    images.write(source / "tuesday.qcow2", {0: 512}, 9)
+    write_stamped(source / "tuesday.qcow2", {0: 512}, 9)
     drop_caches()
     eventually(lambda: handle_of(mounted / "full/tuesday.qcow2").f_handle[:8] != old.f_handle[:8], within=SOON_S)
     with pytest.raises(OSError) as caught, opened(mounted.path, old):

@@ -14,7 +14,8 @@ import pytest
 from tests.mount import images
 from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
 from tests.support import oracle
-from tests.support.table_images import COPIED, Tables
+from tests.support.builder import Tables, write_stamped
+from tests.support.qcow2 import COPIED
 from vdifs.cli.main import main
 
 
@@ -65,7 +66,7 @@ def test_a_change_shows(mounts: Mounts, source: Path) -> None:
     mounted = mounts(source)
     path = mounted / ".vdifs/map/tuesday.qcow2.json"
     before = path.read_bytes()
-    images.write(source / "tuesday.qcow2", {15 << 20: 512}, 9)
+    write_stamped(source / "tuesday.qcow2", {15 << 20: 512}, 9)
     eventually(lambda: path.read_bytes() != before, within=SOON_S)
     assert json.loads(path.read_bytes())[-1]["length"] != json.loads(before)[-1]["length"]
 

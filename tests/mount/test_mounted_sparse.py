@@ -16,9 +16,10 @@ import pytest
 
 from tests.conftest import require_tool
 from tests.mount import images
-from tests.mount.images import MIB
 from tests.mount.mounting import Mounted, Mounts
 from tests.support import oracle
+from tests.support.builder import make
+from tests.support.units import MIB
 
 STATUS = ".vdifs/status.json"
 
@@ -27,8 +28,8 @@ STATUS = ".vdifs/status.json"
 def mounted(mounts: Mounts, source: Path) -> Mounted:
     """Images with and without holes, with nothing in them, with data in a part of a sector."""
     images.raw_based(source / "below")
-    oracle.create(source / "nothing.qcow2", 8 * MIB)
-    oracle.create(source / "nothing-on-base.qcow2", images.SIZE, backing=("base.qcow2", "qcow2"), cwd=source)
+    make(source / "nothing.qcow2", 8 * MIB)
+    make(source / "nothing-on-base.qcow2", images.SIZE, backing=("base.qcow2", "qcow2"))
     oracle.qemu_img("snapshot", "-c", "old", source / "monday.qcow2")
     (source / "one-byte.raw").write_bytes(b"x")
     (source / "dense.raw").write_bytes(b"d" * (MIB + 100))

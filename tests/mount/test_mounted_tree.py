@@ -11,6 +11,7 @@ import pytest
 from tests.mount import images
 from tests.mount.mounting import Mounts
 from tests.support import oracle
+from tests.support.builder import make
 from tests.support.stamps import difference, stamped
 
 MIB = 1 << 20
@@ -171,9 +172,7 @@ def test_paths_across_folders(mounts: Mounts) -> None:
     folder = mounts.scratch / "src"
     base, monday, _ = images.week(folder / "templates")
     (folder / "vms").mkdir()
-    oracle.create(
-        folder / "vms/a.qcow2", images.SIZE, backing=("../templates/monday.qcow2", "qcow2"), cwd=folder / "vms"
-    )
+    make(folder / "vms/a.qcow2", images.SIZE, backing=("../templates/monday.qcow2", "qcow2"))
     mounted = mounts(folder)
     delta = mounted / "delta/templates/base.qcow2/vms/a.qcow2"
     assert oracle.info(delta)["backing-filename"] == "../templates/base.qcow2"

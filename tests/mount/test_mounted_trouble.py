@@ -29,7 +29,7 @@ from tests.mount.taken_away import (
     unreadable,
 )
 from tests.mount.taken_away import renamed_and_filled_anew as filled_anew
-from tests.support import oracle
+from tests.support.builder import make
 from vdifs.linux.mountinfo import topmost
 
 LOOKS = 4
@@ -44,10 +44,10 @@ class Place:
         self.folder, self.user = mounts.scratch / "place", user
         self.source, self.below, self.pool = (self.folder / name for name in ("src", "src/vms", "pool"))
         images.week(self.below)
-        oracle.create(self.source / "alone.qcow2", images.SIZE)
+        make(self.source / "alone.qcow2", images.SIZE)
         self.pool.mkdir()
-        oracle.create(self.pool / "golden.qcow2", images.SIZE)
-        oracle.create(self.source / "vm.qcow2", images.SIZE, backing=(f"{self.pool}/golden.qcow2", "qcow2"))
+        make(self.pool / "golden.qcow2", images.SIZE)
+        make(self.source / "vm.qcow2", images.SIZE, backing=(f"{self.pool}/golden.qcow2", "qcow2"))
         self.backup = mounts.scratch / "backup"
         self.backup.mkdir()
         if user is not None:

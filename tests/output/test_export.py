@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
 from vdifs.errors import FormatError, StorageError, UsageError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.support import oracle
+from tests.support.builder import make
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.inflate import Inflater
 from vdifs.output import inflated_clusters as inflated
@@ -29,8 +29,7 @@ Hook = Callable[[bytes], object]
 def image(tmp_path: Path) -> Iterator[vdifs.Image]:
     """An image of 16 compressed clusters of 64 KiB, each of its own byte, as a raw disk."""
     path = tmp_path / "packed.qcow2"
-    oracle.create(path, MIB)
-    oracle.qemu_io(path, [f"write -c -P {index + 1} {index * 64}k 64k" for index in range(CLUSTERS)])
+    make(path, MIB, *[f"write -c -P {index + 1} {index * 64}k 64k" for index in range(CLUSTERS)])
     with vdifs.open(path, view="raw") as opened:
         yield opened
 

@@ -10,7 +10,8 @@ import pytest
 
 import vdifs
 from tests.support import oracle
-from tests.support.header_only import write_blank
+from tests.support.builder import make, write_blank
+from tests.support.qcow2 import COPIED
 
 MIB = 1 << 20
 CLUSTER = 512
@@ -38,7 +39,7 @@ def finely_cut(folder: Path, parts: list[int]) -> Path:
             l1_table_offset=l1_at,
         )
         l1 = np.zeros(l1_size, ">u8")
-        l1[part * tables :][:tables] = (l2_at + np.arange(tables, dtype=np.uint64) * CLUSTER) | np.uint64(1 << 63)
+        l1[part * tables :][:tables] = (l2_at + np.arange(tables, dtype=np.uint64) * CLUSTER) | np.uint64(COPIED)
         l2 = np.zeros(tables * CLUSTER // 8, ">u8")
         l2[::2] = 1
         with path.open("r+b") as file:
@@ -75,8 +76,7 @@ def test_many_layers_of_small_clusters_are_opened_and_read_in_little_memory(
 @pytest.mark.timeout(300)
 def test_a_chain_of_small_clusters_under_a_top_of_large_ones_is_what_qemu_reads(tmp_path: Path) -> None:
     below, top = finely_cut(tmp_path, [0, 1, 2]), tmp_path / "top.qcow2"
-    oracle.create(top, 3 * PART, backing=(below.name, "qcow2"))
-    oracle.qemu_io(top, ["write -P 1 100M 70000"])
+    make(top, 3 * PART, "write -P 1 100M 70000", backing=(below.name, "qcow2"))
     copy = tmp_path / "copy.qcow2"
     with vdifs.open(top) as image, at_most(64 * MIB):
         copy.write_bytes(b"".join(image.stream()))

@@ -11,6 +11,7 @@ import pytest
 
 import vdifs
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.errors import SourceChangedError
 from vdifs.output.export import transfer
 from vdifs.output.export.transfer import to_stream
@@ -47,7 +48,7 @@ def top(tmp_path: Path) -> Path:
     """A chain with data in long runs and short ones, compressed, aligned and not, and a last cluster cut short."""
     base, top = tmp_path / "base.raw", tmp_path / "top.qcow2"
     base.write_bytes(os.urandom(9 * MIB + 700))
-    oracle.create(top, 12 * MIB, options={"cluster_size": 4096}, backing=("base.raw", "raw"), cwd=tmp_path)
+    make(top, 12 * MIB, backing=("base.raw", "raw"), cluster_size=4096)
     commands = ["write -P 1 3M 1M", "write -z 5M 300k", "write -c -P 3 6M 4k", "write -P 4 10M 1536"]
     oracle.qemu_io(top, [*commands, *(f"write -P 7 {7 * MIB + at * 40_960} 4k" for at in range(20))])
     return top
@@ -80,7 +81,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(top: Path, pipe: Pipe) -> None
 
 def test_a_small_pipe_is_enlarged(tmp_path: Path, pipe: Pipe) -> None:
     fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 4096)
-    oracle.create(tmp_path / "a.qcow2", MIB)
+    make(tmp_path / "a.qcow2", MIB)
     with vdifs.open(tmp_path / "a.qcow2") as image:
         to_stream(image, pipe.writing)  # there is no reader
         os.close(pipe.writing)

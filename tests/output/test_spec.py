@@ -9,7 +9,7 @@ import pytest
 
 import vdifs
 from tests.conftest import require_tool
-from tests.support import oracle
+from tests.support.builder import make
 from vdifs.chain.naming import ImageName
 from vdifs.errors import UsageError
 from vdifs.output.opening import OUTPUTS
@@ -62,8 +62,7 @@ def test_each_view_that_can_be_asked_for_has_its_output() -> None:
 def huge(tmp_path: Path) -> Path:
     """A disk of which an L1 table of clusters of 512 bytes would be too large."""
     require_tool("qemu-img")
-    oracle.create(tmp_path / "huge.qcow2", TIB)
-    oracle.qemu_io(tmp_path / "huge.qcow2", ["write -P 1 1000G 64k"])
+    make(tmp_path / "huge.qcow2", TIB, "write -P 1 1000G 64k")
     return tmp_path / "huge.qcow2"
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.support.header_only import grow_old, write_blank
+from tests.support.age import grow_old
+from tests.support.builder import write_blank
 from vdifs.output.allocation import Allocation
 from vdifs.output.summary import Summary
 

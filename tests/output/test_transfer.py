@@ -11,6 +11,7 @@ import pytest
 import vdifs
 from tests.conftest import cannot_be_tried, require_tool
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.output.export.exporting import export
 from vdifs.output.spec import View
 
@@ -53,9 +54,8 @@ def used(folder: Path) -> int:
 def chain_in(folder: Path) -> Path:
     """Make a chain of 192 MiB of data of an odd disk, in runs long and short, aligned and not; return its top."""
     base, top = folder / "base.qcow2", folder / "top.qcow2"
-    oracle.create(base, GIB + 512, options={"cluster_size": 65536})
-    oracle.qemu_io(base, ["write -P 1 0 64M", "write -P 2 128M 64M", f"write -P 3 {GIB} 512"])
-    oracle.create(top, GIB + 512, options={"cluster_size": 4096}, backing=("base.qcow2", "qcow2"))
+    make(base, GIB + 512, "write -P 1 0 64M", "write -P 2 128M 64M", f"write -P 3 {GIB} 512", cluster_size=65536)
+    make(top, GIB + 512, backing=("base.qcow2", "qcow2"), cluster_size=4096)
     scattered = [f"write -P 9 {130 * MIB + index * 300 * 1024} 4k" for index in range(20)]
     oracle.qemu_io(top, ["write -P 4 32M 64M", "write -P 5 513M 1k", "write -c -P 6 600M 4k", *scattered])
     return top
@@ -106,8 +106,14 @@ def test_files_on_two_file_systems_are_copied(tmp_path: Path, on_xfs: Path, else
 def test_a_huge_disk_costs_what_it_holds(tmp_path: Path, view: View) -> None:
     """64 TiB of zeros would take hours to look at; the file system's limit on a file's size is 16 TiB."""
     source, output = tmp_path / "huge.qcow2", tmp_path / "output"
-    oracle.create(source, 15 * TIB, options={"cluster_size": 65536})
-    oracle.qemu_io(source, ["write -P 1 0 64k", f"write -P 2 {7 * TIB} 64k", f"write -P 3 {15 * TIB - 65536} 64k"])
+    make(
+        source,
+        15 * TIB,
+        "write -P 1 0 64k",
+        f"write -P 2 {7 * TIB} 64k",
+        f"write -P 3 {15 * TIB - 65536} 64k",
+        cluster_size=65536,
+    )
     with vdifs.open(source, view=view) as image:
         export(image, os.fspath(output))
         assert output.stat().st_size == image.size

@@ -12,8 +12,10 @@ import pytest
 import vdifs
 from tests.support import oracle
 from tests.support.allocation import SourceAllocation, held_clusters, unlike
-from tests.support.chains import GIB, KIB, MIB, SourceChain, SourceImage
+from tests.support.builder import make
+from tests.support.chains import SourceChain, SourceImage
 from tests.support.stamps import stamped
+from tests.support.units import GIB, KIB, MIB
 from vdifs.output.export.exporting import export
 
 TIB = 1 << 40
@@ -38,7 +40,7 @@ def long_chain(folder: Path, size: int, cluster_sizes: tuple[int, ...]) -> Sourc
     for number, cluster_size in zip(range(1, LENGTH + 1), cycle(cluster_sizes), strict=False):
         path = folder / f"{number}.qcow2"
         backing = (images[0].path.name, "qcow2") if images else None
-        oracle.create(path, size, options={"cluster_size": cluster_size}, backing=backing)
+        make(path, size, backing=backing, cluster_size=cluster_size)
         commands = []
         for index, start in enumerate([*rng.sample(hot, 3), rng.randrange(size - MIB), size - 512]):
             length = min(rng.randint(1, 100_000), size - start)
@@ -146,16 +148,14 @@ def measured(small: Path, big: Path) -> dict[str, float]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    oracle.create(tmp_path / "small.qcow2", MIB)
-    oracle.qemu_io(tmp_path / "small.qcow2", ["write -P 1 0 64k"])
+    make(tmp_path / "small.qcow2", MIB, "write -P 1 0 64k")
     return tmp_path / "small.qcow2"
 
 
 @pytest.mark.timeout(300)
 def test_a_sparse_disk_of_64_tib_opens_fast_and_in_little_memory(tmp_path: Path, small: Path) -> None:
     big = tmp_path / "big.qcow2"
-    oracle.create(big, 64 * TIB)
-    oracle.qemu_io(big, [f"write -P {1 + i} {i * 7 * TIB + i * 1000} {50_000 * i + 1}" for i in range(9)])
+    make(big, 64 * TIB, *[f"write -P {1 + i} {i * 7 * TIB + i * 1000} {50_000 * i + 1}" for i in range(9)])
     found = measured(small, big)
     assert found["seconds"] < OPEN_S
     assert found["memory"] <= MEMORY
@@ -164,8 +164,12 @@ def test_a_sparse_disk_of_64_tib_opens_fast_and_in_little_memory(tmp_path: Path,
 @pytest.mark.timeout(300)
 def test_a_preallocated_disk_of_1_tib_opens_fast_and_its_full_image_is_small(tmp_path: Path, small: Path) -> None:
     big = tmp_path / "big.qcow2"
-    oracle.create(big, TIB, options={"preallocation": "metadata"})
-    oracle.qemu_io(big, [f"write -P {1 + i} {i * 100 * GIB + i * 1000} {50_000 * i + 1}" for i in range(9)])
+    make(
+        big,
+        TIB,
+        *[f"write -P {1 + i} {i * 100 * GIB + i * 1000} {50_000 * i + 1}" for i in range(9)],
+        preallocation="metadata",
+    )
     found = measured(small, big)
     assert found["seconds"] < OPEN_S
     assert found["memory"] <= MEMORY
@@ -178,8 +182,7 @@ def test_a_preallocated_image_gives_the_same_file_whether_or_not_it_was_read(
 ) -> None:
     """Reading brings unwritten ranges into the page cache, and SEEK_DATA calls them data from then on."""
     source = tmp_path / "source.qcow2"
-    oracle.create(source, 64 * MIB, options={"preallocation": preallocation})
-    oracle.qemu_io(source, ["write -P 7 5M 300k", "write -P 8 63M 1"])
+    make(source, 64 * MIB, "write -P 7 5M 300k", "write -P 8 63M 1", preallocation=preallocation)
     with vdifs.open(source) as image:
         before = (image.size, image.etag)
     source.read_bytes()

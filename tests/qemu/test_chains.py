@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle, stamps
-from tests.support.chains import MIB, Shape, SourceChain, make_chain
+from tests.support.chains import Shape, SourceChain, make_chain
+from tests.support.units import MIB
 
 OPERATIONS = [
     "write -s", "write -P 0", "write -z ", "write -z -u", "discard", "truncate",

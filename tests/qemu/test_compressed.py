@@ -12,12 +12,15 @@ import pytest
 import zstandard
 
 import vdifs
-from tests.rules.images import COMPRESSED, Image, both_read, make
 from tests.support import oracle
-from tests.support.chains import KIB, MIB
+from tests.support.agreement import both_read
+from tests.support.builder import make
 from tests.support.command_line import run_vdifs
+from tests.support.image_file import Image
 from tests.support.proofs import prove_delta, prove_full, prove_map
+from tests.support.qcow2 import COMPRESSED
 from tests.support.stamps import stamped
+from tests.support.units import KIB, MIB
 
 METHODS = {"zlib": "deflate", "zstd": "zstd"}
 CLUSTER = 64 * KIB
@@ -65,8 +68,13 @@ def test_compressed_clusters_of_all_layers_show_through_clusters_of_other_sizes(
     for level, (clusters, chosen) in enumerate(zip(sizes, methods, strict=True)):
         path = folder / f"{level}.qcow2"
         options = {"cluster_size": clusters, "compression_type": chosen}
-        oracle.create(path, size, options=options, backing=(images[-1].name, "qcow2") if images else None)
-        oracle.qemu_io(path, writes(tmp_path / "data", level, clusters, size))
+        make(
+            path,
+            size,
+            *writes(tmp_path / "data", level, clusters, size),
+            backing=(images[-1].name, "qcow2") if images else None,
+            **options,
+        )
         images.append(path)
     for path in images[1:]:
         prove_map(path, path)
@@ -215,11 +223,20 @@ def test_half_of_a_compressed_cluster_is_hidden_by_zeros_and_half_by_data(method
     folder.mkdir()
     base, top = folder / "base.qcow2", folder / "top.qcow2"
     size = 5 * MIB + 1536
-    oracle.create(base, size, options={"cluster_size": 2 * MIB, "compression_type": method})
+    make(base, size, cluster_size=2 * MIB, compression_type=method)
     (tmp_path / "stamps").write_bytes(stamped(0, size, 1))
     oracle.qemu_io(base, [f"write -c -s {tmp_path / 'stamps'} 0 {size}"])
-    oracle.create(top, size, options={"cluster_size": 16 * KIB, "extended_l2": "on"}, backing=("base.qcow2", "qcow2"))
-    oracle.qemu_io(top, ["write -P 3 512 512", "write -z 2M 1536", "write -P 4 5M 512", "write -z 2100k 1M"])
+    make(
+        top,
+        size,
+        "write -P 3 512 512",
+        "write -z 2M 1536",
+        "write -P 4 5M 512",
+        "write -z 2100k 1M",
+        backing=("base.qcow2", "qcow2"),
+        cluster_size=16 * KIB,
+        extended_l2="on",
+    )
     prove_map(top, top)
     prove_full(top, tmp_path / "full.qcow2", like=top)
     prove_delta(top, base, base, tmp_path / "delta.qcow2", like=top)

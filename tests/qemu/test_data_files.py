@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle
-from tests.support.chains import KIB, MIB
+from tests.support.builder import make
 from tests.support.command_line import answer, export, run_vdifs
 from tests.support.proofs import Words, identical, prove_delta, prove_full, prove_info, prove_map
+from tests.support.units import KIB, MIB
 
 SHAPES: list[dict[str, object]] = [
     {"cluster_size": 512},
@@ -38,20 +39,18 @@ def test_a_preallocated_zero_at_offset_0_of_a_data_file_has_an_offset_with_subcl
 ) -> None:
     """QEMU takes offset 0 for a place where it says what is data, and not where it says what is preallocated."""
     image = folder / "image.qcow2"
-    oracle.create(image, MIB, options={"data_file": folder / "image.data", "extended_l2": extended})
-    oracle.qemu_io(image, ["write -P 1 0 128k", "write -z 0 64k"])
+    make(image, MIB, "write -P 1 0 128k", "write -z 0 64k", data_file=folder / "image.data", extended_l2=extended)
     assert ("offset" in answer("map", image)[0]) is (extended == "on")
     prove_map(image, image)
 
 
-def make(
+def external(
     folder: Path, options: dict[str, object], *, raw: bool = False, backing: tuple[str, str] | None = None
 ) -> Path:
     """Create `image.qcow2` with its data in `image.data`, by an absolute name, and write to it."""
     image = folder / "image.qcow2"
     files = {"data_file": folder / "image.data", "data_file_raw": "on" if raw else "off"}
-    oracle.create(image, SIZE, options=options | files, backing=backing)
-    oracle.qemu_io(image, WRITES)
+    make(image, SIZE, *WRITES, backing=backing, **(options | files))
     return image
 
 
@@ -60,7 +59,7 @@ def make(
 def test_an_image_with_a_data_file_is_what_qemu_says_it_is(
     options: dict[str, object], raw: bool, folder: Path, tmp_path: Path
 ) -> None:
-    image = make(folder, options, raw=raw)
+    image = external(folder, options, raw=raw)
     prove_info(image)
     prove_map(image, image)
     full = prove_full(image, tmp_path / "full.qcow2", like=image)
@@ -75,11 +74,17 @@ def test_an_image_with_a_data_file_is_what_qemu_says_it_is(
 def test_data_files_may_be_anywhere_in_a_chain(options: dict[str, object], folder: Path, tmp_path: Path) -> None:
     """Base and middle have one each, of their own; the top has none."""
     base, top = folder / "base.qcow2", folder / "top.qcow2"
-    oracle.create(base, SIZE, options={"data_file": folder / "base.data"})
-    oracle.qemu_io(base, ["write -P 9 0 3M"])
-    image = make(folder, options, backing=("base.qcow2", "qcow2"))
-    oracle.create(top, SIZE + 64 * KIB, options={"cluster_size": 512}, backing=("image.qcow2", "qcow2"))
-    oracle.qemu_io(top, ["write -P 7 1M 1000", "write -z 0 20k", "write -P 8 3M 3k"])
+    make(base, SIZE, "write -P 9 0 3M", data_file=folder / "base.data")
+    image = external(folder, options, backing=("base.qcow2", "qcow2"))
+    make(
+        top,
+        SIZE + 64 * KIB,
+        "write -P 7 1M 1000",
+        "write -z 0 20k",
+        "write -P 8 3M 3k",
+        backing=("image.qcow2", "qcow2"),
+        cluster_size=512,
+    )
     for above, bases in [(image, [base]), (top, [image, base])]:
         prove_map(above, above)
         prove_full(above, tmp_path / f"full-{above.name}", like=above)
@@ -89,7 +94,7 @@ def test_data_files_may_be_anywhere_in_a_chain(options: dict[str, object], folde
 
 @pytest.mark.parametrize("name", ["../outside/image.data", "{absolute}"])
 def test_a_data_file_outside_needs_trust(name: str, folder: Path, tmp_path: Path) -> None:
-    image, outside = make(folder, {}), tmp_path / "outside"
+    image, outside = external(folder, {}), tmp_path / "outside"
     outside.mkdir()
     (folder / "image.data").rename(outside / "image.data")
     name_data_file(image, name.format(absolute=outside / "image.data"))
@@ -123,7 +128,7 @@ def name_data_file(image: Path, name: str) -> None:
 
 @pytest.mark.parametrize("as_backing_file", [False, True])
 def test_a_data_file_that_is_missing_is_said_to_be_missing(as_backing_file: bool, folder: Path, tmp_path: Path) -> None:
-    image = make(folder, {})
+    image = external(folder, {})
     (folder / "image.data").unlink()
     if as_backing_file:
         oracle.qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", image, "-F", "qcow2", folder / "top.qcow2", "3M")
@@ -139,9 +144,8 @@ def test_a_data_file_that_is_missing_is_said_to_be_missing(as_backing_file: bool
 def test_the_holes_of_a_data_file_are_zeros(folder: Path, tmp_path: Path) -> None:
     """A preallocated disk of 1 GiB of which 1 MiB is written: the full image holds that and no more."""
     image = folder / "image.qcow2"
-    options = {"data_file": folder / "image.data", "data_file_raw": "on", "preallocation": "metadata"}
-    oracle.create(image, 1 << 30, options=options)
-    oracle.qemu_io(image, ["write -P 1 100M 1M"])
+    files = {"data_file": folder / "image.data", "data_file_raw": "on"}
+    make(image, 1 << 30, "write -P 1 100M 1M", backing=None, preallocation="metadata", **files)
     os.truncate(folder / "image.data", 1 << 30)
     full = prove_full(image, tmp_path / "full.qcow2", like=image)
     assert full.stat().st_size < 2 * MIB

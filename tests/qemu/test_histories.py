@@ -23,11 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support import oracle
-from tests.support.chains import KIB, MIB, SECTOR, sectors_up
+from tests.support import oracle, qcow2
+from tests.support.builder import make
 from tests.support.command_line import run_vdifs
 from tests.support.proofs import prove_delta, prove_full
 from tests.support.stamps import stamped
+from tests.support.units import KIB, MIB, SECTOR, sectors_up
 
 MOST_IMAGES = 6
 MOST_SNAPSHOTS = 4
@@ -60,7 +61,7 @@ class Image:
         if self.format == "raw":
             return sectors_up(self.path.stat().st_size)
         with self.path.open("rb") as file:
-            return int.from_bytes(file.read(32)[24:], "big") // SECTOR * SECTOR
+            return qcow2.value(file.read(32), "size") // SECTOR * SECTOR
 
     def ancestors(self) -> Iterator["Image"]:
         """Yield the backing files, nearest first."""
@@ -195,7 +196,7 @@ class History(RuleBasedStateMachine):
         options |= {"zstd": {"compression_type": "zstd"}, "extended_l2": {"extended_l2": "on"}}.get(kind, {})
         over = (below.path.name, below.format) if below else None
         self.recipe.append(f"create {image.path.name} {size}: {options}, backing {over}")
-        oracle.create(image.path, size, options=options, backing=over)
+        make(image.path, size, backing=over, **options)
         self.images.append(image)
 
     def chosen(self, number: int) -> Image:

@@ -11,9 +11,11 @@ import pytest
 
 import vdifs
 from tests.support import oracle
-from tests.support.chains import GIB, KIB, MIB, SECTOR, log_uniform, sectors_up
+from tests.support.builder import make
 from tests.support.copying import copy_in_pieces
+from tests.support.drafts import log_uniform
 from tests.support.stamps import stamped
+from tests.support.units import GIB, KIB, MIB, SECTOR, sectors_up
 
 TIB = 1 << 40
 CLUSTER_SIZES = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 2 * MIB]
@@ -63,12 +65,7 @@ def make_chain(folder: Path, rng: Random) -> list[Path]:
     for level in range(rng.randint(1, 4)):
         cluster_size = rng.choice([each for each in CLUSTER_SIZES if fits(size, each)])
         path = folder / f"{level}.qcow2"
-        oracle.create(
-            path,
-            size,
-            options={"cluster_size": cluster_size},
-            backing=(images[0].name, "qcow2") if images else None,
-        )
+        make(path, size, backing=(images[0].name, "qcow2") if images else None, cluster_size=cluster_size)
         oracle.qemu_io(path, list(commands(folder, level, size, rng)), cwd=folder)
         images.insert(0, path)
         if rng.random() < 0.2:

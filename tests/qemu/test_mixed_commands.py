@@ -15,10 +15,10 @@ from random import Random
 import pytest
 
 import vdifs
-from tests.qemu.test_mixes import CHAINS, LEAST_S, SIZES, TIB, TIMES, draw, seconds_of_map, write
+from tests.qemu.test_mixes import CHAINS, LEAST_S, SIZES, TIB, TIMES, draw, seconds_of_map
 from tests.support import oracle
-from tests.support.chains import GIB, MIB
-from tests.support.mixes import Filling, Mixed
+from tests.support.mixes import Filling, Mixed, write_layers
+from tests.support.units import GIB, MIB
 from vdifs.chain.catalog import Catalog
 from vdifs.output.export.exporting import export
 from vdifs.output.process_caches import summary_cache, window_cache
@@ -134,7 +134,7 @@ LOOKED_AT = [name for name in CHAINS if name != "many layers far apart"]  # of w
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", [*LOOKED_AT, pytest.param("many layers far apart", marks=pytest.mark.long)])
 def test_looking_at_a_mix_takes_at_most_twice_as_long_as_qemu_img_map(tmp_path: Path, name: str) -> None:
-    prove_looked_at_quickly(write(tmp_path, CHAINS[name]))
+    prove_looked_at_quickly(write_layers(tmp_path, CHAINS[name]))
 
 
 COPIED: dict[str, tuple[list[str], list[Mixed]]] = {
@@ -155,13 +155,13 @@ COPIED: dict[str, tuple[list[str], list[Mixed]]] = {
 @pytest.mark.parametrize("name", COPIED)
 def test_exporting_a_mix_takes_at_most_twice_as_long_as_qemu_img_convert(tmp_path: Path, name: str) -> None:
     kinds, layers = COPIED[name]
-    paths = write(tmp_path, layers)
+    paths = write_layers(tmp_path, layers)
     prove_copied_quickly(paths[0], paths[-1], layers[0].cluster_bits, kinds)
 
 
 def test_a_disk_of_small_clusters_far_apart_is_copied_in_few_parts(tmp_path: Path) -> None:
     """Each part is looked for alone."""
-    (path,) = write(tmp_path, [Mixed(9, False, 64 * GIB, Filling.FAR, 5000)])
+    (path,) = write_layers(tmp_path, [Mixed(9, False, 64 * GIB, Filling.FAR, 5000)])
     with vdifs.open(path, view="raw") as image:
         regions = list(image.regions())
     pieces = [region.pieces for region in regions]
@@ -173,7 +173,7 @@ def test_a_disk_of_small_clusters_far_apart_is_copied_in_few_parts(tmp_path: Pat
 @pytest.mark.seeds(3, long=100)
 def test_any_mix_is_looked_at_and_copied_in_time(tmp_path: Path, seed: int, rng: Random) -> None:
     layers = [draw(rng, list(Filling), [1000, 10_000], SIZES) for _ in range(rng.choice([1, 2, 2, 3, 5]))]
-    paths = write(tmp_path, layers)
+    paths = write_layers(tmp_path, layers)
     try:
         prove_looked_at_quickly(paths)
         prove_copied_quickly(paths[0], paths[min(1, len(paths) - 1)], layers[0].cluster_bits)

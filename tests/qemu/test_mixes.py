@@ -13,9 +13,9 @@ import pytest
 
 import vdifs
 from tests.support import oracle
-from tests.support.chains import GIB, KIB, MIB
 from tests.support.copying import copy_in_pieces
-from tests.support.mixes import Filling, Mixed
+from tests.support.mixes import Filling, Mixed, write_layers
+from tests.support.units import GIB, KIB, MIB
 from vdifs.chain.naming import ImageName, open_chain
 from vdifs.chain.open_chain import Chain
 from vdifs.output.process_caches import summary_cache
@@ -42,16 +42,6 @@ def draw(rng: Random, fillings: list[Filling], entries: list[int], sizes: list[i
         )
         if mixed.fits and mixed.file_size < 8 * TIB:
             return mixed
-
-
-def write(folder: Path, layers: list[Mixed]) -> list[Path]:
-    """Write layers, top first; return their paths, top first."""
-    paths: list[Path] = []
-    for number, layer in enumerate(reversed(layers)):
-        path = folder / f"{number}.qcow2"
-        layer.write(path, paths[0] if paths else None)
-        paths.insert(0, path)
-    return paths
 
 
 def seconds_of_map(image: Path) -> float:
@@ -116,7 +106,7 @@ CHAINS = {
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", CHAINS)
 def test_opening_takes_at_most_twice_as_long_as_qemu_img_map(tmp_path: Path, name: str) -> None:
-    paths = write(tmp_path, CHAINS[name])
+    paths = write_layers(tmp_path, CHAINS[name])
     prove_quick(paths, paths[-1])
 
 
@@ -124,7 +114,7 @@ def test_opening_takes_at_most_twice_as_long_as_qemu_img_map(tmp_path: Path, nam
 @pytest.mark.seeds(3, long=150)
 def test_opening_any_mix_takes_at_most_twice_as_long_as_qemu_img_map(tmp_path: Path, seed: int, rng: Random) -> None:
     layers = [draw(rng, list(Filling), [1000, 10_000, 50_000], SIZES) for _ in range(rng.choice([1, 2, 2, 3, 5]))]
-    paths = write(tmp_path, layers)
+    paths = write_layers(tmp_path, layers)
     try:
         prove_quick(paths, rng.choice(paths))
     except BaseException as error:
@@ -140,7 +130,7 @@ def test_any_mix_is_read_as_by_qemu(tmp_path: Path, seed: int, rng: Random) -> N
     fillings = list(Filling) if small else [Filling.FAR, Filling.NOTHING, Filling.HOLLOW, Filling.ZEROS]
     sizes = [MIB, 16 * MIB, 64 * MIB] if small else [GIB, 100 * GIB, 2 * TIB]
     layers = [draw(rng, fillings, [20, 200, 5000], sizes) for _ in range(rng.choice([1, 2, 2, 3, 4]))]
-    paths = write(tmp_path, layers)
+    paths = write_layers(tmp_path, layers)
     size = oracle.virtual_size(paths[0])
     cluster_size = rng.choice([None, *(each for each in OUTPUT_CLUSTERS if size // (each * each // 8) < 1 << 16)])
     base = rng.choice(paths)

@@ -9,8 +9,9 @@ import pytest
 import vdifs
 from tests.support import oracle, stamps
 from tests.support.allocation import SourceAllocation, data_is_in_guest_order, held_clusters, seek_data, unlike
-from tests.support.chains import KIB, MIB, Shape, SourceChain, make_chain
+from tests.support.chains import Shape, SourceChain, make_chain
 from tests.support.copying import copy_in_pieces
+from tests.support.units import KIB, MIB
 
 DEFAULT_CLUSTER_SIZE = 64 * KIB
 

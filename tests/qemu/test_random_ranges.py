@@ -12,7 +12,9 @@ import pytest
 
 import vdifs
 from tests.support import oracle, stamps
-from tests.support.chains import KIB, MIB, Shape, SourceChain, log_uniform, make_chain
+from tests.support.chains import Shape, SourceChain, make_chain
+from tests.support.drafts import log_uniform
+from tests.support.units import KIB, MIB
 
 CHAINS = 10
 READS = 10_000

@@ -21,9 +21,10 @@ import pytest
 import vdifs
 from tests.conftest import require_tool
 from tests.support import oracle
-from tests.support.chains import MIB, log_uniform
 from tests.support.combinations import Combination, Images, all_combinations, make
 from tests.support.command_line import export
+from tests.support.drafts import log_uniform
+from tests.support.units import MIB
 
 CHOSEN = [
     combination

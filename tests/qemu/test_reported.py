@@ -11,24 +11,21 @@ import pytest
 
 import vdifs
 from tests.conftest import require_tool
-from tests.rules.images import Image, make
-from tests.support import oracle
-from tests.support.chains import KIB, MIB
+from tests.support import oracle, qcow2
+from tests.support.builder import make
 from tests.support.command_line import answer, export, run_vdifs, said
+from tests.support.image_file import Image
 from tests.support.proofs import identical, prove_full, prove_info
+from tests.support.qcow2 import BACKING_FORMAT, FEATURE_NAMES, HIDDEN
+from tests.support.units import KIB, MIB
 
-BACKING_FORMAT, FEATURE_NAMES, BITMAPS, HIDDEN = 0xE2792ACA, 0x6803F857, 0x23852875, 0x76617465
 HIDDEN_MARK = (HIDDEN, b"\0\0\0\1")
 
 
 def extension_types(image: Path) -> list[int]:
     """Return the types of the header extensions of a version 3 image."""
     head = image.read_bytes()[:4096]
-    at, found = int.from_bytes(head[100:104], "big"), []
-    while (kind := int.from_bytes(head[at : at + 4], "big")) != 0:
-        found.append(kind)
-        at += 8 + -(-int.from_bytes(head[at + 4 : at + 8], "big") // 8) * 8
-    return found
+    return [kind for kind, _ in qcow2.extensions_in(head[qcow2.extensions_at(head) :])]
 
 
 @pytest.fixture
@@ -147,7 +144,7 @@ def test_an_encrypted_backing_file_is_refused_by_the_name_of_its_cipher(
     """`qemu-img info` of the overlay needs no secret, and neither does ours."""
     cipher, image = encrypted
     top = image.with_name("top.qcow2")
-    oracle.create(top, MIB, backing=(image.name, "qcow2"))
+    make(top, MIB, backing=(image.name, "qcow2"))
     ended = run_vdifs("export", top, tmp_path / "output.qcow2")
     assert (ended.status, ended.out) == (1, "")
     assert f"secret.qcow2: the image is encrypted ({cipher})" in ended.err

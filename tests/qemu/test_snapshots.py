@@ -3,29 +3,19 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 import vdifs
-from tests.support import oracle
-from tests.support.chains import (
-    KIB,
-    MIB,
-    Draft,
-    Shape,
-    SourceChain,
-    discard,
-    make_chain,
-    resize,
-    write_data,
-    write_zeros,
-    write_zeros_and_unmap,
-)
+from tests.support import oracle, qcow2
+from tests.support.builder import make
+from tests.support.chains import Shape, SourceChain, make_chain
 from tests.support.command_line import answer, export, run_vdifs, said
+from tests.support.drafts import Draft, discard, resize, write_data, write_zeros, write_zeros_and_unmap
 from tests.support.proofs import identical, prove_delta, prove_full, prove_info, prove_map
+from tests.support.units import KIB, MIB
 
 VARIANTS: list[dict[str, object]] = [
     {"compat": "0.10"},
@@ -67,7 +57,7 @@ def test_a_snapshot_is_an_image_of_the_size_it_had(
     base, image = folder / f"base.{backing}", folder / "image.qcow2"
     oracle.qemu_img("create", "-q", "-f", backing, base, "3M")
     oracle.qemu_io(base, ["write -P 9 100k 2M"], format=backing)
-    oracle.create(image, 3 * MIB, options=options, backing=(base.name, backing))
+    make(image, 3 * MIB, backing=(base.name, backing), **options)
     packed = ["write -c -P 1 0 2M"] if options.get("compression_type") else ["write -P 1 50k 70k"]
     oracle.qemu_io(image, [*packed, "write -P 2 2M 1000"])
     take(image, "as made")
@@ -135,7 +125,7 @@ def drafted(chain: SourceChain, scratch: Path) -> Draft:
 
 def test_a_snapshot_and_the_active_state_are_not_each_others_ancestors(folder: Path, tmp_path: Path) -> None:
     image = folder / "image.qcow2"
-    oracle.create(image, MIB)
+    make(image, MIB)
     for name in ("a", "b", "x@b", "None"):
         take(image, name)
     pairs: list[tuple[str | Path, str | Path]] = [
@@ -157,7 +147,7 @@ def test_a_snapshot_and_the_active_state_are_not_each_others_ancestors(folder: P
 def test_a_snapshot_is_its_own_base_however_it_is_called(one: str, other: str, folder: Path, tmp_path: Path) -> None:
     """By its label, its name or its ID, on both sides."""
     image = folder / "image.qcow2"
-    oracle.create(image, MIB)
+    make(image, MIB)
     for _ in range(6):
         take(image, "s")
     oracle.qemu_io(image, ["write -P 1 0 64k"])
@@ -172,9 +162,9 @@ def test_a_snapshot_is_its_own_base_however_it_is_called(one: str, other: str, f
 def test_a_base_that_is_no_snapshot_is_said_to_be_none(command: str, folder: Path) -> None:
     base, image, raw = folder / "base.qcow2", folder / "image.qcow2", folder / "disk.raw"
     raw.write_bytes(bytes(MIB))
-    oracle.create(base, MIB, backing=(raw.name, "raw"))
+    make(base, MIB, backing=(raw.name, "raw"))
     take(base, "below")
-    oracle.create(image, MIB, backing=(base.name, "qcow2"))
+    make(image, MIB, backing=(base.name, "qcow2"))
     take(image, "one")
     for other, listed in [(image, "one"), (base, "below"), (raw, "none")]:
         for name in (str(image), f"{image}@one"):
@@ -184,12 +174,10 @@ def test_a_base_that_is_no_snapshot_is_said_to_be_none(command: str, folder: Pat
 
 def test_an_image_on_top_of_one_with_snapshots_stands_on_its_active_state(folder: Path, tmp_path: Path) -> None:
     base, top = folder / "base.qcow2", folder / "top.qcow2"
-    oracle.create(base, MIB)
-    oracle.qemu_io(base, ["write -P 1 0 1M"])
+    make(base, MIB, "write -P 1 0 1M")
     take(base, "before")
     oracle.qemu_io(base, ["write -P 2 0 512k"])
-    oracle.create(top, MIB, backing=(base.name, "qcow2"))
-    oracle.qemu_io(top, ["write -P 3 0 64k"])
+    make(top, MIB, "write -P 3 0 64k", backing=(base.name, "qcow2"))
     prove_full(top, tmp_path / "top.qcow2", like=top)
     prove_delta(top, base, base, tmp_path / "delta.qcow2", like=top)
     ended = run_vdifs("measure", top, "--base", f"{base}@before")
@@ -200,7 +188,7 @@ def test_an_image_on_top_of_one_with_snapshots_stands_on_its_active_state(folder
 def twins(folder: Path) -> Path:
     """An image with two snapshots called `same`, ID 1 with 1s and ID 2 with 2s, and one called `other`."""
     image = folder / "image.qcow2"
-    oracle.create(image, MIB)
+    make(image, MIB)
     for number in (1, 2):
         oracle.qemu_io(image, [f"write -P {number} 0 1M"])
         take(image, "same")
@@ -237,8 +225,7 @@ def listed(folder: Path) -> list[str]:
 )
 def test_a_snapshot_has_a_name_that_a_file_can_have(name: str, label: str, folder: Path, tmp_path: Path) -> None:
     image = folder / "image.qcow2"
-    oracle.create(image, MIB)
-    oracle.qemu_io(image, ["write -P 1 0 1M"])
+    make(image, MIB, "write -P 1 0 1M")
     take(image, name)
     oracle.qemu_io(image, ["write -P 2 0 1M"])
     assert labels_and_ids(image) == {label: "1"}
@@ -256,8 +243,7 @@ def test_a_name_with_an_at_sign_is_a_file_if_there_is_one_and_else_what_stands_b
     """Files `a`, `a@b` and `a@b@c`, and of the first two a snapshot `b@c` and `c`: which is meant by `a@b@c`?"""
     contents = {"a": 1, "a@b": 2, "a@b@c": 3}
     for name, number in contents.items():
-        oracle.create(folder / name, MIB)
-        oracle.qemu_io(folder / name, [f"write -P {number} 0 1M"])
+        make(folder / name, MIB, f"write -P {number} 0 1M")
     take(folder / "a", "b@c")
     take(folder / "a@b", "c")
     for gone, number in [((), 3), (("a@b@c",), 1), (("a",), 2)]:
@@ -279,8 +265,7 @@ def test_a_snapshot_that_is_not_there_is_said_so_by_every_command(command: str, 
 def test_the_state_of_a_virtual_machine_is_reported_and_not_exported(folder: Path, tmp_path: Path) -> None:
     """`write -b` of qemu-io writes where QEMU keeps that state: behind the disk, mapped by the same L1 table."""
     image = folder / "image.qcow2"
-    oracle.create(image, MIB, options={"cluster_size": 4 * KIB})
-    oracle.qemu_io(image, ["write -P 1 0 1M", "write -b -P 7 0 1M"])
+    make(image, MIB, "write -P 1 0 1M", "write -b -P 7 0 1M", cluster_size=4 * KIB)
     take(image, "with state")
     oracle.qemu_io(image, ["truncate 3M"])
     full = prove_full(f"{image}@with state", tmp_path / "full.qcow2", like=went_back(image, "with state"))
@@ -291,7 +276,7 @@ def test_the_state_of_a_virtual_machine_is_reported_and_not_exported(folder: Pat
 def test_snapshots_of_a_file_that_others_changed_meanwhile_are_served(folder: Path, tmp_path: Path) -> None:
     """A snapshot is deleted, its clusters are used again: the others stay what they were."""
     image = folder / "image.qcow2"
-    oracle.create(image, MIB, options={"cluster_size": 4 * KIB})
+    make(image, MIB, cluster_size=4 * KIB)
     for number in (1, 2, 3):
         oracle.qemu_io(image, [f"write -P {number} 0 512k"])
         take(image, str(number) * 3)
@@ -349,13 +334,4 @@ def test_a_damaged_snapshot_is_a_problem_of_that_snapshot_alone(twins: Path, tmp
 
 def snapshot_entry(image: Path, index: int) -> bytes:
     """Return an entry of the snapshot table."""
-    return list(snapshot_entries(image.read_bytes()))[index]
-
-
-def snapshot_entries(file: bytes) -> Iterator[bytes]:
-    count, at = int.from_bytes(file[60:64], "big"), int.from_bytes(file[64:72], "big")
-    for _ in range(count):
-        ids, names = int.from_bytes(file[at + 12 : at + 14], "big"), int.from_bytes(file[at + 14 : at + 16], "big")
-        length = 40 + int.from_bytes(file[at + 36 : at + 40], "big") + ids + names
-        yield file[at : at + length]
-        at += -(-length // 8) * 8
+    return list(qcow2.snapshots_in(image.read_bytes()))[index]

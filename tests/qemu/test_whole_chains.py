@@ -8,7 +8,8 @@ import pytest
 import vdifs
 from tests.support import oracle
 from tests.support.allocation import runs_with_data
-from tests.support.chains import KIB, MIB, Shape, SourceChain, make_chain
+from tests.support.chains import Shape, SourceChain, make_chain
+from tests.support.units import KIB, MIB
 
 RELATIVE = Shape(depth=range(2, 9), absolute_names=False)
 

@@ -12,7 +12,7 @@ from tests.mount.conftest import require_fuse
 from tests.readme.examples import examples
 from tests.readme.test_examples import _stand_in_for_partitions, _stand_in_for_umount, run
 from tests.support import oracle
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 
 ROOT = Path(__file__).parents[2]
 BEFORE_THEY_RUN = {"look": _stand_in_for_partitions, "offset": _stand_in_for_umount}

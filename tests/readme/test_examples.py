@@ -13,6 +13,7 @@ from tests.conftest import require_loop_devices, require_tool
 from tests.mount.conftest import require_fuse
 from tests.readme.examples import README, examples, fenced_blocks
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.linux.mountinfo import mounts
 
 MIB = 1 << 20
@@ -40,11 +41,11 @@ def folder(tmp_path: Path) -> Path:
     oracle.qemu_img("convert", "-f", "raw", "-O", "qcow2", disk, images / "base.qcow2")
     noise = tmp_path / "noise"
     for day, (name, base) in enumerate((("monday", "base"), ("tuesday", "monday"))):
-        oracle.create(images / f"{name}.qcow2", 64 * MIB, backing=(f"{base}.qcow2", "qcow2"), cwd=images)
+        make(images / f"{name}.qcow2", 64 * MIB, backing=(f"{base}.qcow2", "qcow2"))
         noise.write_bytes(Random(day).randbytes(MIB))
         oracle.qemu_io(images / f"{name}.qcow2", [f"write -s {noise} {(60 + day) * MIB} 1M"])
     noise.unlink()
-    oracle.create(images / "disk.qcow2", 64 * MIB, backing=("base.qcow2", "qcow2"), cwd=images)
+    make(images / "disk.qcow2", 64 * MIB, backing=("base.qcow2", "qcow2"))
     oracle.qemu_img("snapshot", "-c", "before-update", images / "disk.qcow2")
     return tmp_path
 

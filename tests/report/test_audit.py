@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_tool
-from tests.rules.images import CLUSTER, COPIED, MIB, Image, make
-from tests.rules.test_backing_files import rebase
 from tests.support import oracle
+from tests.support.builder import CLUSTER, make, rebase
+from tests.support.image_file import Image
+from tests.support.qcow2 import COPIED, HIDDEN
+from tests.support.units import MIB
 from vdifs.chain.policy import Policy
 from vdifs.errors import StorageError
 from vdifs.formats.qcow2.file_tables import FileTables
@@ -101,7 +103,7 @@ def test_each_problem_is_found_with_its_severity(
 
 
 def test_a_hidden_image_that_nothing_is_above_is_worth_a_note(image: Image) -> None:
-    hidden = base(image).extensions((0x76617465, b"\1"))
+    hidden = base(image).extensions((HIDDEN, b"\1"))
     assert found(hidden) == [(NOTE, "hidden")]
     assert found(image) == []
 

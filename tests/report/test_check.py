@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.chain.naming import ImageName
 from vdifs.errors import FormatError, VdifsError
 from vdifs.formats.problems import Problem, Severity
@@ -24,16 +25,16 @@ def check(source: Path) -> tuple[Checked, list[str]]:
 
 def test_images_without_problems_are_counted_and_looked_at_one_by_one(tmp_path: Path) -> None:
     for name in ("a.qcow2", "b.qcow2"):
-        oracle.create(tmp_path / name, MIB)
+        make(tmp_path / name, MIB)
     checked, looked_at = check(tmp_path)
     assert (checked, checked.errors) == (Checked(2, ()), 0)
     assert looked_at == ["checking image 1 of 2: a.qcow2", "checking image 2 of 2: b.qcow2"]
 
 
 def test_a_problem_is_told_once_with_all_images_that_it_keeps(tmp_path: Path) -> None:
-    oracle.create("base.qcow2", MIB, cwd=tmp_path)
+    make(tmp_path / "base.qcow2", MIB)
     for name in ("x.qcow2", "y.qcow2"):
-        oracle.create(name, MIB, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+        make(tmp_path / name, MIB, backing=("base.qcow2", "qcow2"))
     (tmp_path / "base.qcow2").unlink()
     (tmp_path / "broken.qcow2").write_bytes(b"QFI\xfb\0\0\0\x03")
     checked, _ = check(tmp_path)
@@ -45,9 +46,9 @@ def test_a_problem_is_told_once_with_all_images_that_it_keeps(tmp_path: Path) ->
 
 
 def test_the_worst_is_told_first_and_what_is_left_out_too(tmp_path: Path) -> None:
-    oracle.create("z.qcow2", MIB, cwd=tmp_path)
+    make(tmp_path / "z.qcow2", MIB)
     (tmp_path / "z.qcow2").write_bytes(b"QFI\xfb\0\0\0\x03")
-    oracle.create("good.qcow2", MIB, cwd=tmp_path)
+    make(tmp_path / "good.qcow2", MIB)
     (tmp_path / "a-link.qcow2").symlink_to("good.qcow2")
     checked, _ = check(tmp_path)
     severities = [each.severity for each in checked.problems]
@@ -57,8 +58,8 @@ def test_the_worst_is_told_first_and_what_is_left_out_too(tmp_path: Path) -> Non
 
 
 def test_of_a_snapshot_only_that_one_and_its_backing_files_are_looked_at(tmp_path: Path) -> None:
-    oracle.create("base.qcow2", MIB, cwd=tmp_path)
-    oracle.create("top.qcow2", MIB, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "base.qcow2", MIB)
+    make(tmp_path / "top.qcow2", MIB, backing=("base.qcow2", "qcow2"))
     for name in ("s", "t"):
         oracle.qemu_img("snapshot", "-c", name, "top.qcow2", cwd=tmp_path)
     assert check(tmp_path / "top.qcow2@s")[0] == Checked(2, ())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.chain.links import ImageRef
 from vdifs.chain.policy import Policy
 from vdifs.errors import PolicyError, VdifsError
@@ -36,7 +37,7 @@ def test_a_raw_file_has_its_length_and_no_header(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_has_the_size_that_the_disk_had(tmp_path: Path) -> None:
-    oracle.create("a.qcow2", MIB, cwd=tmp_path)
+    make(tmp_path / "a.qcow2", MIB)
     oracle.qemu_img("snapshot", "-c", "s", "a.qcow2", cwd=tmp_path)
     oracle.qemu_img("resize", "-q", "a.qcow2", "3M", cwd=tmp_path)
     assert described(tmp_path / "a.qcow2").virtual_size == 3 * MIB
@@ -47,8 +48,8 @@ def test_a_snapshot_has_the_size_that_the_disk_had(tmp_path: Path) -> None:
 
 def test_a_chain_is_told_top_first_each_file_as_its_overlay_names_it(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    oracle.create("sub/base.qcow2", MIB, cwd=tmp_path)
-    oracle.create("top.qcow2", MIB, backing=("sub/base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "sub/base.qcow2", MIB)
+    make(tmp_path / "top.qcow2", MIB, backing=("sub/base.qcow2", "qcow2"))
     assert [each.name for each in described_chain(tmp_path / "top.qcow2")] == ["top.qcow2", "sub/base.qcow2"]
 
 

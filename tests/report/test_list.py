@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.errors import FormatError
 from vdifs.report.list import ListedImage, Listing, image_json, list_source, roots_and_overlays
 
@@ -21,9 +22,9 @@ def listed(path: str, backing: str | None = None) -> ListedImage:
 
 
 def test_each_image_has_the_data_that_it_holds_itself(tmp_path: Path) -> None:
-    oracle.create("base.qcow2", MIB, cwd=tmp_path)
+    make(tmp_path / "base.qcow2", MIB)
     oracle.qemu_io("base.qcow2", ["write -P 1 0 128k"], cwd=tmp_path)
-    oracle.create("top.qcow2", MIB, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "top.qcow2", MIB, backing=("base.qcow2", "qcow2"))
     oracle.qemu_io("top.qcow2", ["write -P 2 64k 64k"], cwd=tmp_path)
     images = listing(tmp_path).images
     assert {path: (image.own_data, image.backing_path) for path, image in images.items()} == {
@@ -33,7 +34,7 @@ def test_each_image_has_the_data_that_it_holds_itself(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_opened_has_its_problem(tmp_path: Path) -> None:
-    oracle.create("a.qcow2", MIB, cwd=tmp_path)
+    make(tmp_path / "a.qcow2", MIB)
     (tmp_path / "b.qcow2").write_bytes(b"QFI\xfb\0\0\0\x03")
     images = listing(tmp_path).images
     assert images["a.qcow2"].problem is None
@@ -42,7 +43,7 @@ def test_an_image_that_cannot_be_opened_has_its_problem(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_has_the_time_when_it_was_taken(tmp_path: Path) -> None:
-    oracle.create("a.qcow2", MIB, cwd=tmp_path)
+    make(tmp_path / "a.qcow2", MIB)
     oracle.qemu_img("snapshot", "-c", "s", "a.qcow2", cwd=tmp_path)
     os.utime(tmp_path / "a.qcow2", (0, 5))
     images = listing(tmp_path).images

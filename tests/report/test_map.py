@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from tests.support import oracle
+from tests.support.builder import make
 from vdifs.chain.naming import ImageName, open_chain
 from vdifs.report.map import MapRun, map_runs, named_run_json, run_json
 
@@ -13,8 +14,8 @@ NOTHING = MapRun(64 * KIB, 960 * KIB, 1, present=False, zero=True, data=False, c
 
 
 def test_runs_are_told_as_by_qemu_img(tmp_path: Path) -> None:
-    oracle.create("base.qcow2", 1 << 20, cwd=tmp_path)
-    oracle.create("top.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"), cwd=tmp_path)
+    make(tmp_path / "base.qcow2", 1 << 20)
+    make(tmp_path / "top.qcow2", 1 << 20, backing=("base.qcow2", "qcow2"))
     oracle.qemu_io("top.qcow2", ["write -P 1 0 64k"], cwd=tmp_path)
     with open_chain(ImageName.parse(os.fspath(tmp_path / "top.qcow2")), (), "refuse") as chain:
         runs = list(map_runs(chain))

@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.support import oracle
+from tests.support.builder import make
 from vdifs.report.measure import Measured, measured_json
 
 
 @pytest.mark.parametrize("commands", [[], ["write -P 1 0 1M"]], ids=["nothing written", "all written"])
 def test_the_sizes_are_those_of_the_open_image(commands: list[str], tmp_path: Path) -> None:
-    oracle.create(tmp_path / "a.qcow2", 1 << 20)
-    oracle.qemu_io(tmp_path / "a.qcow2", commands)
+    make(tmp_path / "a.qcow2", 1 << 20, *commands)
     with vdifs.open(tmp_path / "a.qcow2") as image:
         measured = Measured.of(image)
         assert measured.required == image.size == len(image.read_at(0, 4 << 20))

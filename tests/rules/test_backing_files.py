@@ -7,25 +7,14 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.rules.images import (
-    CLUSTER,
-    COPIED,
-    KIB,
-    MIB,
-    Image,
-    both_read,
-    both_refuse,
-    contents,
-    make,
-    make_raw,
-    pattern,
-    qemu_contents,
-    refused,
-)
 from tests.support import oracle
+from tests.support.agreement import both_read, both_refuse, contents, qemu_contents, refused
+from tests.support.builder import CLUSTER, make, make_raw, pattern, rebase
+from tests.support.image_file import Image
 from tests.support.proofs import prove_info
+from tests.support.qcow2 import BACKING_FORMAT, COPIED
+from tests.support.units import KIB, MIB
 
-BACKING_FORMAT = 0xE2792ACA
 ONE, BELOW = pattern(1), pattern(0xBB)
 
 
@@ -38,13 +27,6 @@ def overlay(folder: Path, backing: str, backing_format: str = "qcow2", size: int
     """Make an overlay that holds 1 in its second cluster, if it is that long."""
     image = make(folder / f"{name}.qcow2", size, backing=(backing, backing_format))
     return image.io("write -P 1 64k 64k") if size >= 2 * CLUSTER else image
-
-
-def rebase(image: Image, name: str, backing_format: str | None = "qcow2") -> Image:
-    """Let the image name any backing file, which QEMU is not asked to open."""
-    extensions = [] if backing_format is None else [(BACKING_FORMAT, backing_format.encode())]
-    image.extensions(*extensions)
-    return image.write(1024, name.encode()).set(backing_file_offset=1024, backing_file_size=len(name.encode()))
 
 
 # Unallocated: look in the backing file

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.rules.images import CLUSTER, MIB, Image, both_read, contents, format_error, make, pattern, qemu_contents
 from tests.support import oracle
+from tests.support.agreement import both_read, contents, format_error, qemu_contents
+from tests.support.builder import CLUSTER, make, pattern
+from tests.support.image_file import Image
+from tests.support.qcow2 import words
+from tests.support.units import MIB
 from vdifs.chain.policy import Policy
 from vdifs.cli.main import main
 from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag
@@ -99,7 +103,7 @@ def test_offset_and_length_of_directory_and_tables_stay_within_63_bits(
 ) -> None:
     """`info` refuses in one line, `check` says so too, QEMU refuses the image; the disk is read all the same."""
     if what == "bitmap directory":
-        image.write(directory_pointer(image) - 8, struct.pack(">2Q", CLUSTER, offset))
+        image.write(directory_pointer(image) - 8, words(CLUSTER, offset))
     else:
         image.write(directory(image), struct.pack(">QI", offset, 8192))
     message = f"the {what} is at {offset:#x}, beyond what a file can hold"
@@ -116,7 +120,7 @@ def test_offset_and_length_of_directory_and_tables_stay_within_63_bits(
 
 
 def test_table_entry_bit_0_says_all_ones_where_unallocated(image: Image) -> None:
-    image.write(table_of_first(image), struct.pack(">Q", 1))
+    image.write(table_of_first(image), words(1))
     assert audited(image) == []
     assert len(oracle.info(image.path)["format-specific"]["data"]["bitmaps"]) == 2
     assert both_read(image) == WRITTEN
@@ -125,7 +129,7 @@ def test_table_entry_bit_0_says_all_ones_where_unallocated(image: Image) -> None
 @pytest.mark.parametrize("bits", [1, 2, 1 << 57])
 def test_a_table_entry_with_an_offset_and_other_bits_is_told(bits: int, image: Image) -> None:
     place = table_of_first(image)
-    image.write(place, struct.pack(">Q", image.words(place, 1)[0] | bits))
+    image.write(place, words(image.words(place, 1)[0] | bits))
     ((severity, kind, message),) = audited(image)
     assert (severity, kind) == (Severity.WARNING, "bitmaps")
     assert message.startswith(f"the table of bitmap 0 at {place:#x}: entry 0 is ")
@@ -134,7 +138,7 @@ def test_a_table_entry_with_an_offset_and_other_bits_is_told(bits: int, image: I
 
 
 def test_a_table_beyond_the_end_of_the_file_is_told(image: Image) -> None:
-    image.write(directory(image), struct.pack(">Q", 1 << 40))
+    image.write(directory(image), words(1 << 40))
     assert [each[:2] for each in audited(image)] == [(Severity.WARNING, "bitmaps")]
     assert qemu_warns_or_refuses(image)
     assert contents(image) == WRITTEN

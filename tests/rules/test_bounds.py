@@ -1,7 +1,6 @@
 """Hostile headers: work and memory follow what is on disk, not what the header claims (docs/reliability.md)."""
 
 import os
-import struct
 import time
 import tracemalloc
 import zlib
@@ -13,8 +12,21 @@ import numpy as np
 import pytest
 
 import vdifs
-from tests.rules.images import COMPRESSED, COPIED, KIB, MIB, Image, make, pattern
-from tests.rules.test_backing_files import rebase
+from tests.support.builder import make, pattern, rebase
+from tests.support.image_file import Image
+from tests.support.qcow2 import (
+    BITMAP,
+    BITMAPS,
+    BITMAPS_PLACE,
+    COMPRESSED,
+    COPIED,
+    FEATURE_NAMES,
+    SNAPSHOT,
+    compressed_entry,
+    extension,
+    words,
+)
+from tests.support.units import KIB, MIB
 from vdifs.chain.catalog import Catalog
 from vdifs.chain.policy import Policy
 from vdifs.formats.qcow2 import snapshot_places
@@ -111,7 +123,7 @@ def test_a_claim_of_2_eib_with_data_at_both_ends(tmp_path: Path) -> None:
     image = claim(tmp_path / "image.qcow2")
     for number, (l1_index, l2_index) in enumerate([(0, 0), (L1_MAX // 8 - 1, LARGE // 8 - 1)], 1):
         data, table = image.append(pattern(number, LARGE)), image.append(bytes(LARGE))
-        image.write(table + 8 * l2_index, struct.pack(">Q", data | COPIED)).set_l1(l1_index, table | COPIED)
+        image.write(table + 8 * l2_index, words(data | COPIED)).set_l1(l1_index, table | COPIED)
     within_bounds(serve(image))
     with vdifs.open(image.path, view="raw") as opened:
         assert opened.read_at(0, LARGE + 1) == pattern(1, LARGE) + b"\0"
@@ -191,7 +203,7 @@ def test_snapshots_that_claim_one_l1_table_are_checked_in_no_time(tmp_path: Path
     table = image.append(b"\0")
     os.truncate(image.path, table + L1_MAX)
     image.write(table + L1_MAX - LARGE, b"\0")
-    entry = struct.pack(">QIHHIIQIIQQ", table, L1_MAX // 8, 0, 0, 0, 0, 0, 0, 16, 0, MIB)
+    entry = SNAPSHOT.pack(table, L1_MAX // 8, 0, 0, 0, 0, 0, 0, 16) + words(0, MIB)
     image.set(nb_snapshots=500, snapshots_offset=image.append(entry * 500))
     within_bounds(looked_over(image))
 
@@ -202,7 +214,8 @@ def hostile_snapshots(folder: Path, count: int, l1_entries: int = L1_MAX // 8) -
     hole = image.append(b"\0")
     os.truncate(image.path, hole + L1_MAX + count * 512)
     entries = [
-        struct.pack(">QIHHIIQIIQQ", hole + number * 512, l1_entries, 0, 5, 0, 0, 0, 0, 16, 0, 1 << 37)
+        SNAPSHOT.pack(hole + number * 512, l1_entries, 0, 5, 0, 0, 0, 0, 16)
+        + words(0, 1 << 37)
         + b"%05d\0\0\0" % number
         for number in range(count)
     ]
@@ -234,7 +247,7 @@ def test_snapshots_that_claim_one_full_l1_table_are_checked_in_no_time(tmp_path:
     first = image.append(b"\0")
     os.truncate(image.path, first + (2048 << 21))
     fill_l1(image, (np.arange(2048, dtype=np.int64) << 21) + first)
-    fixed = struct.pack(">QIHHIIQIIQQ", image.get("l1_table_offset"), L1_MAX // 8, 0, 5, 0, 0, 0, 0, 16, 0, 2 * EIB)
+    fixed = SNAPSHOT.pack(image.get("l1_table_offset"), L1_MAX // 8, 0, 5, 0, 0, 0, 0, 16) + words(0, 2 * EIB)
     entries = b"".join(fixed + b"%05d\0\0\0" % number for number in range(3000))
     image.set(nb_snapshots=3000, snapshots_offset=image.append(entries))
     within_bounds(checked(image, states=3001))
@@ -244,22 +257,22 @@ def test_bitmaps_that_claim_one_table_are_checked_in_no_time(tmp_path: Path) -> 
     image = make(tmp_path / "image.qcow2", MIB, cluster_size=512)
     table = image.append(b"\0")
     os.truncate(image.path, table + (8 << 20))
-    directory = b"".join(struct.pack(">QIIBBHI", table, 1 << 20, 0, 1, 16, 1, 0).ljust(32, b"b") for _ in range(2000))
+    directory = b"".join(BITMAP.pack(table, 1 << 20, 0, 1, 16, 1, 0).ljust(32, b"b") for _ in range(2000))
     where = image.append(directory)
-    image.extensions((0x23852875, struct.pack(">IIQQ", 2000, 0, len(directory), where))).set(autoclear_features=1)
+    image.extensions((BITMAPS, BITMAPS_PLACE.pack(2000, 0, len(directory), where))).set(autoclear_features=1)
     within_bounds(looked_over(image))
 
 
 def test_a_first_cluster_full_of_extensions_is_read_within_bounds(tmp_path: Path) -> None:
     image = make(tmp_path / "image.qcow2", MIB, cluster_size=LARGE // 4)
     start = image.get("header_length")
-    image.write(start, struct.pack(">II", 0x12345678, 0) * ((LARGE // 4 - start) // 8))
+    image.write(start, extension(0x12345678, b"") * ((LARGE // 4 - start) // 8))
     within_bounds(serve(image))
 
 
 def test_a_feature_name_table_of_a_whole_cluster_is_read_within_bounds(tmp_path: Path) -> None:
     image = make(tmp_path / "image.qcow2", MIB, cluster_size=LARGE)
-    image.extensions((0x6803F857, b"\0\5" + pattern(0x41, LARGE - 1024))).set(incompatible_features=1 << 5)
+    image.extensions((FEATURE_NAMES, b"\0\5" + pattern(0x41, LARGE - 1024))).set(incompatible_features=1 << 5)
 
     def action() -> None:
         with pytest.raises(vdifs.UnsupportedError, match="unknown incompatible feature: AAAA"):
@@ -273,7 +286,7 @@ def test_a_disk_of_clusters_that_all_inflate_from_one_is_opened_in_no_time(tmp_p
     image = make(tmp_path / "image.qcow2", 512 * MIB, "write -P 1 0 64k")
     stream = zlib.compressobj(wbits=-12)
     offset = image.append(stream.compress(pattern(7)) + stream.flush())
-    image.write(image.l2_place(0), struct.pack(">Q", COMPRESSED | offset) * 8192)
+    image.write(image.l2_place(0), words(COMPRESSED | offset) * 8192)
     within_bounds(serve(image))
     within_bounds(serve(image, view="raw"))
 
@@ -283,15 +296,14 @@ def test_clusters_of_2_mib_that_inflate_from_one_are_read_within_bounds(tmp_path
     stream = zlib.compressobj(wbits=-12)
     packed = stream.compress(bytes(LARGE)) + stream.flush()
     offset = image.append(packed)
-    x = 62 - (21 - 8)
-    image.write(image.l2_place(0), struct.pack(">Q", COMPRESSED | (len(packed) // 512) << x | offset) * 64)
+    image.write(image.l2_place(0), words(compressed_entry(offset, len(packed) // 512, 21)) * 64)
     within_bounds(serve(image, view="raw"))
 
 
 def test_a_data_cluster_that_is_used_everywhere_is_opened_in_no_time(tmp_path: Path) -> None:
     """4 MiB that claim 512 GiB of data."""
     image = make(tmp_path / "image.qcow2", 512 * GIB, "write -P 1 0 2M", cluster_size=LARGE)
-    image.write(image.l2_place(0), struct.pack(">Q", image.l2_entry(0)) * (LARGE // 8))
+    image.write(image.l2_place(0), words(image.l2_entry(0)) * (LARGE // 8))
     within_bounds(serve(image))
 
 

@@ -6,25 +6,13 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.rules.images import (
-    CLUSTER,
-    COMPRESSED,
-    COPIED,
-    MIB,
-    ZERO,
-    Image,
-    both_read,
-    both_refuse,
-    contents,
-    format_error,
-    make,
-    pattern,
-    qemu_contents,
-    refused,
-)
 from tests.support import oracle
+from tests.support.agreement import both_read, both_refuse, contents, format_error, qemu_contents, refused
+from tests.support.builder import CLUSTER, make, pattern
+from tests.support.image_file import Image
+from tests.support.qcow2 import COMPRESSED, COPIED, DATA_FILE_NAME, ZERO
+from tests.support.units import MIB
 
-DATA_FILE = 0x44415441
 WRITTEN = pattern(1) + pattern(2) + bytes(MIB - 2 * CLUSTER)
 
 
@@ -37,7 +25,7 @@ def image(tmp_path: Path) -> Image:
 
 def name_data_file(image: Image, name: str | None) -> Image:
     """State another name for the data file."""
-    extensions = [] if name is None else [(DATA_FILE, name.encode())]
+    extensions = [] if name is None else [(DATA_FILE_NAME, name.encode())]
     return image.extensions(*extensions)
 
 
@@ -143,7 +131,7 @@ def test_external_data_file_that_ends_before_a_cluster_is_refused(image: Image, 
 
 def test_external_data_file_may_be_the_image_itself(image: Image) -> None:
     """It ends nowhere but in its own header, which both read as the disk."""
-    image.io("write -P 1 0 64k").extensions((DATA_FILE, str(image.path).encode())).set_l2(1, 0)
+    image.io("write -P 1 0 64k").extensions((DATA_FILE_NAME, str(image.path).encode())).set_l2(1, 0)
     assert both_read(image)[:4] == b"QFI\xfb"
 
 

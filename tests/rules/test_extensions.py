@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.rules.images import (
-    CLUSTER,
-    MIB,
-    Image,
-    both_read,
-    both_refuse,
-    contents,
-    format_error,
-    make,
-    pattern,
-    qemu_contents,
-)
 from tests.support import oracle
+from tests.support.agreement import both_read, both_refuse, contents, format_error, qemu_contents
+from tests.support.builder import CLUSTER, make, pattern
+from tests.support.image_file import Image
+from tests.support.qcow2 import (
+    BACKING_FORMAT,
+    BITMAPS,
+    DATA_FILE_NAME,
+    FEATURE_NAME,
+    FEATURE_NAMES,
+    HIDDEN,
+    LUKS_HEADER,
+)
+from tests.support.units import MIB
 
 WRITTEN = pattern(1) + bytes(MIB - CLUSTER)
-BACKING_FORMAT, FEATURE_NAMES, BITMAPS, LUKS = 0xE2792ACA, 0x6803F857, 0x23852875, 0x0537BE77
-DATA_FILE, HIDDEN, UNKNOWN = 0x44415441, 0x76617465, 0x12345678
+UNKNOWN = 0x12345678
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_backing_format_given_twice_is_the_last(overlay: Image, tmp_path: Path) 
 
 
 def test_feature_names_are_entries_of_48_bytes(image: Image) -> None:
-    table = b"".join(struct.pack(">BB46s", 0, bit, b"name %d" % bit) for bit in (40, 41))
+    table = b"".join(FEATURE_NAME.pack(0, bit, b"name %d" % bit) for bit in (40, 41))
     image.extensions((FEATURE_NAMES, table)).set(incompatible_features=1 << 41 | 1 << 42)
     both_refuse(image, "unknown incompatible feature: name 41, bit 42;", kind=vdifs.UnsupportedError, code=95)
 
@@ -143,7 +143,9 @@ def test_bitmaps_are_not_looked_into_though_qemu_does(image: Image) -> None:
 
 @pytest.mark.parametrize("length", [0, 15, 16])
 def test_a_luks_header_belongs_to_an_encrypted_image(image: Image, length: int) -> None:
-    both_refuse(image.extensions((LUKS, bytes(length))), "the image has a LUKS header, but its crypt_method says")
+    both_refuse(
+        image.extensions((LUKS_HEADER, bytes(length))), "the image has a LUKS header, but its crypt_method says"
+    )
 
 
 def test_bitmaps_of_24_bytes_are_read_by_both_whatever_they_say(image: Image) -> None:
@@ -151,7 +153,7 @@ def test_bitmaps_of_24_bytes_are_read_by_both_whatever_they_say(image: Image) ->
 
 
 def test_a_data_file_name_without_the_feature_bit_means_nothing(image: Image) -> None:
-    assert both_read(image.extensions((DATA_FILE, b"/etc/passwd"))) == WRITTEN
+    assert both_read(image.extensions((DATA_FILE_NAME, b"/etc/passwd"))) == WRITTEN
 
 
 def test_the_hidden_flag_of_xcp_ng_is_read_and_serves(image: Image) -> None:
@@ -182,10 +184,10 @@ CONTENTS = {
     "an end mark with a length": head(0, 1),
     "an end mark as long as can be said": head(0, 0xFFFFFFFF),
     "0xff": b"\xff" * 300,
-    "luks": head(LUKS, 16),
+    "luks": head(LUKS_HEADER, 16),
     "a backing format": head(BACKING_FORMAT, 5) + b"qcow2",
     "a backing format too long": head(BACKING_FORMAT, 16) + b"q" * 16,
-    "a data file": head(DATA_FILE, 4) + b"/etc",
+    "a data file": head(DATA_FILE_NAME, 4) + b"/etc",
 }
 
 

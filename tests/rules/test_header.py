@@ -1,25 +1,16 @@
 """docs/qcow2.md, 'Header': every row of its table."""
 
-import struct
 from pathlib import Path
 
 import pytest
 
 import vdifs
-from tests.rules.images import (
-    CLUSTER,
-    KIB,
-    MIB,
-    Image,
-    both_read,
-    both_refuse,
-    contents,
-    format_error,
-    make,
-    pattern,
-    qemu_contents,
-)
 from tests.support import oracle
+from tests.support.agreement import both_read, both_refuse, contents, format_error, qemu_contents
+from tests.support.builder import CLUSTER, make, pattern
+from tests.support.image_file import Image
+from tests.support.qcow2 import FEATURE_NAME, FEATURE_NAMES, SNAPSHOT, extension
+from tests.support.units import KIB, MIB
 from vdifs.chain.policy import Policy
 from vdifs.errors import UnsupportedError
 from vdifs.report.audit import Severity, audit
@@ -228,7 +219,7 @@ def test_snapshot_table_is_at_most_64_mib(tmp_path: Path) -> None:
     offset = image.append(b"")
     image.set(nb_snapshots=count, snapshots_offset=offset)
     for index in range(count):
-        head = struct.pack(">QIHHIIQII", CLUSTER, 1, 0xFFFF, 0xFFFF, 0, 0, 0, 0, 1024)
+        head = SNAPSHOT.pack(CLUSTER, 1, 0xFFFF, 0xFFFF, 0, 0, 0, 0, 1024)
         image.write(offset + index * padded, head)
     image.write(offset + count * padded, b"\0")
     both_refuse(image, "the snapshot table is longer than 67108864 bytes")
@@ -254,7 +245,7 @@ def test_incompatible_bit_2_needs_a_data_file(image: Image) -> None:
 def test_incompatible_bit_unknown_is_refused_with_its_name(image: Image, bit: int) -> None:
     image.set(incompatible_features=1 << bit)
     both_refuse(image, f"unknown incompatible feature: bit {bit};", kind=UnsupportedError, code=95)
-    image.extensions((0x6803F857, struct.pack(">BB46s", 0, bit, b"time travel")))
+    image.extensions((FEATURE_NAMES, FEATURE_NAME.pack(0, bit, b"time travel")))
     both_refuse(image, "unknown incompatible feature: time travel;", kind=UnsupportedError, code=95)
 
 
@@ -320,7 +311,7 @@ def test_header_length_of_version_2_is_72(old_image: Image) -> None:
 
 def test_compression_type_is_there_only_if_the_header_is_longer_than_104(image: Image) -> None:
     """With a length of 104 the byte is the first of the extensions."""
-    image.set(header_length=104).write(104, struct.pack(">II", 0x01000000, 0) + bytes(8))
+    image.set(header_length=104).write(104, extension(0x01000000, b"") + bytes(8))
     assert image.get("compression_type") == 1
     assert both_read(image) == WRITTEN
 

@@ -1,7 +1,6 @@
 """docs/qcow2.md, 'L1 and L2': every bullet, on an image of 16 clusters of 64 KiB over a backing file full of 0xbb."""
 
 import os
-import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,22 +9,11 @@ import pytest
 import zstandard
 
 import vdifs
-from tests.rules.images import (
-    CLUSTER,
-    COMPRESSED,
-    COPIED,
-    KIB,
-    MIB,
-    ZERO,
-    Image,
-    both_read,
-    both_refuse,
-    contents,
-    format_error,
-    make,
-    pattern,
-    qemu_contents,
-)
+from tests.support.agreement import both_read, both_refuse, contents, format_error, qemu_contents
+from tests.support.builder import CLUSTER, make, pattern
+from tests.support.image_file import Image
+from tests.support.qcow2 import COMPRESSED, COPIED, ZERO, compressed_entry, words
+from tests.support.units import KIB, MIB
 
 CLUSTERS = MIB // CLUSTER
 BACKING = pattern(0xBB, MIB)
@@ -103,7 +91,7 @@ def test_an_l2_table_in_a_hole_of_the_file_holds_nothing(image: Image) -> None:
     table = image.append(b"")
     os.truncate(image.path, table + 2 * CLUSTER)
     assert both_read(image.set_l1(0, table | COPIED)) == BACKING
-    image.write(table + 8 * 15, struct.pack(">Q", ZERO))
+    image.write(table + 8 * 15, words(ZERO))
     assert both_read(image) == BACKING[:-CLUSTER] + ZEROS
 
 
@@ -148,7 +136,7 @@ def test_an_entry_may_point_into_the_header(image: Image) -> None:
     """Any aligned offset but 0 is a place: the L1 table here. QEMU reads it, and so does vdifs."""
     table = image.get("l1_table_offset")
     found = both_read(image.set_l2(0, table | COPIED))
-    assert found[:8] == struct.pack(">Q", image.l1_entry(0))
+    assert found[:8] == words(image.l1_entry(0))
 
 
 def test_two_entries_may_point_to_one_cluster(image: Image) -> None:
@@ -174,8 +162,7 @@ def put_compressed(image: Image, cluster: int, packed: bytes, within: int = 0, s
 
 
 def set_compressed(image: Image, cluster: int, offset: int, sectors: int) -> int:
-    x = 62 - (image.get("cluster_bits") - 8)
-    image.set_l2(cluster, COMPRESSED | (sectors - 1) << x | offset)
+    image.set_l2(cluster, compressed_entry(offset, sectors - 1, image.get("cluster_bits")))
     return offset
 
 
@@ -417,7 +404,7 @@ def test_a_last_cluster_partly_beyond_the_end_is_zero_padded(image: Image, left:
 def test_an_l2_table_partly_beyond_the_end_is_zero_padded(tmp_path: Path, base: Image) -> None:
     """The L2 table is the last cluster of the file, of which 16 bytes are there."""
     image = make(tmp_path / "image.qcow2", MIB, "write -P 1 0 64k", backing=("base.qcow2", "qcow2"))
-    table = image.append(struct.pack(">QQ", image.l2_entry(0), ZERO))
+    table = image.append(words(image.l2_entry(0), ZERO))
     image.set_l1(0, table | COPIED)
     os.truncate(image.path, table + 16)
     assert both_read(image) == disk(ONE, ZEROS)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 import vdifs
 from tests.conftest import require_tool
-from tests.rules.images import COMPRESSED, COPIED, KIB, ZERO, Image, contents, make, pattern, qemu_contents
-from tests.rules.test_backing_files import rebase
-from tests.support.table_images import Tables
+from tests.support.agreement import contents, qemu_contents
+from tests.support.builder import Tables, make, pattern, rebase
+from tests.support.image_file import Image
+from tests.support.qcow2 import COMPRESSED, COPIED, OFFSETS, ZERO
+from tests.support.units import KIB
 
 RESERVED = [1 << 1, 1 << 5, 1 << 57, 1 << 61]
 BASE_SIZE = 48 * KIB
@@ -69,7 +71,7 @@ def images(draw: st.DrawFn) -> Tables:
     bitmaps = {}
     for cluster in clusters:
         low, high = draw(word), draw(word)
-        has_place = bool(entries[cluster] & ((1 << 56) - 512))
+        has_place = bool(entries[cluster] & OFFSETS)
         bitmaps[cluster] = (low if has_place else 0) | (high & ~low) << 32
         if draw(st.integers(0, 19)) == 0:
             bitmaps[cluster] = high << 32 | low

@@ -2,28 +2,17 @@
 
 import os
 import shutil
-import struct
 from pathlib import Path
 
 import pytest
 
 import vdifs
-from tests.rules.images import (
-    CLUSTER,
-    COPIED,
-    MIB,
-    Image,
-    both_refuse,
-    contents,
-    format_error,
-    make,
-    pattern,
-    qemu_contents,
-    refused,
-)
 from tests.support import oracle
-
-ENTRY = struct.Struct(">QIHHIIQII")
+from tests.support.agreement import both_refuse, contents, format_error, qemu_contents, refused
+from tests.support.builder import CLUSTER, make, pattern
+from tests.support.image_file import Image
+from tests.support.qcow2 import COPIED, SNAPSHOT, padded, words
+from tests.support.units import MIB
 
 
 def snapshot(image: Image, name: str) -> Image:
@@ -54,17 +43,17 @@ def entries(image: Image) -> list[tuple[int, tuple[int, ...], bytes, bytes]]:
     file = image.path.read_bytes()
     at, found = image.get("snapshots_offset"), []
     for _ in range(image.get("nb_snapshots")):
-        fixed = ENTRY.unpack_from(file, at)
-        extra_end = at + ENTRY.size + fixed[8]
+        fixed = SNAPSHOT.unpack_from(file, at)
+        extra_end = at + SNAPSHOT.size + fixed[8]
         end = extra_end + fixed[2] + fixed[3]
-        found.append((at, fixed, file[at + ENTRY.size : extra_end], file[extra_end:end]))
+        found.append((at, fixed, file[at + SNAPSHOT.size : extra_end], file[extra_end:end]))
         at = -(-end // 8) * 8
     return found
 
 
 def write_entries(image: Image, *packed: bytes) -> Image:
     """Put a new snapshot table of these entries at the end of the file."""
-    table = b"".join(entry.ljust(-(-len(entry) // 8) * 8, b"\0") for entry in packed)
+    table = b"".join(map(padded, packed))
     return image.set(snapshots_offset=image.append(table), nb_snapshots=len(packed))
 
 
@@ -77,12 +66,12 @@ def packed_entry(image: Image, index: int = 0, **changes: object) -> bytes:
     assert isinstance(extra_data, bytes)
     ident, name = names[: fixed[2]], names[fixed[2] :]
     ident, name = changes.get("id", ident), changes.get("name", name)  # type: ignore[assignment] # bytes all
-    head = ENTRY.pack(l1_offset, l1_size, len(ident), len(name), *fixed[4:8], len(extra_data))
+    head = SNAPSHOT.pack(l1_offset, l1_size, len(ident), len(name), *fixed[4:8], len(extra_data))
     return head + extra_data + ident + name
 
 
 def extra(disk_size: int, length: int = 16) -> bytes:
-    return struct.pack(">QQ", 0, disk_size).ljust(length, b"\0")[:length]
+    return words(0, disk_size).ljust(length, b"\0")[:length]
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
@@ -174,7 +163,7 @@ def test_snapshot_l1_table_beyond_the_end_of_the_file_is_refused(image: Image) -
 
 def test_snapshot_with_damaged_tables_leaves_the_active_state_alone(image: Image) -> None:
     offset = entries(image)[0][1][0]
-    image.write(offset, struct.pack(">Q", 0x12345600 | COPIED))
+    image.write(offset, words(0x12345600 | COPIED))
     with format_error("L1 entry 0 points to 0x12345600"):
         contents(image, snapshot="first")
     assert contents(image) == qemu_contents(image)

@@ -8,23 +8,13 @@ import pytest
 import zstandard
 
 import vdifs
-from tests.rules.images import (
-    CLUSTER,
-    COMPRESSED,
-    COPIED,
-    MIB,
-    Image,
-    contents,
-    format_error,
-    make,
-    make_raw,
-    pattern,
-    qemu_contents,
-    refused,
-)
-from tests.rules.test_backing_files import rebase
 from tests.rules.test_l1_l2 import put_compressed
 from tests.support import oracle
+from tests.support.agreement import contents, format_error, qemu_contents, refused
+from tests.support.builder import CLUSTER, make, make_raw, pattern, rebase
+from tests.support.image_file import Image
+from tests.support.qcow2 import COMPRESSED, COPIED
+from tests.support.units import MIB
 
 OLD = pattern(0xBB, MIB)
 

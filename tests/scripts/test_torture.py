@@ -22,8 +22,8 @@ from click.testing import CliRunner, Result
 import tests.torture.__main__ as command_line
 import vdifs
 from tests.conftest import require_tool
-from tests.mount.images import write
 from tests.support import oracle
+from tests.support.builder import make, write_stamped
 from tests.support.stamps import stamped
 from tests.torture import fuzz
 from tests.torture import memory_guard as guard
@@ -58,10 +58,10 @@ def trial(tmp_path: Path) -> Trial:
     chain, scratch = tmp_path / "chain", tmp_path / "scratch"
     chain.mkdir()
     scratch.mkdir()
-    oracle.create(chain / "base.qcow2", MIB)
-    write(chain / "base.qcow2", {0: 300 * KIB}, 1)
-    oracle.create(chain / "top.qcow2", MIB, backing=("base.qcow2", "qcow2"), cwd=chain)
-    write(chain / "top.qcow2", {100 * KIB: 300 * KIB}, 2)
+    make(chain / "base.qcow2", MIB)
+    write_stamped(chain / "base.qcow2", {0: 300 * KIB}, 1)
+    make(chain / "top.qcow2", MIB, backing=("base.qcow2", "qcow2"))
+    write_stamped(chain / "top.qcow2", {100 * KIB: 300 * KIB}, 2)
     return Trial(chain, chain / "top.qcow2", scratch, Everything())
 
 

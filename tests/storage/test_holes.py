@@ -1,28 +1,18 @@
 """Holes: all that lies outside the edges reads as zeros, and reading a file does not move them."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.descriptors import opened
 from vdifs.storage import holes
 from vdifs.storage.holes import data_edges
 
 BLOCK = 1 << 16
 DATA, HOLE, RESERVED = "data", "hole", "reserved"
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def edges_of(path: Path) -> list[int]:

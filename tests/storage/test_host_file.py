@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.header_only import grow_old
+from tests.support.age import grow_old
 from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile

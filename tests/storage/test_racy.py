@@ -14,7 +14,9 @@ import pytest
 import vdifs
 from tests.chain.test_catalog import scanned
 from tests.storage.test_host_file import opened
-from tests.support.header_only import grow_old, write_blank
+from tests.support.age import grow_old
+from tests.support.builder import write_blank
+from tests.support.image_file import Image
 from vdifs.errors import InUseError, SourceChangedError
 from vdifs.storage import host_file as hostfile
 from vdifs.storage.fingerprint import Fingerprint
@@ -161,9 +163,7 @@ def restamped(path: Path, monkeypatch: pytest.MonkeyPatch) -> Restamp:
 
 def change_in_place(path: Path) -> None:
     """Make the disk of a blank image twice as long; the file keeps its length."""
-    with path.open("r+b") as file:
-        file.seek(24)
-        file.write((2 << 20).to_bytes(8, "big"))
+    Image(path).set(size=2 << 20)
 
 
 @pytest.mark.usefixtures("racy_for_long")

@@ -9,20 +9,19 @@ import pytest
 
 import vdifs
 from tests.conftest import cannot_be_tried, require_mounting
-from tests.storage.test_written import (
+from tests.storage.watching import (
     MAPPING,
     MIB,
     READS_FIRST,
-    is_unchanged,
+    is_noticed,
     link,
     program,
-    set_back,
     tell,
     watched,
     write,
     write_by_a_mapping_alone,
 )
-from tests.support.header_only import grow_old
+from tests.support.age import grow_old
 from tests.support.stamps import stamped
 from vdifs.errors import InUseError, SourceChangedError
 
@@ -81,13 +80,7 @@ def test_a_mapping_that_comes_later_and_writes_is_met(silent: Path) -> None:
 @pytest.mark.parametrize("change", [write, write_by_a_mapping_alone])
 def test_a_write_is_a_change_though_the_link_count_moved(silent: Path, change: Callable[[Path], None]) -> None:
     """On an overlay, too, where no events prove nothing, those that there are tell of a write."""
-    with watched(silent) as file:
-        before = silent.stat()
-        change(silent)
-        set_back(silent, before)
-        link(silent)
-        for _ in range(2):
-            assert not is_unchanged(file)
+    assert is_noticed(silent, change, link)
 
 
 def test_a_link_is_no_change(silent: Path) -> None:

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,21 @@ import pytest
 
 import vdifs
 from tests.conftest import require_tool
-from tests.support.header_only import grow_old
+from tests.storage.watching import (
+    MAPPING,
+    MIB,
+    READS_FIRST,
+    is_noticed,
+    is_unchanged,
+    link,
+    program,
+    set_back,
+    tell,
+    watched,
+    write,
+    write_by_a_mapping_alone,
+)
+from tests.support.age import grow_old
 from tests.support.stamps import difference, stamped
 from vdifs.errors import InUseError, SourceChangedError
 from vdifs.linux import inode_lock
@@ -30,9 +43,6 @@ from vdifs.linux import inotify as watches
 from vdifs.linux import leases as lease
 from vdifs.linux.inotify import Watches
 from vdifs.linux.leases import is_open_for_writing
-from vdifs.storage.host_file import HostFile
-
-MIB = 1 << 20
 
 
 @pytest.fixture
@@ -43,48 +53,9 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@contextmanager
-def watched(path: Path) -> Iterator[HostFile]:
-    """Open a file as a member of a chain is opened."""
-    file = HostFile.open(os.fspath(path), lambda flags: os.open(path, flags))
-    try:
-        file.watch()
-        file.settle()
-        file.check_no_writer()
-        yield file
-    finally:
-        file.close()
-
-
-def is_unchanged(file: HostFile) -> bool:
-    try:
-        file.check_unchanged()
-    except SourceChangedError:
-        return False
-    return True
-
-
-def set_back(path: Path, before: os.stat_result) -> None:
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def write(path: Path, generation: int = 2, offset: int = 0, length: int = 4096) -> None:
-    with path.open("r+b", buffering=0) as file:
-        file.seek(offset)
-        file.write(stamped(offset, length, generation))
-
-
 def write_mapped(path: Path) -> None:
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         mapped[:4096] = stamped(0, 4096, 2)
-
-
-def write_by_a_mapping_alone(path: Path) -> None:
-    """As a program that has closed its descriptor, and ends."""
-    with path.open("r+b") as file:
-        mapped = mmap.mmap(file.fileno(), 0)
-    mapped[:4096] = stamped(0, 4096, 2)
-    mapped.close()
 
 
 def punch(path: Path) -> None:
@@ -133,10 +104,6 @@ def rename(path: Path) -> None:
     aside.rename(path)
 
 
-def link(path: Path) -> None:
-    path.with_name("link").hardlink_to(path)
-
-
 def link_and_unlink(path: Path) -> None:
     link(path)
     path.with_name("link").unlink()
@@ -173,14 +140,7 @@ def test_a_change_of_metadata_is_none(path: Path, change: Callable[[Path], None]
 def test_a_write_is_a_change_whatever_the_time_stamps_say(
     path: Path, write: Callable[[Path], None], disguise: Callable[[Path], None]
 ) -> None:
-    """In-place, then the old mtime set again, then what moves ctime together with the link count."""
-    with watched(path) as file:
-        before = path.stat()
-        write(path)
-        set_back(path, before)
-        disguise(path)
-        for _ in range(2):
-            assert not is_unchanged(file)
+    assert is_noticed(path, write, disguise)
 
 
 def test_a_program_that_may_have_written_counts_as_one_that_has(path: Path) -> None:
@@ -216,43 +176,6 @@ def test_what_is_old_costs_one_system_call(path: Path, monkeypatch: pytest.Monke
 
         monkeypatch.setattr("vdifs.storage.witness.Witness.finding", asked)
         file.check_unchanged()
-
-
-@contextmanager
-def program(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code that prints a line when it is ready, until it is told to end."""
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def tell(process: subprocess.Popen[str]) -> None:
-    """Let the program go on to its next line."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    print(file=process.stdin, flush=True)
-    assert process.stdout.readline() == "ready\n"
-
-
-MAPPING = """
-import mmap, os, sys
-from tests.support.stamps import stamped
-descriptor = os.open(sys.argv[1], os.O_RDWR)
-mapped = mmap.mmap(descriptor, 0)
-os.close(descriptor)
-mapped[:] = stamped(0, len(mapped), 1)
-print("ready", flush=True)
-for generation in range(2, 100):
-    input()
-    mapped[len(mapped) // 2:] = stamped(len(mapped) // 2, len(mapped) // 2, generation)
-    print("ready", flush=True)
-"""
 
 
 def test_an_image_that_a_mapping_writes_is_refused(path: Path) -> None:
@@ -348,9 +271,6 @@ def in_memory() -> Iterator[Path]:
     grow_old()
     yield path
     shutil.rmtree(folder)
-
-
-READS_FIRST = MAPPING.replace("mapped[:] = stamped(0, len(mapped), 1)", "sum(mapped[::4096])")
 
 
 def test_on_a_tmpfs_a_mapping_that_writes_is_met(in_memory: Path) -> None:
@@ -542,7 +462,7 @@ print(refused, flush=True)
 def test_a_program_that_opens_for_writing_meanwhile_is_not_disturbed(
     path: Path, count: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """No signal ends the process that asks; who opens and waits is let in, and when nobody asks, who does not wait."""
+    """No signal ends the process that asks. Openers that wait are let in, others too while no lease stands."""
     descriptor = os.open(path, os.O_RDONLY)
     with program(OPENING, path, str(count)) as opener:
         asked = 0

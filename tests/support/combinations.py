@@ -13,21 +13,18 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from tests.support import oracle, surgery
-from tests.support.chains import (
-    GIB,
-    KIB,
-    SECTOR,
+from tests.support import builder, oracle, surgery
+from tests.support.drafts import (
     Draft,
     Operation,
     discard,
-    sectors_up,
     write_compressed,
     write_data,
     write_zero_bytes,
     write_zeros,
     write_zeros_and_unmap,
 )
+from tests.support.units import GIB, KIB, SECTOR, sectors_up
 
 Clusters = Literal["plain", "deflate", "zstd", "extended_l2", "zeros", "preallocated"]
 Size = Literal["odd", "exact", "none", "huge"]
@@ -273,7 +270,7 @@ class Maker:
         draft = self.draft(name, size, cluster_size, backing)
         over = (backing.path.name, backing.format) if backing else None
         self.recipe.append(f"qemu-img create {name}.qcow2 {size}: {options}, backing {over}")
-        oracle.create(draft.path, size, options=options, backing=over)
+        builder.make(draft.path, size, backing=over, **options)
         return draft
 
     def draft(self, name: str, size: int, cluster_size: int, backing: Draft | None) -> Draft:

@@ -4,7 +4,8 @@ from pathlib import Path
 from random import Random
 
 import vdifs
-from tests.support.chains import MIB, log_uniform
+from tests.support.drafts import log_uniform
+from tests.support.units import MIB
 
 
 def copy_in_pieces(image: vdifs.Image, output: Path, rng: Random) -> Path:

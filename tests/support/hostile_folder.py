@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 
 SECRET = b"the secret that no image may get at\n"
 ALICE = 4711

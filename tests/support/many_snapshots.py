@@ -1,14 +1,12 @@
 """Images that cost little to make and much to read: very many snapshots, or very many L2 tables."""
 
 import os
-import struct
-from dataclasses import replace
 from pathlib import Path
 
-from tests.support.table_images import COPIED, Tables
+from tests.support import qcow2
+from tests.support.builder import Tables
 
 _BITS = 16
-_ENTRY = struct.Struct(">QIHHIIQII")
 
 
 def write_snapshots(path: Path, count: int) -> None:
@@ -17,10 +15,11 @@ def write_snapshots(path: Path, count: int) -> None:
     tables = Tables(_BITS, 1 << 20, {0: 1}, data_clusters=0)
     tables.write(path)
     at = -(-path.stat().st_size // cluster) * cluster
-    header = replace(tables.header, nb_snapshots=count, snapshots_offset=at)
-    fixed = _ENTRY.pack(header.l1_table_offset, 1, 1, 7, 1_700_000_000, 0, 0, 0, 0)
+    header = tables.header(nb_snapshots=count, snapshots_offset=at)
+    l1_table = qcow2.value(header, "l1_table_offset")
+    fixed = qcow2.SNAPSHOT.pack(l1_table, 1, 1, 7, 1_700_000_000, 0, 0, 0, 0)
     with path.open("r+b") as file:
-        file.write(header.pack())
+        file.write(header)
         file.seek(at)
         file.write(b"".join(fixed + b"1s%06d" % number for number in range(count)))
 
@@ -30,12 +29,12 @@ def write_l2_tables(path: Path, count: int, cluster_bits: int = 9) -> None:
     per_table = (1 << cluster_bits) // 8
     tables = Tables(cluster_bits, (count * per_table) << cluster_bits, {}, data_clusters=1)
     data = (2 + -(-count * 8 // tables.cluster_size) + count) << cluster_bits
-    words = struct.pack(f">{per_table}Q", *([data | COPIED, 1] * (per_table // 2)))
+    words = qcow2.words(*([data | qcow2.COPIED, qcow2.ZERO] * (per_table // 2)))
     with path.open("wb") as file:
-        file.write(tables.header.pack())
+        file.write(tables.header())
         file.seek(2 << cluster_bits)
         first = data - (count << cluster_bits)
-        file.write(struct.pack(f">{count}Q", *((first + (number << cluster_bits)) | COPIED for number in range(count))))
+        file.write(qcow2.words(*((first + (number << cluster_bits)) | qcow2.COPIED for number in range(count))))
         file.seek(first)
         for _ in range(count):
             file.write(words)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tests.support.header_only import write_blank
+from tests.support import qcow2
+from tests.support.builder import write_blank
 from vdifs.formats.qcow2.geometry import Geometry
-from vdifs.formats.qcow2.header import Incompatible
 
 GRANULE = 4096
 L1_MOST = 4 << 20
@@ -71,7 +71,7 @@ class Mixed:
             size=self.size,
             l1_size=g.l1_size,
             l1_table_offset=l1_at,
-            incompatible_features=Incompatible.EXTENDED_L2 if self.extended else 0,
+            incompatible_features=qcow2.EXTENDED_L2 if self.extended else 0,
             refcount_table_offset=max(cluster, 0x10000),
         )
         free_at = l2_at + len(tables) * cluster
@@ -90,7 +90,7 @@ class Mixed:
                     file.write(words.tobytes())
                 at = l2_at + number * cluster
                 file.seek(l1_at + index * 8)
-                file.write((at | 1 << 63).to_bytes(8, "big"))
+                file.write(qcow2.words(at | qcow2.COPIED))
             if self.filling is Filling.PREALLOCATED:
                 file.truncate(free_at + len(tables) * g.l2_coverage)
 
@@ -107,7 +107,7 @@ class Mixed:
         """Return the big-endian words of an L2 table."""
         g = self.geometry
         entries, bitmaps = np.zeros(g.l2_entries, np.uint64), np.zeros(g.l2_entries, np.uint64)
-        data, half = np.uint64(data_at | 1 << 63), np.uint64(0x5555_5555)
+        data, half = np.uint64(data_at | qcow2.COPIED), np.uint64(0x5555_5555)
         match self.filling:
             case Filling.FAR:
                 at = index * 7 % min(g.l2_entries, g.clusters - index * g.l2_entries)
@@ -117,10 +117,11 @@ class Mixed:
             case Filling.STRIPED:
                 entries[:: 1 if self.extended else 2], bitmaps[:] = data, half
             case Filling.ZEROS:
-                entries[:], bitmaps[:] = np.uint64(0 if self.extended else 1), np.uint64(0xFFFF_FFFF << 32)
+                entries[:], bitmaps[:] = np.uint64(0 if self.extended else qcow2.ZERO), np.uint64(0xFFFF_FFFF << 32)
             case Filling.PREALLOCATED:
                 first = free_at + number * g.l2_coverage
-                entries[:] = (first + np.arange(g.l2_entries) * g.cluster_size).astype(np.uint64) | np.uint64(1 << 63)
+                places = (first + np.arange(g.l2_entries) * g.cluster_size).astype(np.uint64)
+                entries[:] = places | np.uint64(qcow2.COPIED)
                 bitmaps[:] = np.uint64(0xFFFF_FFFF)
             case Filling.HOLLOW | Filling.NOTHING:
                 pass
@@ -129,3 +130,13 @@ class Mixed:
             entries[-beyond:] = bitmaps[-beyond:] = 0
         words = np.stack([entries, bitmaps], 1).reshape(-1) if self.extended else entries
         return words.astype(">u8")
+
+
+def write_layers(folder: Path, layers: list[Mixed]) -> list[Path]:
+    """Write layers, top first; return their paths, top first."""
+    paths: list[Path] = []
+    for number, layer in enumerate(reversed(layers)):
+        path = folder / f"{number}.qcow2"
+        layer.write(path, paths[0] if paths else None)
+        paths.insert(0, path)
+    return paths

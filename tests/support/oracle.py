@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,20 +52,6 @@ def qemu_io(image: Path | str, commands: Sequence[str], *, format: str = "qcow2"
     if "failed" in output:  # qemu-io ends with 0 after some of its failures
         raise OracleError(f"qemu-io failed: {image}: {commands}\n{output}")
     return output
-
-
-def create(
-    image: Path | str,
-    size: int,
-    *,
-    options: Mapping[str, object] | None = None,
-    backing: tuple[str, str] | None = None,
-    cwd: Path | None = None,
-) -> None:
-    """Create a qcow2 image; `backing` is the name and the format of its backing file."""
-    over = ["-b", backing[0], "-F", backing[1]] if backing else []
-    chosen = ",".join(f"{name}={value}" for name, value in (options or {}).items())
-    qemu_img("create", "-q", "-f", "qcow2", *over, *(["-o", chosen] if chosen else []), image, str(size), cwd=cwd)
 
 
 def create_encrypted(image: Path, cipher: str) -> None:

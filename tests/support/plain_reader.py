@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
-COPIED, ZERO = 1 << 63, 1
-EXTENDED_L2 = 1 << 4
+from tests.support import qcow2
+from tests.support.qcow2 import COPIED, EXTENDED_L2, ZERO
 
 
 class Holds(Enum):
@@ -28,21 +28,20 @@ class PlainReader:
 
     file: bytes
 
-    def field(self, offset: int, form: str) -> int:
-        (value,) = struct.unpack_from(f">{form}", self.file, offset)
-        return int(value)
+    def field(self, name: str) -> int:
+        return qcow2.value(self.file, name)
 
     @property
     def cluster_size(self) -> int:
-        return 1 << self.field(20, "I")
+        return 1 << self.field("cluster_bits")
 
     @property
     def virtual_size(self) -> int:
-        return self.field(24, "Q")
+        return self.field("size")
 
     @property
     def extended(self) -> bool:
-        return self.field(72, "Q") == EXTENDED_L2
+        return self.field("incompatible_features") == EXTENDED_L2
 
     @property
     def unit_size(self) -> int:
@@ -50,7 +49,7 @@ class PlainReader:
 
     @property
     def backing_name(self) -> str | None:
-        offset, size = self.field(8, "Q"), self.field(16, "I")
+        offset, size = self.field("backing_file_offset"), self.field("backing_file_size")
         return self.file[offset : offset + size].decode() if offset else None
 
     def words(self, offset: int, count: int) -> tuple[int, ...]:
@@ -60,9 +59,9 @@ class PlainReader:
     def assert_plain(self) -> None:
         """Version 3, no incompatible bit but the one asked for, 16-bit refcounts, no snapshots, not encrypted."""
         assert self.file[:8] == b"QFI\xfb\0\0\0\3"
-        assert self.field(72, "Q") in (0, EXTENDED_L2)
-        assert (self.field(96, "I"), self.field(100, "I")) == (4, 104)
-        assert (self.field(32, "I"), self.field(60, "I")) == (0, 0)
+        assert self.field("incompatible_features") in (0, EXTENDED_L2)
+        assert (self.field("refcount_order"), self.field("header_length")) == (4, 104)
+        assert (self.field("crypt_method"), self.field("nb_snapshots")) == (0, 0)
         assert len(self.file) % self.cluster_size == 0
 
     def assert_refcounts(self) -> None:
@@ -70,7 +69,11 @@ class PlainReader:
         clusters = len(self.file) // self.cluster_size
         counts: list[int] = []
         blocks = [
-            word for word in self.words(self.field(48, "Q"), self.field(56, "I") * self.cluster_size // 8) if word
+            word
+            for word in self.words(
+                self.field("refcount_table_offset"), self.field("refcount_table_clusters") * self.cluster_size // 8
+            )
+            if word
         ]
         for block in blocks:
             counts += struct.unpack_from(f">{self.cluster_size // 2}H", self.file, block)
@@ -84,15 +87,18 @@ class PlainReader:
         def region(offset: int, length: int) -> list[int]:
             return list(range(offset // self.cluster_size, -(-(offset + length) // self.cluster_size)))
 
-        used = [0, *region(self.field(48, "Q"), self.field(56, "I") * self.cluster_size)]
+        used = [
+            0,
+            *region(self.field("refcount_table_offset"), self.field("refcount_table_clusters") * self.cluster_size),
+        ]
         used += [block // self.cluster_size for block in blocks]
-        used += region(self.field(40, "Q"), self.field(36, "I") * 8)
+        used += region(self.field("l1_table_offset"), self.field("l1_size") * 8)
         used += [table // self.cluster_size for table in self.l2_tables().values()]
         return used + [place // self.cluster_size for place in self.data_clusters()]
 
     def l2_tables(self) -> dict[int, int]:
         """Return the offset of each L2 table by its L1 index."""
-        entries = self.words(self.field(40, "Q"), self.field(36, "I"))
+        entries = self.words(self.field("l1_table_offset"), self.field("l1_size"))
         for entry in entries:
             assert entry == 0 or entry & COPIED
             assert (entry & ~COPIED) % self.cluster_size == 0
@@ -104,7 +110,7 @@ class PlainReader:
         per_table = self.cluster_size // 8
         tables = self.l2_tables()
         found: list[tuple[int, ...]] = []
-        for index in range(self.field(36, "I")):
+        for index in range(self.field("l1_size")):
             words = self.words(tables[index], per_table) if index in tables else (0,) * per_table
             assert index not in tables or any(words), "an L2 table that holds nothing"
             found += [words[at : at + step] for at in range(0, per_table, step)]

@@ -4,54 +4,25 @@ Each function edits one file in place and leaves a valid image, whose contents Q
 """
 
 import os
-import struct
 from pathlib import Path
 from random import Random
 
-from tests.support import oracle
-
-BACKING_FORMAT = 0xE2792ACA
-END_OF_EXTENSIONS = 0
+from tests.support import oracle, qcow2
+from tests.support.image_file import Image
 
 
 def virtual_size_in_header(image: Path, size: int) -> None:
     """Write another virtual size into the header (qemu-img rounds to 512, other programs do not)."""
-    with image.open("r+b") as file:
-        file.seek(24)
-        file.write(struct.pack(">Q", size))
+    Image(image).set(size=size)
 
 
 def forget_backing_format(image: Path) -> None:
     """Remove the backing format extension, as in images older than it; the others move up."""
-    with image.open("r+b") as file:
-        version, backing_offset = struct.unpack_from(">IQ", file.read(104), 4)
-        start = 72 if version == 2 else header_length(image)
-        file.seek(start)
-        area = file.read(backing_offset - start)
-        kept = b"".join(packed for kind, packed in extensions(area) if kind != BACKING_FORMAT)
-        file.seek(start)
-        file.write(kept.ljust(len(area), b"\0"))
-
-
-def header_length(image: Path) -> int:
-    with image.open("rb") as file:
-        file.seek(100)
-        (length,) = struct.unpack(">I", file.read(4))
-    return int(length)
-
-
-def extensions(area: bytes) -> list[tuple[int, bytes]]:
-    """Return the type and the packed bytes of each header extension."""
-    found: list[tuple[int, bytes]] = []
-    at = 0
-    while at + 8 <= len(area):
-        kind, length = struct.unpack_from(">II", area, at)
-        if kind == END_OF_EXTENSIONS:
-            break
-        size = 8 + -(-length // 8) * 8
-        found.append((kind, area[at : at + size]))
-        at += size
-    return found
+    file = Image(image)
+    start = qcow2.extensions_at(file.read(0, qcow2.V3_LENGTH))
+    area = file.read(start, file.get("backing_file_offset") - start)
+    kept = b"".join(packed for kind, packed in qcow2.extensions_in(area) if kind != qcow2.BACKING_FORMAT)
+    file.write(start, kept.ljust(len(area), b"\0"))
 
 
 def data_in_file(image: Path) -> list[tuple[int, int]]:

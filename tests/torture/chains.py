@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.mount.images import write
 from tests.support import oracle
+from tests.support.builder import make, write_stamped
 from tests.support.stamps import stamped
 from tests.torture.states import PAGE, History
 
@@ -51,11 +51,11 @@ class Models:
         """Make them in a new folder."""
         folder.mkdir()
         full, half = folder / "full.qcow2", folder / "half.qcow2"
-        oracle.create(full, SIZE)
-        write(full, {0: SIZE}, 0)
+        make(full, SIZE)
+        write_stamped(full, {0: SIZE}, 0)
         shutil.copy(full, folder / "base.qcow2")
-        oracle.create(half, SIZE, backing=("base.qcow2", "qcow2"), cwd=folder)
-        write(half, dict.fromkeys(range(_CLUSTER, SIZE, 2 * _CLUSTER), _CLUSTER), 0)
+        make(half, SIZE, backing=("base.qcow2", "qcow2"))
+        write_stamped(half, dict.fromkeys(range(_CLUSTER, SIZE, 2 * _CLUSTER), _CLUSTER), 0)
         return cls(full, half, _places(full), _places(half))
 
 
@@ -199,7 +199,7 @@ class Family:
 
     def _write_top(self) -> Event:
         """Written by QEMU, which then holds every cluster in it."""
-        write(self._path("top"), {0: SIZE}, self._next())
+        write_stamped(self._path("top"), {0: SIZE}, self._next())
         self.top = [self.generation] * _PAGES
         self.regular = False
         return Event("top written by QEMU", ("top",))
@@ -217,7 +217,7 @@ class Family:
         oracle.qemu_img("snapshot", "-c", "one", self._path("top"))
         self.saved = list(self.top)
         if self.rng.random() < 0.5:
-            write(self._path("top"), {0: SIZE}, self._next())
+            write_stamped(self._path("top"), {0: SIZE}, self._next())
             self.top = [self.generation] * _PAGES
         return Event("qemu-img snapshot -c", ("top",))
 

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.mount.images import SIZE, week, write
+from tests.mount.images import SIZE, week
 from tests.support import oracle
+from tests.support.builder import make, write_stamped
 from tests.torture.faulty import Faulty, faulty
 from tests.torture.load import compress
 from tests.torture.many_readers import Crowd, Going
@@ -54,10 +55,10 @@ def _full_of_data(folder: Path) -> None:
     """Make a disk without a zero in it, an overlay of many pieces, and the same compressed."""
     folder.mkdir()
     base, top = folder / "base.qcow2", folder / "top.qcow2"
-    oracle.create(base, SIZE)
-    write(base, {0: SIZE}, 1)
-    oracle.create(top, SIZE, options={"cluster_size": 4096}, backing=("base.qcow2", "qcow2"), cwd=folder)
-    write(top, dict.fromkeys(range(0, SIZE, 64 << 10), 8192), 2)
+    make(base, SIZE)
+    write_stamped(base, {0: SIZE}, 1)
+    make(top, SIZE, backing=("base.qcow2", "qcow2"), cluster_size=4096)
+    write_stamped(top, dict.fromkeys(range(0, SIZE, 64 << 10), 8192), 2)
     compress(top, folder / "packed.qcow2", "zstd")
 
 

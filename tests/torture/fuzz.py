@@ -7,6 +7,7 @@ from itertools import count as counting
 from pathlib import Path
 from random import Random
 
+from tests.support import qcow2
 from tests.torture.generated import generate
 from tests.torture.memory_guard import MOST_MEMORY, Memory
 from tests.torture.mutations import Files, mutate
@@ -101,7 +102,7 @@ def chain_of(seed: int, templates: Path) -> tuple[Files, list[str]]:
 
 def _snapshots_in(image: bytearray) -> int:
     """Return how many snapshots the header claims, as far as that may be."""
-    count = int.from_bytes(image[60:64], "big")
+    count = qcow2.value(image, "nb_snapshots")
     return count if count <= _MOST_SNAPSHOTS else 0
 
 

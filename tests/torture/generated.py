@@ -6,14 +6,11 @@ from random import Random
 
 import zstandard
 
-from tests.torture.images import COMPRESSED, COPIED, ZERO
+from tests.support import qcow2
+from tests.support.qcow2 import COMPRESSED, COPIED, OFFSETS, ZERO
 from tests.torture.mutations import Files
 
 __all__ = ["generate"]
-
-_MAGIC = b"QFI\xfb"
-_EXTENDED, _COMPRESSION = 1 << 4, 1 << 3
-_FORMAT_EXTENSION = 0xE2792ACA
 
 
 def generate(rng: Random) -> Files:
@@ -67,19 +64,25 @@ def _write_header(
 ) -> None:
     cluster = 1 << bits
     length = 72 if version == 2 else rng.choice([104, 112]) if not zstd else 112
-    header = struct.pack(
-        ">4sIQIIQIIQQIIQ", _MAGIC, version, 0, 0, bits, size, 0, l1_size, 2 * cluster, cluster, 1, 0, 0
+    image[:length] = qcow2.header(
+        version=version,
+        cluster_bits=bits,
+        size=size,
+        l1_size=l1_size,
+        l1_table_offset=2 * cluster,
+        refcount_table_offset=cluster,
+        refcount_table_clusters=1,
+        incompatible_features=(qcow2.EXTENDED_L2 if extended else 0) | (qcow2.COMPRESSION if zstd else 0),
+        compatible_features=rng.choice([0, 1]) if version == 3 else 0,
+        header_length=length,
+        compression_type=int(zstd),
     )
-    if version == 3:
-        features = (_EXTENDED if extended else 0) | (_COMPRESSION if zstd else 0)
-        header += struct.pack(">QQQIIB7x", features, rng.choice([0, 1]), 0, 4, length, int(zstd))
-    image[:length] = header[:length]
     if backing:
-        extension = struct.pack(">II3s5x", _FORMAT_EXTENSION, 3, b"raw") + bytes(8)
+        extension = qcow2.extension(qcow2.BACKING_FORMAT, b"raw") + bytes(8)
         image[length : length + len(extension)] = extension
         at = length + len(extension)
         image[at : at + len(backing)] = backing
-        struct.pack_into(">QI", image, 8, at, len(backing))
+        struct.pack_into(">QI", image, qcow2.named("backing_file_offset").offset, at, len(backing))
 
 
 def _cluster(rng: Random, number: int, size: int, *, zstd: bool) -> bytes:
@@ -103,7 +106,6 @@ def _cluster(rng: Random, number: int, size: int, *, zstd: bool) -> bytes:
 def _entry(rng: Random, bits: int, first: int, data: int, *, wild: bool) -> int:
     place = first + (rng.randrange(data) << bits)
     kind = rng.choice("nothing data data data zero placed packed packed packed beyond odd any".split())
-    split = 62 - (bits - 8)
     match kind:
         case "nothing":
             return rng.choice([0, COPIED])
@@ -115,7 +117,7 @@ def _entry(rng: Random, bits: int, first: int, data: int, *, wild: bool) -> int:
             return place | COPIED | ZERO
         case "packed":
             sectors = rng.choice([0, (1 << bits - 9) - 1, rng.randrange(1 << bits - 8)])
-            return COMPRESSED | sectors << split | place
+            return qcow2.compressed_entry(place, sectors, bits)
     if not wild or rng.random() < 0.8:
         return place | COPIED
     match kind:
@@ -130,7 +132,7 @@ def _bitmap(rng: Random, word: int, *, wild: bool) -> int:
     if word & COMPRESSED:
         return 0 if not wild else rng.getrandbits(64)
     low, high = (rng.choice([0, 0xFFFFFFFF, 0xFFFF, 0xF0F00001, rng.getrandbits(32)]) for _ in range(2))
-    if not word & (1 << 56) - 512:
+    if not word & OFFSETS:
         low = 0
     if wild and rng.random() < 0.1:
         return low | high << 32

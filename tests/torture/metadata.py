@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.support import oracle
+from tests.support.builder import make
 from tests.support.stamps import stamped
 from tests.torture.many_readers import Crowd, Going
 from tests.torture.mounting import mounted
@@ -56,7 +56,7 @@ def metadata(task: Task) -> None:
     source.mkdir()
     for name in _NAMES:
         (source / f"{name}.raw").write_bytes(stamped(0, _SIZE, 1))
-        oracle.create(source / f"{name}.qcow2", _SIZE, backing=(f"{name}.raw", "raw"), cwd=source)
+        make(source / f"{name}.qcow2", _SIZE, backing=(f"{name}.raw", "raw"))
     rng, generation = task.rng, 1
     begun = time.monotonic()
     with mounted(task, source) as mount, Crowd(_READERS, partial(_reader, mount.path, task.seed)) as readers:
@@ -66,7 +66,8 @@ def metadata(task: Task) -> None:
             task.tally.tried += 1
         results, silent = readers.results(60)
     task.tally.facts["reads"] = sum(seen.reads for seen in results)
-    most = int((time.monotonic() - begun) / LONG_S)  # so often a number may move whoever is about to open its file
+    # So often a number may move though a reader is about to open its file.
+    most = int((time.monotonic() - begun) / LONG_S)
     for seen in results:
         for answer, count in seen.answers.items():
             task.tally.add(answer, count)

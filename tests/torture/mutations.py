@@ -8,13 +8,18 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
-from tests.torture.images import COMPRESSED, COPIED, FIELDS, OFFSETS, ZERO, Anatomy
+from tests.support import qcow2
+from tests.support.qcow2 import COMPRESSED, COPIED, FIELDS, OFFSETS, ZERO
+from tests.torture.images import Anatomy
 
 __all__ = ["Files", "mutate", "number", "place"]
 
 Files = dict[str, bytearray]
 T = TypeVar("T")
-_EXTENSIONS = [0, 0xE2792ACA, 0x6803F857, 0x23852875, 0x0537BE77, 0x44415441, 0x76617465, 0xFFFFFFFF, 0x12345678]
+_EXTENSIONS = [
+    qcow2.NO_MORE_EXTENSIONS, qcow2.BACKING_FORMAT, qcow2.FEATURE_NAMES, qcow2.BITMAPS, qcow2.LUKS_HEADER,
+    qcow2.DATA_FILE_NAME, qcow2.HIDDEN, 0xFFFFFFFF, 0x12345678,
+]  # fmt: skip
 _NAMES = [b"", b".", b"..", b"/", b"/etc/passwd", b"../x", b"json:{}", b"nbd:x", b"fat:/etc", b"a\0b", b"\xff\xfe"]
 _MOST_BYTES = 24 << 20
 
@@ -56,8 +61,7 @@ def word(image: bytearray, at: int) -> int:
 def header_field(rng: Random, image: bytearray, anatomy: Anatomy) -> str:
     """A field of the header takes another value, at times one that belongs to another field."""
     field = rng.choice(FIELDS)
-    size = struct.calcsize(f">{field.code}")
-    old = int.from_bytes(image[field.offset : field.offset + size], "big")
+    size, old = field.size, field.of(image)
     new = number(rng, 8 * size, old)
     if size == 8 and rng.random() < 0.5:
         new = place(rng, image, anatomy) if "offset" in field.name else 1 << rng.randrange(6)
@@ -119,7 +123,7 @@ def l2_entry(rng: Random, image: bytearray, anatomy: Anatomy) -> str:
 
 def descriptor(rng: Random, offset: int, anatomy: Anatomy) -> int:
     """Return the entry of a compressed cluster at a place."""
-    split = 62 - (anatomy.cluster_bits - 8)
+    split = qcow2.split_bit(anatomy.cluster_bits)
     sectors = rng.randrange(1 << anatomy.cluster_bits - 8)
     return COMPRESSED | sectors << split | (offset + rng.choice([0, 0, 1, 100])) & (1 << split) - 1
 
@@ -142,7 +146,7 @@ def packed_descriptor(rng: Random, image: bytearray, anatomy: Anatomy) -> str:
         return l2_entry(rng, image, anatomy)
     at = rng.choice(places)
     old = word(image, at)
-    split = 62 - (anatomy.cluster_bits - 8)
+    split = qcow2.split_bit(anatomy.cluster_bits)
     new = rng.choice(
         [old ^ 1 << rng.randrange(split, 62), old + rng.choice([-1, 1, 511, 512]), old & ~((1 << 62) - (1 << split)),
          word(image, rng.choice(places)), old | (1 << 62) - (1 << split)]
@@ -207,7 +211,7 @@ def backing_name(rng: Random, image: bytearray, anatomy: Anatomy, names: list[st
     start = anatomy.backing[0] or min(anatomy.cluster_size - 1, 512)
     name = rng.choice([*_NAMES, *(each.encode() for each in names)])
     put(image, start, name)
-    put(image, 8, struct.pack(">QI", start, len(name)))
+    put(image, qcow2.named("backing_file_offset").offset, struct.pack(">QI", start, len(name)))
     return f"backing file {name!r}"
 
 

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.mount.images import write
-from tests.support import oracle
+from tests.support.builder import make, write_stamped
 from tests.support.stamps import difference, stamped
 from tests.torture.many_readers import Crowd, Going
 from tests.torture.mounting import mounted
@@ -44,8 +43,8 @@ def races(task: Task) -> None:
     source.mkdir()
     models.mkdir()
     for size, generation in _SIZES.items():
-        oracle.create(models / str(size), size)
-        write(models / str(size), {0: size}, generation)
+        make(models / str(size), size)
+        write_stamped(models / str(size), {0: size}, generation)
     for name in _STABLE:
         shutil.copy(models / str(_MIB), source / name)
     with mounted(task, source) as mount:

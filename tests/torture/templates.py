@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support import oracle
-from tests.support.chains import KIB, MIB, Shape, make_chain
+from tests.support.builder import make
+from tests.support.chains import Shape, make_chain
+from tests.support.units import KIB, MIB
 from tests.torture.mutations import Files
 
 __all__ = ["COUNT", "template"]
@@ -59,7 +61,7 @@ def _random(fresh: Path, number: int) -> list[str]:
 
 def _snapshots(folder: Path) -> list[str]:
     image = folder / "image.qcow2"
-    oracle.create(image, MIB, options={"cluster_size": 4 * KIB})
+    make(image, MIB, cluster_size=4 * KIB)
     for name in "first", "second", "third":
         oracle.qemu_io(image, [f"write -P {len(name)} {len(name) * 16}k 100k"])
         oracle.qemu_img("snapshot", "-c", name, image)
@@ -68,12 +70,8 @@ def _snapshots(folder: Path) -> list[str]:
 
 
 def _snapshots_on_base(folder: Path) -> list[str]:
-    oracle.create(folder / "base.qcow2", MIB)
-    oracle.qemu_io(folder / "base.qcow2", ["write -P 1 0 500k"])
-    oracle.create(
-        folder / "top.qcow2", 2 * MIB, options={"cluster_size": 512}, backing=("base.qcow2", "qcow2"), cwd=folder
-    )
-    oracle.qemu_io(folder / "top.qcow2", ["write -P 2 100k 9k"])
+    make(folder / "base.qcow2", MIB, "write -P 1 0 500k")
+    make(folder / "top.qcow2", 2 * MIB, "write -P 2 100k 9k", backing=("base.qcow2", "qcow2"), cluster_size=512)
     oracle.qemu_img("snapshot", "-c", "one", folder / "top.qcow2")
     oracle.qemu_io(folder / "top.qcow2", ["write -P 3 105k 9k"])
     return ["top.qcow2", "base.qcow2"]
@@ -81,7 +79,7 @@ def _snapshots_on_base(folder: Path) -> list[str]:
 
 def _bitmaps(folder: Path) -> list[str]:
     image = folder / "image.qcow2"
-    oracle.create(image, MIB, options={"cluster_size": 64 * KIB})
+    make(image, MIB, cluster_size=64 * KIB)
     oracle.qemu_img("bitmap", "--add", image, "one")
     oracle.qemu_img("bitmap", "--add", "-g", "4096", image, "two")
     oracle.qemu_io(image, ["write -P 1 0 300k", "discard 64k 64k"])
@@ -89,8 +87,8 @@ def _bitmaps(folder: Path) -> list[str]:
 
 
 def _data_file(folder: Path, *, raw: bool) -> list[str]:
-    options = {"data_file": "disk.data", "data_file_raw": "on" if raw else "off", "cluster_size": 4 * KIB}
-    oracle.create(folder / "image.qcow2", MIB, options=options, cwd=folder)
+    flag = "on" if raw else "off"
+    make(folder / "image.qcow2", MIB, data_file="disk.data", data_file_raw=flag, cluster_size=4 * KIB)
     writes = ["write -P 1 0 300k", "write -z 100k 8k", "write -P 2 900k 20k"]
     oracle.qemu_io("image.qcow2", writes, cwd=folder)
     return ["image.qcow2", "disk.data"]

@@ -1,6 +1,5 @@
 """The bitmap directory: entries as the specification packs them."""
 
-import struct
 from dataclasses import replace
 
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.formats.qcow2.test_header import MINIMAL
+from tests.support import qcow2
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.bitmap_tables import check_bitmap_table
 from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag, parse_bitmaps
@@ -29,8 +29,7 @@ bitmaps = st.builds(
 
 def packed(bitmap: Bitmap, extra: bytes = b"", kind: int = 1) -> bytes:
     name = encode_name(bitmap.name)
-    head = struct.pack(
-        ">QIIBBHI",
+    head = qcow2.BITMAP.pack(
         bitmap.table_offset,
         bitmap.table_size,
         bitmap.flags,
@@ -44,7 +43,7 @@ def packed(bitmap: Bitmap, extra: bytes = b"", kind: int = 1) -> bytes:
 
 
 def header_of(count: int, size: int, *, valid: bool = True, offset: int = OFFSET) -> Header:
-    data = struct.pack(">IIQQ", count, 0, size, offset)
+    data = qcow2.BITMAPS_PLACE.pack(count, 0, size, offset)
     return replace(
         MINIMAL,
         autoclear_features=Autoclear.BITMAPS if valid else 0,
@@ -138,10 +137,10 @@ def test_a_table_that_leads_to_more_than_512_mib_is_refused() -> None:
 
 @pytest.mark.parametrize("entry", [0, 1, CLUSTER, (1 << 56) - CLUSTER])
 def test_a_table_entry_is_zeros_ones_or_an_offset(entry: int) -> None:
-    check_bitmap_table(struct.pack(">2Q", 0, entry), CLUSTER)
+    check_bitmap_table(qcow2.words(0, entry), CLUSTER)
 
 
 @pytest.mark.parametrize("entry", [2, 256, 1 << 56, 1 << 63, CLUSTER | 1, CLUSTER | 2, CLUSTER + 512, 512])
 def test_any_other_table_entry_is_refused(entry: int) -> None:
     with pytest.raises(FormatError, match=f"entry 1 is {entry:#x}, which is no offset, no zeros and no ones"):
-        check_bitmap_table(struct.pack(">2Q", 0, entry), CLUSTER)
+        check_bitmap_table(qcow2.words(0, entry), CLUSTER)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import qcow2
+from tests.support.qcow2 import COMPRESSED, COPIED, OFFSETS, ZERO, compressed_place
 from vdifs.errors import FormatError
 from vdifs.extents import MapKind
 from vdifs.formats.qcow2.entries import (
@@ -25,7 +27,6 @@ from vdifs.formats.qcow2.geometry import Geometry
 
 Unit = tuple[MapKind, int]  # of one cluster or subcluster: kind, and host offset (DATA) or L2 entry (COMPRESSED)
 
-COPIED, COMPRESSED, ZERO = 1 << 63, 1 << 62, 1
 RESERVED = [1 << 1, 1 << 5, 1 << 8, 1 << 57, 1 << 61]
 CLUSTER_BITS = st.integers(9, 21)
 HAVE_OFFSETS = {MapKind.DATA, MapKind.ZERO_ALLOC, MapKind.UNALLOCATED_ALLOC}
@@ -48,7 +49,7 @@ def units_of(runs: Runs, count: int, grain: int) -> list[Unit]:
 
 def cluster_offset(entry: int) -> int:
     """Return bits 9 to 55."""
-    return entry & ((1 << 56) - 1) & ~511
+    return entry & OFFSETS
 
 
 def plain(unit: Unit) -> Unit:
@@ -188,24 +189,10 @@ def assert_merged(runs: Runs, grain: int) -> None:
         assert (kind, continued) != (next_kind, next_host)
 
 
-def compressed_by_the_text(entry: int, cluster_bits: int) -> tuple[int, int]:
-    """Read the compressed cluster descriptor bit by bit.
-
-    The specification: x = 62 - (cluster_bits - 8); bits 0 to x-1 are the host cluster offset, bits x to 61 the number
-    of additional 512-byte sectors used for the compressed data, beyond the sector that contains the offset.
-    """
-    x = 62 - (cluster_bits - 8)
-    bits = f"{entry:064b}"[::-1]
-    offset = int(bits[:x][::-1], 2)
-    additional = int(bits[x:62][::-1], 2)
-    end = (offset // 512 + 1 + additional) * 512
-    return offset, end - offset
-
-
 @given(CLUSTER_BITS, st.integers(0, (1 << 62) - 1))
 def test_a_compressed_descriptor_is_read_as_the_text_says(bits: int, entry: int) -> None:
     place = compressed_cluster(entry, bits)
-    assert (place.offset, place.length) == compressed_by_the_text(entry, bits)
+    assert (place.offset, place.length) == compressed_place(entry, bits)
     assert 1 <= place.length <= 2 << bits
 
 
@@ -213,8 +200,7 @@ def test_a_compressed_descriptor_is_read_as_the_text_says(bits: int, entry: int)
 def test_the_places_of_a_table_are_those_of_its_entries(bits: int, extended: bool, entries: list[int]) -> None:
     words = [word for entry in entries for word in ((entry, 0xFFFF) if extended else (entry,))]
     table, geometry = np.array(words, np.uint64), Geometry(bits, 1 << 40, extended)
-    mask = ((1 << 56) - 1) & ~511
-    plain = [entry & mask for entry in entries if not entry & COMPRESSED and entry & mask]
+    plain = [cluster_offset(entry) for entry in entries if not entry & COMPRESSED and cluster_offset(entry)]
     packed = [compressed_cluster(entry & (COMPRESSED - 1), bits) for entry in entries if entry & COMPRESSED]
     assert data_ranges(table, geometry).tolist() == [[at, at + (1 << bits)] for at in plain]
     assert packed_ranges(table, geometry).tolist() == [[each.offset, each.offset + each.length] for each in packed]
@@ -222,7 +208,7 @@ def test_the_places_of_a_table_are_those_of_its_entries(bits: int, extended: boo
 
 @given(CLUSTER_BITS, st.lists(st.integers(0, (1 << 64) - 1), max_size=16))
 def test_l1_entries_are_offsets_of_bits_9_to_55_or_an_error(bits: int, entries: list[int]) -> None:
-    table = struct.pack(f">{len(entries)}Q", *entries)
+    table = qcow2.words(*entries)
     wanted = [cluster_offset(entry) for entry in entries]
     if any(offset % (1 << bits) for offset in wanted):
         with pytest.raises(FormatError, match=r"L1 entry \d+ points to 0x"):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import qcow2
 from tests.support.headers import extensions
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.extensions import (
@@ -93,14 +94,14 @@ def test_an_end_mark_longer_than_its_area_is_refused() -> None:
 
 
 def test_the_feature_name_table_gives_kind_bit_and_name() -> None:
-    table = struct.pack(">BB46s", 0, 5, b"five") + struct.pack(">BB46s", 2, 1, b"x" * 46)
+    table = qcow2.FEATURE_NAME.pack(0, 5, b"five") + qcow2.FEATURE_NAME.pack(2, 1, b"x" * 46)
     names = feature_names((Extension(ExtensionType.FEATURE_NAMES, table),))
     assert names == (FeatureName(0, 5, "five"), FeatureName(2, 1, "x" * 46))
 
 
 @pytest.mark.parametrize("tail", [1, 47])
 def test_a_broken_tail_of_the_feature_name_table_is_ignored(tail: int) -> None:
-    table = struct.pack(">BB46s", 1, 0, b"lazy refcounts") + b"x" * tail
+    table = qcow2.FEATURE_NAME.pack(1, 0, b"lazy refcounts") + b"x" * tail
     names = feature_names((Extension(ExtensionType.FEATURE_NAMES, table),))
     assert names == (FeatureName(1, 0, "lazy refcounts"),)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import qcow2
 from tests.support.headers import damaged_heads, headers
 from vdifs.errors import FormatError, UnsupportedError
 from vdifs.formats.qcow2.extensions import Extension, ExtensionType
@@ -131,7 +132,7 @@ def test_the_last_backing_format_counts_as_in_qemu() -> None:
 
 
 def test_the_names_of_unknown_features_are_printed_without_control_characters() -> None:
-    names = Extension(ExtensionType.FEATURE_NAMES, struct.pack(">BB46s", 0, 40, b"evil\x1b[2J\nname"))
+    names = Extension(ExtensionType.FEATURE_NAMES, qcow2.FEATURE_NAME.pack(0, 40, b"evil\x1b[2J\nname"))
     header = replace(MINIMAL, incompatible_features=1 << 40, extensions=(names,))
     with pytest.raises(UnsupportedError) as caught:
         Header.parse(head_of(header))

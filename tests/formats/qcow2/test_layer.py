@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.builder import Tables
+from tests.support.qcow2 import COMPRESSED, COPIED, OFFSETS, ZERO
 from tests.support.stated import rows
-from tests.support.table_images import COMPRESSED, COPIED, ZERO, Tables
 from vdifs.errors import FormatError
 from vdifs.extents import NO_LAYER, Kind
 from vdifs.formats.qcow2 import layer as qcow2_layer
+from vdifs.formats.qcow2.header import Header
 from vdifs.formats.qcow2.layer import L1Place, Qcow2Layer
 from vdifs.storage.host_file import HostFile
 
@@ -27,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def opened(path: Path, tables: Tables) -> Iterator[Qcow2Layer]:
-    header = tables.header
+    header = Header.parse(tables.header())
     file = HostFile.open(os.fspath(path), lambda flags: os.open(path, flags))
     try:
         place = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
@@ -75,7 +77,7 @@ def model_of(tables: Tables) -> list[Unit]:
 
 
 def unit_of(entry: int, bitmap: int | None, within: int, cluster_size: int) -> Unit:
-    place = entry & ((1 << 56) - 1) & ~511
+    place = entry & OFFSETS
     if entry & COMPRESSED:
         return Kind.COMPRESSED, entry & (COMPRESSED - 1)
     if bitmap is None:

@@ -1,6 +1,5 @@
 """The snapshot table: entries as the specification packs them, and the names under which they are shown."""
 
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.formats.qcow2.test_header import MINIMAL
+from tests.support import qcow2
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.extensions import encode_name
 from vdifs.formats.qcow2.snapshots import Snapshot, parse_snapshots, snapshot_labels
@@ -43,14 +43,13 @@ def packed(snapshot: Snapshot, more: bytes = b"") -> bytes:
     """Pack an entry as the specification says; more: extra data of no known meaning."""
     extra = b""
     if snapshot.vm_state_size > 0xFFFF_FFFF or snapshot.disk_size is not None:
-        extra = struct.pack(">Q", snapshot.vm_state_size)
+        extra = qcow2.words(snapshot.vm_state_size)
     if snapshot.disk_size is not None:
-        extra += struct.pack(">Q", snapshot.disk_size)
+        extra += qcow2.words(snapshot.disk_size)
     if snapshot.icount is not None:
-        extra += struct.pack(">Q", snapshot.icount) + more
+        extra += qcow2.words(snapshot.icount) + more
     ident, name = encode_name(snapshot.id), encode_name(snapshot.name)
-    head = struct.pack(
-        ">QIHHIIQII",
+    head = qcow2.SNAPSHOT.pack(
         snapshot.l1_table_offset,
         snapshot.l1_size,
         len(ident),
@@ -125,7 +124,7 @@ def test_65536_blank_entries_are_passed_over_in_few_reads() -> None:
 
 
 def test_a_table_above_64_mib_is_refused() -> None:
-    entry = struct.pack(">QIHHIIQII", 0, 0, 0xFFFF, 0xFFFF, 0, 0, 0, 0, 1024)
+    entry = qcow2.SNAPSHOT.pack(0, 0, 0xFFFF, 0xFFFF, 0, 0, 0, 0, 1024)
 
     def read(_offset: int, length: int) -> bytes:
         return entry.ljust(length, b"\0")[:length]

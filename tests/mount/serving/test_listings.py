@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ExpectWarning
 from tests.mount.serving.served import Served, served
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from vdifs.errors import StorageError, VdifsError
 from vdifs.mount.serving.listings import Listings
 

@@ -13,8 +13,7 @@ from trio.testing import MockClock
 from tests.conftest import ExpectWarning
 from tests.mount.images import damage_l2
 from tests.mount.serving.served import descriptors_of, require_local_disk, served, until
-from tests.support import oracle
-from tests.support.header_only import write_blank
+from tests.support.builder import make, write_blank
 from tests.support.stamps import stamped
 from vdifs.errors import FormatError, InUseError, SourceChangedError, VdifsError
 from vdifs.mount.serving import handles, scanner
@@ -200,7 +199,7 @@ async def test_a_change_is_noticed_by_a_watch_that_has_begun_anew(
 async def test_an_image_that_is_kept_open_is_ebusy_once_a_machine_writes_it(raw: Path, live: str) -> None:
     """Unless the user has asked for it; programs that have it open read on."""
     raw = raw.with_name("disk.qcow2")
-    oracle.create(raw, SIZE)
+    make(raw, SIZE)
     require_local_disk(raw)
     async with served(raw.parent, live=live) as mount:
         inode = (await mount.stat("full/disk.qcow2")).inode
@@ -251,8 +250,7 @@ async def test_an_idle_image_that_was_removed_is_closed_with_the_next_search(raw
 async def test_an_image_that_cannot_be_opened_is_told_and_costs_no_other(tmp_path: Path) -> None:
     source = tmp_path.resolve()
     for name in ("bad.qcow2", "good.qcow2"):
-        oracle.create(source / name, SIZE)
-        oracle.qemu_io(source / name, ["write -P 7 0 64k"])
+        make(source / name, SIZE, "write -P 7 0 64k")
     damage_l2(source / "bad.qcow2")
     async with served(source) as mount:
         with errno_is(errno.EIO, FormatError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.serving.served import descriptors_of
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from tests.support.stamps import stamped
 from vdifs.chain.catalog import Catalog
 from vdifs.errors import SourceChangedError, VdifsError

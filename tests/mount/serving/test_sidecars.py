@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import oracle
+from tests.support.builder import make
 from vdifs.chain.catalog import Catalog
 from vdifs.errors import VdifsError
 from vdifs.mount.serving import sidecars as module
@@ -22,7 +22,7 @@ NAME = "a.qcow2"
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    oracle.create(tmp_path / NAME, 1 << 20)
+    make(tmp_path / NAME, 1 << 20)
     with closing(Catalog(os.fspath(tmp_path))) as found:
         found.scan()
         yield found

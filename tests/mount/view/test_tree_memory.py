@@ -5,7 +5,7 @@ import os
 import tracemalloc
 from pathlib import Path
 
-from tests.support.header_only import write_blank
+from tests.support.builder import write_blank
 from vdifs.chain.catalog import Catalog
 from vdifs.mount.view.inodes import InodeTable
 from vdifs.mount.view.nodes import Folder
