@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdifs.extents import NO_LAYER, Extents, Kind, MapKind
+from vdifs.extents import NO_FILE, Extents, Kind, MapKind
 
 Byte = tuple[MapKind, int, int]  # kind, layer, host offset of this very byte, if it has one, or L2 entry (COMPRESSED)
 
@@ -29,14 +29,14 @@ def bytes_of(extents: Extents) -> list[Byte]:
 
 
 def rows(extents: Extents) -> list[tuple[int, int, MapKind, int, int]]:
-    columns = (extents.start, extents.stop, extents.kind, extents.layer, extents.host)
+    columns = (extents.start, extents.stop, extents.kind, extents.file, extents.host)
     start, stop, kind, layer, host = (column.tolist() for column in columns)
     return [(a, b, MapKind(k), n, h) for a, b, k, n, h in zip(start, stop, kind, layer, host, strict=True)]
 
 
 def assert_well_formed(extents: Extents, start: int, end: int) -> None:
     """The promises of the class: four columns of their types, covering [start, end) in runs that are not empty."""
-    columns = (extents.start, extents.kind, extents.layer, extents.host)
+    columns = (extents.start, extents.kind, extents.file, extents.host)
     assert [column.dtype for column in columns] == [np.int64, np.uint8, np.int16, np.int64]
     assert {len(column) for column in columns} == {len(extents)}
     assert (int(extents.start[0]), extents.end) == (start, end)
@@ -57,7 +57,7 @@ def disks(draw: st.DrawFn, start: int, length: int, layer: int) -> Extents:
             previous = host + size
         elif kind == MapKind.COMPRESSED:
             host = draw(st.integers(1, 3))
-        found.append((start + at, kind, NO_LAYER if kind == MapKind.UNALLOCATED else layer, host))
+        found.append((start + at, kind, NO_FILE if kind == MapKind.UNALLOCATED else layer, host))
         at += size
     starts, kinds, layers, hosts = zip(*found, strict=True)
     return Extents(

@@ -20,13 +20,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NO_LAYER", "Extents", "Kind", "MapKind", "Stack"]
+__all__ = ["NO_FILE", "Extents", "Kind", "MapKind", "Stack"]
 
-NO_LAYER = -1
+NO_FILE = -1
 _BARE = -2
 
 _Columns = tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int16], NDArray[np.int64]]
-"""start, kind, layer and host of runs: those of `Extents`, but with gaps."""
+"""start, kind, file and host of runs: those of `Extents`, but with gaps."""
 
 
 class Kind(IntEnum):
@@ -67,25 +67,25 @@ _HAS_OFFSET = np.array([
 class Extents:
     """Runs that cover [start[0], end) without gaps, in four parallel arrays of one length >= 1.
 
-    start: int64, strictly increasing guest offsets in bytes. kind: uint8, `Kind`, of a map `MapKind`. layer: int16,
-    index of the layer that answers, `NO_LAYER` where none does. host: int64, DATA and what else has a place: the host
-    offset of the run's first byte in that layer's data file; COMPRESSED: the cluster's L2 entry, the same for every
-    part of that cluster; otherwise 0.
+    start: int64, strictly increasing guest offsets in bytes. kind: uint8, `Kind`, of a map `MapKind`. file: int16, the
+    index of the file that answers, of a layer's files or those of a whole chain; `NO_FILE` where no layer answers.
+    host: int64, DATA and what else has a place: the host offset of the run's first byte in that file; COMPRESSED: a
+    token that its layer knows a compressed unit by, the same for every part of it; otherwise 0.
     """
 
     start: NDArray[np.int64]
     kind: NDArray[np.uint8]
-    layer: NDArray[np.int16]
+    file: NDArray[np.int16]
     host: NDArray[np.int64]
     end: int
 
     @classmethod
-    def uniform(cls, start: int, end: int, kind: Kind | MapKind, layer: int = NO_LAYER, host: int = 0) -> Self:
+    def uniform(cls, start: int, end: int, kind: Kind | MapKind, file: int = NO_FILE, host: int = 0) -> Self:
         """Return one run."""
         return cls(
             np.array([start], np.int64),
             np.array([kind], np.uint8),
-            np.array([layer], np.int16),
+            np.array([file], np.int16),
             np.array([host], np.int64),
             end,
         )
@@ -135,7 +135,7 @@ class Extents:
         return Extents(
             starts,
             np.where(bare, theirs.kind, mine.kind),
-            np.where(bare, theirs.layer, mine.layer),
+            np.where(bare, theirs.file, mine.file),
             np.where(bare, theirs.host, mine.host),
             self.end,
         ).merged()
@@ -153,17 +153,17 @@ class Extents:
     def merged(self) -> "Extents":
         """Return the fewest runs that say the same: neighbours that continue one another become one.
 
-        COMPRESSED runs merge only with parts of the same cluster (one L2 entry).
+        COMPRESSED runs merge only with parts of the same unit (one token).
         """
         if len(self) == 1:
             return self
-        same = (self.kind[1:] == self.kind[:-1]) & (self.layer[1:] == self.layer[:-1])
+        same = (self.kind[1:] == self.kind[:-1]) & (self.file[1:] == self.file[:-1])
         moved = np.where(self.has_offset[:-1], self.start[1:] - self.start[:-1], 0)
         same &= self.host[1:] == self.host[:-1] + moved
         if not same.any():
             return self
         keep = np.append(True, ~same)
-        return Extents(self.start[keep], self.kind[keep], self.layer[keep], self.host[keep], self.end)
+        return Extents(self.start[keep], self.kind[keep], self.file[keep], self.host[keep], self.end)
 
     @staticmethod
     def joined(parts: "list[Extents]") -> "Extents":
@@ -173,7 +173,7 @@ class Extents:
         return Extents(
             np.concatenate([p.start for p in parts]),
             np.concatenate([p.kind for p in parts]),
-            np.concatenate([p.layer for p in parts]),
+            np.concatenate([p.file for p in parts]),
             np.concatenate([p.host for p in parts]),
             parts[-1].end,
         ).merged()
@@ -194,7 +194,7 @@ class Extents:
         return starts, np.zeros(len(starts), np.uint8), np.full(len(starts), mark, np.int16), np.zeros_like(starts)
 
     def _columns(self, rows: "NDArray[np.bool_] | slice" = slice(None)) -> _Columns:
-        return self.start[rows], self.kind[rows], self.layer[rows], self.host[rows]
+        return self.start[rows], self.kind[rows], self.file[rows], self.host[rows]
 
     def _starting_at(self, starts: NDArray[np.int64]) -> "Extents":
         """Return the same runs, cut so that they start at `starts`, among which all of theirs are."""
@@ -204,7 +204,7 @@ class Extents:
         """Return runs `index` with new starts, at or after their old ones; DATA moves on in its file as far."""
         kind, host = self.kind[index], self.host[index]
         moved = np.where(_HAS_OFFSET[kind], starts - self.start[index], 0)
-        return Extents(starts, kind, self.layer[index], host + moved, end)
+        return Extents(starts, kind, self.file[index], host + moved, end)
 
 
 class Stack:
@@ -261,7 +261,7 @@ class Stack:
     def leave(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
         """Leave bare ranges, or parts of them, as they are for good: sorted, apart."""
         if len(starts):
-            left = Extents._unallocated(starts, NO_LAYER)
+            left = Extents._unallocated(starts, NO_FILE)
             bare, ends = _sorted(self.starts, stops), _sorted(self.stops, starts)
             some = bare < ends
             self.starts, self.stops = bare[some], ends[some]
@@ -284,7 +284,7 @@ class Stack:
     @classmethod
     def _of_rows(cls, rows: Extents) -> "Stack":
         stack = cls(int(rows.start[0]), rows.end)
-        bare = rows.layer == _BARE
+        bare = rows.file == _BARE
         stack.starts, stack.stops = rows.start[bare], rows.stop[bare]
         if not bare.all():
             stack._parts.append(rows._columns(~bare))
@@ -295,15 +295,15 @@ class Stack:
         if self._top is not None:
             return self._top
         rows = self._rows()
-        rows.layer[rows.layer == _BARE] = NO_LAYER
+        rows.file[rows.file == _BARE] = NO_FILE
         return rows.merged()
 
     def _rows(self) -> Extents:
         """Return the runs, the bare ones marked."""
         parts = [*self._parts, Extents._unallocated(self.starts, _BARE)]
-        start, kind, layer, host = map(np.concatenate, zip(*parts, strict=True))
+        start, kind, file, host = map(np.concatenate, zip(*parts, strict=True))
         order = start.argsort(kind="stable")
-        return Extents(start[order], kind[order], layer[order], host[order], self.end)
+        return Extents(start[order], kind[order], file[order], host[order], self.end)
 
 
 def _sorted(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -445,7 +445,7 @@ def test_a_data_file_that_stays_as_it_is_is_no_change(source: Path) -> None:
         assert not catalog.scan()
         (source / "disk.data").unlink()
         assert catalog.scan()
-        assert catalog.entries["disk.qcow2"].data is None
+        assert catalog.entries["disk.qcow2"].data == ()
 
 
 def test_of_the_files_that_cannot_be_opened_those_that_look_like_images_are_shown(

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.support.stated import GRAIN, StatedChain, StatedLayer, rows, stated_chains
 from vdifs.errors import ChainError
-from vdifs.extents import NO_LAYER, Extents, Kind
-from vdifs.ranges import union
+from vdifs.extents import NO_FILE, Extents, Kind
+from vdifs.ranges import Ranges
 
 Grain = tuple[Kind, int, int]  # kind, layer, host offset
 
@@ -25,7 +25,7 @@ def by_the_model(stated: StatedChain, layers: slice) -> list[Grain]:
     size, first = stated.layers[0].virtual_size, layers.start or 0
     untouched = StatedLayer(((size, Kind.UNALLOCATED, 0),) if size else ())
     found = StatedChain((untouched, *stated.layers[layers])).grains()
-    return [(kind, NO_LAYER if kind == Kind.UNALLOCATED else layer - 1 + first, host) for kind, layer, host in found]
+    return [(kind, NO_FILE if kind == Kind.UNALLOCATED else layer - 1 + first, host) for kind, layer, host in found]
 
 
 slices = st.tuples(st.integers(0, 3), st.integers(0, 4)).map(lambda pair: slice(*pair))
@@ -77,7 +77,7 @@ range_lists = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_si
 @example([(0, 5), (5, 9)])
 @example([(3, 9), (0, 4), (4, 4), (1, 2)])
 def test_a_union_of_ranges_is_the_union_of_their_members(ranges: list[tuple[int, int]]) -> None:
-    found = union(np.array(ranges, np.int64).reshape(-1, 2)).tolist()
+    found = Ranges.union(np.array(ranges, np.int64).reshape(-1, 2)).rows.tolist()
     members = {at for low, high in ranges for at in range(low, high)}
     assert {at for low, high in found for at in range(low, high)} == members
     edges = [edge for pair in found for edge in pair]

@@ -1,6 +1,5 @@
 """The rules of a chain, whatever the images are looked up in: here in a table."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -10,6 +9,9 @@ from hypothesis import strategies as st
 
 from vdifs.chain.links import MAX_DEPTH, Fault, ImageRef, read_as, resolve, said_of_file
 from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError
+from vdifs.formats.image_format import ImageFormat
+from vdifs.formats.qcow2.format import QCOW2
+from vdifs.formats.raw import RAW
 
 
 @dataclass
@@ -98,14 +100,14 @@ FORMATS: list[tuple[str | None, str, bool, bool, str | Fault]] = [
     (None, "a.img", True, True, "qcow2"),
     (None, "a.img", False, True, "raw"),
     (None, "a.raw", False, True, "raw"),
-    (None, "a.qcow2", False, True, Fault.NOT_QCOW2),
+    (None, "a.qcow2", False, True, Fault.NO_IMAGE),
     (None, "a.qcow2", True, False, "qcow2"),
     (None, "a.img", False, False, Fault.NOT_STATED),
     (None, "a", False, False, Fault.NOT_STATED),
     ("qcow2", "a", True, False, "qcow2"),
-    ("qcow2", "a.img", False, False, Fault.NOT_QCOW2),
+    ("qcow2", "a.img", False, False, Fault.NO_IMAGE),
     ("qcow2", "a.img", False, True, "raw"),
-    ("qcow2", "a", False, True, Fault.NOT_QCOW2),
+    ("qcow2", "a", False, True, Fault.NO_IMAGE),
     ("vmdk", "a", True, False, Fault.OTHER_FORMAT),
     ("vmdk", "a.img", False, True, Fault.OTHER_FORMAT),
     ("", "a", True, False, Fault.OTHER_FORMAT),
@@ -122,22 +124,24 @@ def test_the_format_that_a_file_is_read_in(
         refused.append(fault)
         return VdifsError("refused")
 
-    probe: Callable[[], str | None] = lambda: "header" if is_qcow2 else None  # noqa: E731 -- one line, with its type
+    def probe() -> ImageFormat | None:
+        return QCOW2 if is_qcow2 else None
+
     if isinstance(wanted, Fault):
         with pytest.raises(VdifsError, match="refused"):
             read_as(ref, probe, refusal, by_name=by_name)
         assert refused == [wanted]
     else:
         found = read_as(ref, probe, refusal, by_name=by_name)
-        assert (found, refused) == ("header" if wanted == "qcow2" else None, [])
+        assert (found.name, refused) == (wanted, [])
 
 
 @pytest.mark.parametrize("by_name", [False, True])
 def test_a_file_that_is_stated_to_be_raw_is_not_looked_at(by_name: bool) -> None:
-    def probe() -> str:
+    def probe() -> ImageFormat:
         raise AssertionError("the bytes of a raw image chose how it is read")
 
-    assert read_as(ImageRef("a.qcow2", stated="raw"), probe, lambda _: VdifsError("refused"), by_name=by_name) is None
+    assert read_as(ImageRef("a.qcow2", stated="raw"), probe, lambda _: VdifsError("refused"), by_name=by_name) is RAW
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_a_file_that_is_stated_to_be_raw_is_not_looked_at(by_name: bool) -> None
         (Fault.LOOP, ChainError, 40, "a: it is in its own chain: rebase one of the images that name it"),
         (Fault.TOO_DEEP, ChainError, 40, "a: the chain above it has 256 images already: commit some"),
         (Fault.OTHER_FORMAT, UnsupportedError, 95, "a: its overlay states the format 'vmdk': only qcow2 and raw are"),
-        (Fault.NOT_QCOW2, FormatError, 5, "a: not a qcow2 image"),
+        (Fault.NO_IMAGE, FormatError, 5, "a: not a qcow2 image"),
         (Fault.NOT_STATED, PolicyError, 13, "a: its overlay states no format and it is no qcow2 image"),
     ],
 )

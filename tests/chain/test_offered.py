@@ -20,6 +20,7 @@ from vdifs.chain.catalog import Catalog
 from vdifs.chain.entry import Entry
 from vdifs.chain.links import ImageRef
 from vdifs.chain.offered import MOST_OFFERED, within_budget
+from vdifs.formats.qcow2 import format as qcow2
 from vdifs.formats.qcow2 import metadata
 from vdifs.output.allocation import Allocation
 from vdifs.output.opening import OUTPUTS, open_image
@@ -100,7 +101,7 @@ def test_a_file_under_a_thousand_names_is_told_once_and_its_table_is_not_read(
     write_snapshots(tmp_path / "many.qcow2", MOST_OFFERED + 1)
     link(tmp_path / "many.qcow2", 1000)
     write_snapshots(tmp_path / "other.qcow2", 3)
-    with counted(monkeypatch, offered, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
+    with counted(monkeypatch, qcow2, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
         assert len(read) == 1
         assert [path for path in sorted(catalog.entries) if "@" in path] == [f"other.qcow2@s{n:06}" for n in range(3)]
         assert len(catalog.entries) == 1001 + 1 + 3
@@ -123,7 +124,7 @@ def test_the_snapshots_of_a_file_are_read_once_for_all_of_its_names_and_not_agai
     write_snapshots(tmp_path / "disk.qcow2", 5)
     link(tmp_path / "disk.qcow2", 100)
     wait_until_old(tmp_path / "disk.qcow2")
-    with counted(monkeypatch, offered, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
+    with counted(monkeypatch, qcow2, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
         assert len(catalog.entries) == 101 * 6
         assert not catalog.scan()
         assert len(read) == 1
@@ -133,7 +134,7 @@ def test_a_header_is_read_once_for_all_names_of_a_file(tmp_path: Path, monkeypat
     write_snapshots(tmp_path / "disk.qcow2", 1)
     link(tmp_path / "disk.qcow2", 100)
     wait_until_old(tmp_path / "disk.qcow2")
-    with counted(monkeypatch, sniff, "read_header") as read, scanned(tmp_path) as catalog:
+    with counted(monkeypatch, sniff, "_read_metadata") as read, scanned(tmp_path) as catalog:
         assert len(catalog.entries) == 202
         assert len(read) == 1
 
@@ -146,7 +147,7 @@ def test_a_damaged_table_is_the_problem_of_every_name_and_is_read_once(
     disk.write(disk.get("snapshots_offset") + 36, b"\xff" * 4)
     link(tmp_path / "disk.qcow2", 10)
     wait_until_old(tmp_path / "disk.qcow2")
-    with counted(monkeypatch, offered, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
+    with counted(monkeypatch, qcow2, "labels_and_sizes") as read, scanned(tmp_path) as catalog:
         assert [str(each.problem).count("extra data") for each in catalog.entries.values()] == [1] * 11
         assert not catalog.scan()
         assert len(read) == 1

@@ -66,7 +66,7 @@ def test_debug_shows_where_it_failed(words: list[str], tmp_path: Path) -> None:
 
 def test_a_bug_is_one_line_too(vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "a.qcow2", 1 << 20)
-    monkeypatch.setattr(vdifs_info, "read_header", lambda _, **__: raising(ValueError("a\nb")))
+    monkeypatch.setattr(vdifs_info, "read_as", lambda *_, **__: raising(ValueError("a\nb")))
     status, out, err = vdifs("info", tmp_path / "a.qcow2")
     assert (status, out) == (1, "")
     assert err.startswith("vdifs: internal error: ValueError: a b: ")
@@ -77,7 +77,7 @@ def test_ctrl_c_has_a_status_of_its_own_and_no_traceback(
     vdifs: Vdifs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "a.qcow2", 1 << 20)
-    monkeypatch.setattr(vdifs_info, "read_header", lambda _, **__: raising(KeyboardInterrupt()))
+    monkeypatch.setattr(vdifs_info, "read_as", lambda *_, **__: raising(KeyboardInterrupt()))
     status, out, err = vdifs("info", tmp_path / "a.qcow2")
     assert (status, out) == (130, "")
     assert err.strip() == "vdifs: interrupted"

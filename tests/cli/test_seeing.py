@@ -152,7 +152,7 @@ def test_the_picture_has_a_rectangle_for_each_part_and_the_names(folder: Path, v
 
 
 def run(start: int, end: int, depth: int, *, data: bool = True) -> MapRun:
-    return MapRun(start, end - start, depth, True, not data, data, False, None)
+    return MapRun(start, end - start, depth, True, not data, data, False, None, depth)
 
 
 def test_a_cell_is_whose_most_of_it_is() -> None:

@@ -9,7 +9,7 @@ from vdifs.output import summary
 from vdifs.output.granularity import Granularity
 from vdifs.output.summary import Bits, Counting
 from vdifs.output.windows import Windows
-from vdifs.ranges import union
+from vdifs.ranges import Ranges
 
 flag_lists = st.lists(st.booleans(), max_size=60)
 
@@ -55,7 +55,8 @@ def test_a_table_is_needed_if_that_was_said_once(said: list[list[tuple[int, int]
     counting = Counting(Granularity(9, 9, 12), 40 << 12)
     wanted = [False] * 40
     for ranges in said:
-        apart = union(np.array([(first, first + count) for first, count in ranges], np.int64).reshape(-1, 2))
+        rows = np.array([(first, first + count) for first, count in ranges], np.int64).reshape(-1, 2)
+        apart = Ranges.union(rows).rows
         counting.add_tables(apart)
         for first, last in apart.tolist():
             wanted[first:last] = [True] * (last - first)

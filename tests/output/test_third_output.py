@@ -16,7 +16,7 @@ from vdifs.output.allocation import Allocation
 from vdifs.output.granularity import Granularity
 from vdifs.output.image import Image
 from vdifs.output.kept_windows import KeptWindows
-from vdifs.output.piece_reader import Gatherer
+from vdifs.output.piece_reader import PieceReader
 from vdifs.output.protocol import Output, Region, ResolvedSpec
 from vdifs.output.window import Pieces, stored_blocks, stored_pieces
 from vdifs.output.window_area import WindowArea
@@ -36,7 +36,7 @@ class BlockFile:
         summary = self._allocation.summarize()
         self.allocated = summary.stored.times(BLOCK).total
         self._kept: KeptWindows[Pieces] = KeptWindows(spec.chain)
-        self._area = WindowArea(summary.stored.times(LEAD + BLOCK), self._pieces, Gatherer(spec.chain))
+        self._area = WindowArea(summary.stored.times(LEAD + BLOCK), self._pieces, PieceReader(spec.chain))
         self.size = self.stored = HEAD + self._area.size
         self.size_if_full = HEAD + -(-spec.chain.virtual_size // BLOCK) * (LEAD + BLOCK)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.support.stated import READ_KINDS, rows
-from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.extents import NO_FILE, Extents, Kind
 from vdifs.output.granularity import Granularity
 from vdifs.output.window import (
     Pieces,
@@ -31,7 +31,7 @@ def windows(draw: st.DrawFn) -> Extents:
     return Extents(
         starts,
         np.array(kinds, np.uint8),
-        np.array([NO_LAYER if kind == Kind.UNALLOCATED else 0 for kind in kinds], np.int16),
+        np.array([NO_FILE if kind == Kind.UNALLOCATED else 0 for kind in kinds], np.int16),
         np.array([host * 1000 if kind >= Kind.DATA else 0 for _, kind, host in runs], np.int64),
         origin + sum(length for length, _, _ in runs),
     )
@@ -97,7 +97,7 @@ def test_units_by_block_are_rows_filled_up_with_false(flags: list[bool], units: 
 def data_region(pieces: Pieces, size: int) -> list[Byte | None]:
     """Return each byte of the data region, None where no piece says anything."""
     region: list[Byte | None] = [None] * size
-    columns = (pieces.out, pieces.stop, pieces.kind, pieces.layer, pieces.host)
+    columns = (pieces.out, pieces.stop, pieces.kind, pieces.file, pieces.host)
     for out, stop, kind, layer, host in zip(*(column.tolist() for column in columns), strict=True):
         for at in range(out, stop):
             assert region[at] is None, "pieces overlap"
@@ -141,7 +141,7 @@ def test_a_piece_knows_the_guest_offset_of_its_first_byte(extents: Extents, bits
     pieces = stored_pieces(extents, states, Granularity(bits, bits), places)
     origin, contents = int(extents.start[0]), by_byte(extents)
     for guest, kind, layer, host in zip(
-        pieces.guest.tolist(), pieces.kind.tolist(), pieces.layer.tolist(), pieces.host.tolist(), strict=True
+        pieces.guest.tolist(), pieces.kind.tolist(), pieces.file.tolist(), pieces.host.tolist(), strict=True
     ):
         assert contents[guest - origin] == (kind, layer, host)
 

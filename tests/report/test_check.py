@@ -10,9 +10,8 @@ from tests.support import oracle
 from tests.support.builder import make
 from vdifs.chain.naming import ImageName
 from vdifs.errors import FormatError, VdifsError
-from vdifs.formats.problems import Problem, Severity
+from vdifs.formats.problems import Problem, Severity, failed
 from vdifs.report.check import Checked, check_source, checked_json
-from vdifs.report.findings import failed
 
 MIB = 1 << 20
 

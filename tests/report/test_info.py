@@ -30,7 +30,7 @@ def described_chain(image: Path) -> list[Described]:
 def test_a_raw_file_has_its_length_and_no_header(tmp_path: Path) -> None:
     (tmp_path / "disk.raw").write_bytes(bytes(1000))
     image = described(tmp_path / "disk.raw")
-    assert (image.format, image.virtual_size, image.file_length, image.warnings) == ("raw", 1024, 1000, [])
+    assert (image.format, image.description.virtual_size, image.file_length, image.warnings) == ("raw", 1024, 1000, [])
     assert list(info_json(image)) == [
         "virtual-size", "filename", "format", "actual-size", "dirty-flag", "file-length", "warnings",
     ]  # fmt: skip
@@ -40,9 +40,9 @@ def test_a_snapshot_has_the_size_that_the_disk_had(tmp_path: Path) -> None:
     make(tmp_path / "a.qcow2", MIB)
     oracle.qemu_img("snapshot", "-c", "s", "a.qcow2", cwd=tmp_path)
     oracle.qemu_img("resize", "-q", "a.qcow2", "3M", cwd=tmp_path)
-    assert described(tmp_path / "a.qcow2").virtual_size == 3 * MIB
+    assert described(tmp_path / "a.qcow2").description.virtual_size == 3 * MIB
     snapshot = described(tmp_path / "a.qcow2", "s")
-    assert (snapshot.virtual_size, snapshot.label) == (MIB, "s")
+    assert (snapshot.description.virtual_size, snapshot.description.label) == (MIB, "s")
     assert info_json(snapshot)["snapshot"] == "s"
 
 

@@ -34,7 +34,7 @@ def test_all_snapshots_of_a_file_are_described_and_listed_once(
         listed.append(len(snapshots))
         return original(snapshots)
 
-    monkeypatch.setattr("vdifs.report.info.snapshots_json", snapshots_json)
+    monkeypatch.setattr("vdifs.formats.qcow2.describe.snapshots_json", snapshots_json)
     with closing(Catalog(os.fspath(image.parent))) as catalog:
         catalog.scan()
         entries = [entry for entry in catalog.entries.values() if entry.snapshot is not None]

@@ -9,8 +9,8 @@ from vdifs.chain.naming import ImageName, open_chain
 from vdifs.report.map import MapRun, map_runs, named_run_json, run_json
 
 KIB = 1 << 10
-DATA = MapRun(0, 64 * KIB, 0, present=True, zero=False, data=True, compressed=False, offset=327680)
-NOTHING = MapRun(64 * KIB, 960 * KIB, 1, present=False, zero=True, data=False, compressed=False, offset=None)
+DATA = MapRun(0, 64 * KIB, 0, present=True, zero=False, data=True, compressed=False, offset=327680, file=0)
+NOTHING = MapRun(64 * KIB, 960 * KIB, 1, present=False, zero=True, data=False, compressed=False, offset=None, file=1)
 
 
 def test_runs_are_told_as_by_qemu_img(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.support.qcow2 import words
 from tests.support.units import MIB
 from vdifs.chain.policy import Policy
 from vdifs.cli.main import main
+from vdifs.formats.image_format import Front
 from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag
 from vdifs.formats.qcow2.metadata import read_bitmaps, read_header
 from vdifs.report.audit import Severity, audit
@@ -34,8 +35,7 @@ def image(tmp_path: Path) -> Image:
 def bitmaps_of(image: Image) -> tuple[Bitmap, ...]:
     with image.path.open("rb") as opened:
         file = HostFile(opened.fileno(), image.path.name)
-        header = read_header(file)
-        assert header is not None
+        header = read_header(Front(file))
         return read_bitmaps(file, header)
 
 

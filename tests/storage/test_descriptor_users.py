@@ -11,7 +11,7 @@ from vdifs.errors import UsageError
 from vdifs.storage import known_holes
 from vdifs.storage.descriptor_users import Users
 from vdifs.storage.host_file import HostFile
-from vdifs.storage.known_holes import edges_of
+from vdifs.storage.known_holes import data_of
 
 SIZE = 1 << 16
 
@@ -33,7 +33,7 @@ def read_what_is_cached(file: HostFile) -> bytes:
 
 
 def look_for_holes(file: HostFile) -> bytes:
-    return bytes(edges_of(file))
+    return bytes(data_of(file).edges)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support.descriptors import opened
 from vdifs.storage import holes
-from vdifs.storage.holes import data_edges
+from vdifs.storage.holes import data_ranges
 
 BLOCK = 1 << 16
 DATA, HOLE, RESERVED = "data", "hole", "reserved"
@@ -17,7 +17,7 @@ DATA, HOLE, RESERVED = "data", "hole", "reserved"
 
 def edges_of(path: Path) -> list[int]:
     with opened(path) as fd:
-        return data_edges(fd, path.stat().st_size).tolist()  # type: ignore[no-any-return] # numpy says Any
+        return data_ranges(fd, path.stat().st_size).edges.tolist()  # type: ignore[no-any-return] # numpy says Any
 
 
 def write_blocks(path: Path, blocks: list[str], tail: int = 0) -> bytes:

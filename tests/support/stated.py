@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 
 from vdifs.chain.open_chain import Chain, Member
 from vdifs.chain.resolver import AT_ONCE
-from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.extents import NO_FILE, Extents, Kind
+from vdifs.formats.flat_layer import FlatState
+from vdifs.formats.image_format import Metadata
 from vdifs.formats.load import Load
-from vdifs.ranges import union
+from vdifs.formats.raw import RAW
+from vdifs.ranges import Ranges
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
@@ -37,20 +40,25 @@ class StatedLayer:
     number: int = 0
     has_backing: bool = True
     nbytes: int = 0
+    compressed: None = None
 
     @property
     def virtual_size(self) -> int:
         return sum(length for length, _, _ in self.runs)
 
+    @property
+    def state(self) -> FlatState:
+        return FlatState(self.virtual_size)
+
     def whole(self) -> Extents:
         start = np.cumsum([0, *(length for length, _, _ in self.runs[:-1])])
         kinds = [kind for _, kind, _ in self.runs]
-        layer = [NO_LAYER if kind == Kind.UNALLOCATED else 0 for kind in kinds]
+        file = [NO_FILE if kind == Kind.UNALLOCATED else 0 for kind in kinds]
         host = [host for _, _, host in self.runs]
         return Extents(
             start.astype(np.int64),
             np.array(kinds, np.uint8),
-            np.array(layer, np.int16),
+            np.array(file, np.int16),
             np.array(host, np.int64),
             self.virtual_size,
         )
@@ -81,7 +89,7 @@ class StatedLayer:
     def populated(self) -> npt.NDArray[np.int64]:
         edges = pairwise(np.cumsum([0, *(length for length, _, _ in self.runs)]).tolist())
         held = [edge for edge, run in zip(edges, self.runs, strict=True) if run[1] != Kind.UNALLOCATED]
-        return union(np.array(held, np.int64).reshape(-1, 2))
+        return Ranges.union(np.array(held, np.int64).reshape(-1, 2)).rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +130,10 @@ class StatedChain:
     def chain(self) -> Chain:
         files = [cast(HostFile, StatedFile(layer.number)) for layer in self.layers]
         return Chain(
-            tuple(Member(f"{n}", files[n], files[n], None, layer) for n, layer in enumerate(self.layers)),
+            tuple(
+                Member(f"{n}", files[n], (files[n],), Metadata(RAW, layer.virtual_size), layer)
+                for n, layer in enumerate(self.layers)
+            ),
             self.at_once,
         )
 
@@ -157,7 +168,7 @@ def _look_up(held: list[list[tuple[Kind, int]]], at: int) -> tuple[Kind, int, in
         kind, host = grains[at] if at < len(grains) else (Kind.ZERO, 0)
         if kind != Kind.UNALLOCATED:
             return kind, index, host
-    return Kind.UNALLOCATED, NO_LAYER, 0
+    return Kind.UNALLOCATED, NO_FILE, 0
 
 
 @st.composite
@@ -186,7 +197,7 @@ def stated_chains(draw: st.DrawFn, depths: Sequence[int] = (1, 2, 3)) -> StatedC
 
 
 def rows(extents: Extents) -> Iterable[tuple[int, int, Kind, int, int]]:
-    """Yield (start, stop, kind, layer, host) of each run."""
-    columns = (extents.start, extents.stop, extents.kind, extents.layer, extents.host)
-    for start, stop, kind, layer, host in zip(*(column.tolist() for column in columns), strict=True):
-        yield start, stop, Kind(kind), layer, host
+    """Yield (start, stop, kind, file, host) of each run."""
+    columns = (extents.start, extents.stop, extents.kind, extents.file, extents.host)
+    for start, stop, kind, file, host in zip(*(column.tolist() for column in columns), strict=True):
+        yield start, stop, Kind(kind), file, host

@@ -16,7 +16,7 @@ from vdifs.chain.still_known import still_known
 from vdifs.chain.troubles import is_within
 from vdifs.chain.walk import Found
 from vdifs.errors import FormatError, PolicyError, StorageError, VdifsError, printable
-from vdifs.formats.qcow2.header import NOT_QCOW2
+from vdifs.formats.registry import FORMATS, NO_IMAGE, USUAL
 from vdifs.storage.fingerprint import Fingerprint
 
 __all__ = ["Ancestors"]
@@ -115,7 +115,7 @@ class Ancestors:
         if before is not None and before.fingerprint != _NEVER_SEEN:
             sniffed = still_known((before,), found, sniffed, None, self._policy.display(path))
         if not sniffed:
-            raise FormatError(f"{printable(self._policy.display(path))}: {NOT_QCOW2}")
+            raise FormatError(f"{printable(self._policy.display(path))}: {NO_IMAGE}")
         return sniffed[0]
 
     def _as_it_was(self, path: str, overlay: Entry, error: VdifsError) -> Entry:
@@ -139,14 +139,10 @@ class Ancestors:
     def _unseen(self, path: str, overlay: Entry, error: VdifsError) -> Entry:
         """Return what an overlay alone tells of its backing file; raise `error` if that may be no image."""
         self._never_seen.add(path)
-        entry = Entry(path, "qcow2", _NEVER_SEEN, overlay.uid, overlay.gid, overlay.permissions[:1])
-        match overlay.backing_format:
-            case None | "qcow2" if error.errno not in _NO_IMAGE:
-                return entry
-            case "raw" if error.errno not in _NO_IMAGE:
-                return replace(entry, format="raw")
-            case _:
-                raise error
+        stated = overlay.backing_format or USUAL
+        if stated not in FORMATS or error.errno in _NO_IMAGE:
+            raise error
+        return Entry(path, stated, _NEVER_SEEN, overlay.uid, overlay.gid, overlay.permissions[:1])
 
     def _by_identity(self) -> Mapping[tuple[int, int], str]:
         """Return the PATHs of the files of the source by device and inode number; of hard links the first."""

@@ -31,7 +31,7 @@ from vdifs.chain.troubles import Images, as_before, emptied, in_trouble, is_with
 from vdifs.chain.walk import Filter, Found, Identity
 from vdifs.errors import ChainError, FormatError, StorageError, VdifsError, printable
 from vdifs.formats.problems import Severity
-from vdifs.formats.qcow2.header import NOT_QCOW2
+from vdifs.formats.registry import NO_IMAGE
 from vdifs.linux.locks import LockTable
 from vdifs.pace import give_way
 
@@ -300,7 +300,7 @@ class Catalog:
         if self._only is not None:
             gone = found.nothing is None and old.entries and not any(entries for _, entries in files.values())
             where = printable(self.policy.display(self._only))
-            return {"": FormatError(f"{where}: {NOT_QCOW2}", errno=errno.EIO)} if gone else {}
+            return {"": FormatError(f"{where}: {NO_IMAGE}", errno=errno.EIO)} if gone else {}
         if found.folders == old.folders and not old.emptied:
             return {}
         held, holds = ([path for path, (_, entries) in each.items() if entries] for each in (old.files, files))

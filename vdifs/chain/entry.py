@@ -1,29 +1,29 @@
 """What is known of an image without opening its chain: a value, from stat and the first bytes of its file."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from vdifs.chain.access import Permission
 from vdifs.chain.walk import Found
 from vdifs.errors import VdifsError
+from vdifs.formats.image_format import ImageFormat
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.units import SECTOR, round_up
 
-__all__ = ["Entry", "as_raw"]
+__all__ = ["Entry", "unmarked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image. path: its PATH. problem: what is wrong with this file alone, whatever its chain.
+    """One image. path: its PATH. format: its name. problem: what is wrong with this file alone, whatever its chain.
 
     snapshot: for an internal snapshot its label, with which `path` ends. snapshots: how many the header of the file
-    claims. data: the external data file, if it has one.
+    claims. data: the external files that hold its guest data, if it has such.
     backing_format: what the image states for its backing file. hidden: XCP-ng's mark. live: a program is writing it,
     which is then its problem.
     """
 
     path: str
-    format: Literal["qcow2", "raw"]
+    format: str
     fingerprint: Fingerprint
     uid: int
     gid: int
@@ -31,7 +31,7 @@ class Entry:
     virtual_size: int | None = None
     backing_path: str | None = None
     backing_format: str | None = None
-    data: Found | None = None
+    data: tuple[Found, ...] = ()
     snapshot: str | None = None
     snapshots: int = 0
     hidden: bool = False
@@ -45,13 +45,13 @@ class Entry:
 
     @property
     def fingerprints(self) -> tuple[Fingerprint, ...]:
-        """The fingerprints of the file and, if there is one, of its data file."""
-        return (self.fingerprint,) if self.data is None else (self.fingerprint, self.data.fingerprint)
+        """The fingerprints of the file and of its external data files."""
+        return self.fingerprint, *(each.fingerprint for each in self.data)
 
 
-def as_raw(entry: Entry) -> Entry:
-    """Return the same file taken as a raw image."""
+def unmarked(entry: Entry, image_format: ImageFormat) -> Entry:
+    """Return the same file taken as an image in a format without a mark, whatever stands in it."""
     size = round_up(entry.fingerprint.size, SECTOR)
     problem = entry.problem if entry.live else None
-    raw = replace(entry, format="raw", virtual_size=size, backing_path=None, backing_format=None, data=None)
-    return replace(raw, snapshots=0, hidden=False, problem=problem)
+    bare = replace(entry, format=image_format.name, virtual_size=size, backing_path=None, backing_format=None, data=())
+    return replace(bare, snapshots=0, hidden=False, problem=problem)

@@ -12,30 +12,28 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, quoted
-from vdifs.formats.qcow2.header import NOT_QCOW2, Header, Incompatible
+from vdifs.formats.image_format import ImageFormat, Metadata
+from vdifs.formats.registry import FORMATS, NO_IMAGE, by_suffix, names
 
 __all__ = [
     "MAX_DEPTH",
-    "RAW_SUFFIXES",
     "Fault",
     "ImageRef",
     "Lookup",
     "backing_of",
     "cannot_be_opened",
-    "data_file_of",
+    "data_files_of",
     "read_as",
     "resolve",
     "said_of_file",
 ]
 
 MAX_DEPTH = 256
-RAW_SUFFIXES = (".raw", ".img")
 
 Identity = tuple[int, int]
 """Device and inode number: what tells a file, whatever its names."""
 _File = TypeVar("_File")
 _Link = TypeVar("_Link")
-_Header = TypeVar("_Header")
 
 
 class ImageRef(NamedTuple):
@@ -63,10 +61,10 @@ class Fault(Enum):
     """There are MAX_DEPTH images above it."""
     OTHER_FORMAT = auto()
     """A format is stated for it that is not read."""
-    NOT_QCOW2 = auto()
-    """It must be a qcow2 and is none."""
+    NO_IMAGE = auto()
+    """It bears the mark of no format, or not that of the one that is stated."""
     NOT_STATED = auto()
-    """It is no qcow2, and no format is stated: it is not taken for raw, or its content would choose its format."""
+    """It bears no mark, and no format is stated: it is not taken for raw, or its content would choose its format."""
 
 
 class Lookup(Protocol[_File, _Link]):
@@ -115,42 +113,40 @@ def resolve(ref: ImageRef, lookup: Lookup[_File, _Link], *, deepest: int | None 
 
 def read_as(
     ref: ImageRef,
-    probe: Callable[[], _Header | None],
+    probe: Callable[[], ImageFormat | None],
     refusal: Callable[[Fault], VdifsError],
     *,
     by_name: bool,
-) -> _Header | None:
-    """Return the header of a file that is read as qcow2, None if it is read as raw.
+) -> ImageFormat:
+    """Return the format that a file is read in.
 
-    probe: returns its header, None if it has none; it is not asked where the file is stated to be raw. by_name: whether
-    the file's own name may say that it is raw: if a user asks for it, not if an overlay names it. Raises what `refusal`
-    returns for a file that is read as neither.
+    probe: returns the format whose mark it bears, None if it bears none; it is not asked where a format without a mark
+    is stated. by_name: whether the file's own name may say that it is raw: if a user asks for it, not if an overlay
+    names it. Raises what `refusal` returns for a file that is read in no format.
     """
-    if ref.stated == "raw":
-        return None
-    if ref.stated not in (None, "qcow2"):
+    stated = None if ref.stated is None else FORMATS.get(ref.stated)
+    if stated is None and ref.stated is not None:
         raise refusal(Fault.OTHER_FORMAT)
-    header = probe()
-    if header is not None or (by_name and ref.path.endswith(RAW_SUFFIXES)):
-        return header
-    raise refusal(Fault.NOT_QCOW2 if by_name or ref.stated else Fault.NOT_STATED)
+    if stated is not None and stated.unmarked:
+        return stated
+    found = probe()
+    if found is not None and stated in (None, found):
+        return found
+    if by_name and found is None and (unmarked := by_suffix(ref.path)) is not None:
+        return unmarked
+    raise refusal(Fault.NO_IMAGE if by_name or ref.stated else Fault.NOT_STATED)
 
 
-def backing_of(policy: Policy, path: str, header: Header) -> ImageRef | None:
+def backing_of(policy: Policy, path: str, metadata: Metadata) -> ImageRef | None:
     """Return the backing file that the image PATH names, None if it has none. Raises PolicyError."""
-    if header.backing_file is None:
+    if metadata.backing is None:
         return None
-    return ImageRef(policy.resolve(path, header.backing_file), stated=header.backing_format)
+    return ImageRef(policy.resolve(path, metadata.backing.name), stated=metadata.backing.format)
 
 
-def data_file_of(policy: Policy, path: str, header: Header) -> str | None:
-    """Return the PATH of the external data file that the image PATH names, None if it names none or needs none.
-
-    Raises PolicyError.
-    """
-    if not header.incompatible_features & Incompatible.DATA_FILE or not header.data_file:
-        return None
-    return policy.resolve(path, header.data_file)
+def data_files_of(policy: Policy, path: str, metadata: Metadata) -> list[str]:
+    """Return the PATHs of the external files with guest data that the image PATH names. Raises PolicyError."""
+    return [policy.resolve(path, name) for name in metadata.data_files]
 
 
 def said_of_file(name: str, fault: Fault, stated: str | None) -> VdifsError:
@@ -163,10 +159,10 @@ def said_of_file(name: str, fault: Fault, stated: str | None) -> VdifsError:
             what = f"the chain above it has {MAX_DEPTH} images already: commit some"
             return ChainError(f"{name}: {what}", errno=errno.ELOOP)
         case Fault.OTHER_FORMAT:
-            what = f"its overlay states the format {quoted(stated or '')}: only qcow2 and raw are read"
+            what = f"its overlay states the format {quoted(stated or '')}: only {names()} are read"
             return UnsupportedError(f"{name}: {what}")
-        case Fault.NOT_QCOW2:
-            return FormatError(f"{name}: {NOT_QCOW2}")
+        case Fault.NO_IMAGE:
+            return FormatError(f"{name}: {NO_IMAGE}")
         case Fault.NOT_STATED:
             return PolicyError(
                 f"{name}: its overlay states no format and it is no qcow2 image: it is not taken for raw unless "

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from vdifs.chain.entry import Entry, as_raw
+from vdifs.chain.entry import Entry, unmarked
 from vdifs.chain.links import Fault, ImageRef, cannot_be_opened, read_as, resolve
 from vdifs.chain.ownership import check_owner, may_name
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, PolicyError, StorageError, UnsupportedError, VdifsError, printable, quoted
+from vdifs.formats.registry import FORMATS
 
 __all__ = ["Listed"]
 
@@ -73,13 +74,14 @@ class Listed:
     def read(self, ref: ImageRef, entry: Entry, above: Entry | None) -> Entry:
         """Return the entry in the format that it is read in. Raises its problem."""
         if above is not None:  # the format of the first was found out when it was listed
-            qcow2 = read_as(
+            found = FORMATS[entry.format]
+            wanted = read_as(
                 ref,
-                lambda: entry if entry.format == "qcow2" else None,
+                lambda: None if found.unmarked else found,
                 lambda fault: self.refusal(fault, ref, entry, above),
                 by_name=False,
             )
-            entry = as_raw(entry) if qcow2 is None else entry
+            entry = entry if wanted is found else unmarked(entry, wanted)
         if entry.problem is not None and not self.despite_problems:
             raise entry.problem.bare()
         return entry
@@ -101,7 +103,7 @@ class Listed:
             case Fault.OTHER_FORMAT:
                 what = f"it states the format {quoted(ref.stated or '')} for its backing file: not supported"
                 return UnsupportedError(f"{where}: {what}")
-            case Fault.NOT_QCOW2 | Fault.NOT_STATED:
+            case Fault.NO_IMAGE | Fault.NOT_STATED:
                 return PolicyError(
                     f"{where}: its backing file {printable(ref.path)} is no qcow2 image and not stated to be raw: "
                     "state it with 'qemu-img rebase -u -F raw'"

@@ -32,8 +32,7 @@ def with_writers(
             found[path] = _as_before(entry, before.get(path))
             continue
         files = [entry.file_path] if entry.fingerprint.ino in inodes else []
-        if entry.data is not None and entry.data.fingerprint.ino in inodes:
-            files.append(entry.data.path)
+        files += [each.path for each in entry.data if each.fingerprint.ino in inodes]
         for file in files:
             if file not in asked:
                 asked[file] = _writer_of(policy, file)
@@ -46,7 +45,7 @@ def with_writers(
 def _as_before(entry: Entry, old: Entry | None) -> Entry:
     if old is None or not old.live or old.fingerprint[:2] != entry.fingerprint[:2]:
         return entry
-    kept = replace(entry, fingerprint=old.fingerprint, data=old.data if entry.data else None)
+    kept = replace(entry, fingerprint=old.fingerprint, data=old.data if entry.data else ())
     return old if kept == old else entry
 
 

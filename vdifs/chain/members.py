@@ -1,6 +1,5 @@
 """Opening the files of a chain under a policy, top first, with their data files and snapshots."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,20 +10,17 @@ from vdifs.chain.links import (
     ImageRef,
     backing_of,
     cannot_be_opened,
-    data_file_of,
+    data_files_of,
     read_as,
     resolve,
     said_of_file,
 )
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
-from vdifs.errors import ChainError, FormatError, VdifsError
+from vdifs.errors import FormatError, VdifsError
+from vdifs.formats.image_format import Front, Metadata
 from vdifs.formats.layer import Layer
-from vdifs.formats.qcow2.header import Header, Incompatible
-from vdifs.formats.qcow2.layer import L1Place, Qcow2Layer
-from vdifs.formats.qcow2.metadata import find_snapshot, read_header, read_snapshots
-from vdifs.formats.qcow2.snapshot_places import check_snapshots, snapshot_places
-from vdifs.formats.raw import RawLayer
+from vdifs.formats.registry import probed
 from vdifs.storage.host_file import HostFile
 
 __all__ = [
@@ -38,15 +34,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One image of a chain. header: None for a raw file. data: the file that holds the guest data.
+    """One image of a chain. data: the files that hold the guest data, `file` itself or others, at least one.
 
     snapshot: the label of an internal snapshot, with which `path` then ends.
     """
 
     path: str
     file: HostFile
-    data: HostFile
-    header: Header | None
+    data: tuple[HostFile, ...]
+    metadata: Metadata
     layer: Layer
     snapshot: str | None = None
 
@@ -58,7 +54,7 @@ class Member:
     @property
     def format(self) -> str:
         """The format's name as QEMU writes it."""
-        return "raw" if self.header is None else "qcow2"
+        return self.metadata.format.name
 
 
 def open_members(policy: Policy, ref: ImageRef, opened: ExitStack) -> tuple[Member, ...]:
@@ -92,24 +88,22 @@ class _Opening:
         return file.fingerprint[:2]
 
     def read(self, ref: ImageRef, file: HostFile, above: Member | None) -> Member:
-        """Return the member that a file is, with its header read and its data file opened."""
+        """Return the member that a file is, read in its format, with its data files opened."""
+        front = Front(file)
         with damage_only_if_unchanged(file):
-            header = read_as(
+            image_format = read_as(
                 ref,
-                lambda: read_header(file),
+                lambda: probed(front),
                 lambda fault: self.refusal(fault, ref, file, above),
                 by_name=above is None,
             )
-        if header is None:
-            if ref.snapshot is not None:
-                raise ChainError(f"{file.name}: a raw image has no snapshots", errno=errno.ENOENT)
-            return Member(ref.path, file, file, None, RawLayer(file))
+            metadata = image_format.read(front)
         with damage_only_if_unchanged(file):
-            return _member(self.policy, ref.path, file, header, ref.snapshot, self.opened)
+            return _member(self.policy, ref, file, metadata, self.opened)
 
     def backing(self, member: Member) -> ImageRef | None:
         """Return the backing file that a member names, by the PATH that it is known by."""
-        if member.header is None or (ref := backing_of(self.policy, member.file_path, member.header)) is None:
+        if (ref := backing_of(self.policy, member.file_path, member.metadata)) is None:
             return None
         return ref._replace(path=self.policy.usual(ref.path))
 
@@ -153,25 +147,11 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
     return file
 
 
-def _member(
-    policy: Policy, path: str, file: HostFile, header: Header, snapshot: str | None, opened: ExitStack
-) -> Member:
+def _member(policy: Policy, ref: ImageRef, file: HostFile, metadata: Metadata, opened: ExitStack) -> Member:
     """Return the member for the active state or, if asked for, for a snapshot, whose name its path gets."""
-    check_snapshots(file, header)
-    data = _data_file(policy, path, file, header, opened)
-    if snapshot is None:
-        place: L1Place | None = L1Place(header.l1_table_offset, header.l1_size, header.virtual_size)
-    elif (place := snapshot_places(file, header).find(snapshot)) is None:
-        snapshot, _ = find_snapshot(file, read_snapshots(file, header), snapshot)
-        place = snapshot_places(file, header).find(snapshot)
-    assert place is not None, "every label has its place"
-    path = path if snapshot is None else f"{path}@{snapshot}"
-    return Member(path, file, data, header, Qcow2Layer(file, data, header, place), snapshot)
-
-
-def _data_file(policy: Policy, path: str, file: HostFile, header: Header, opened: ExitStack) -> HostFile:
-    if not header.incompatible_features & Incompatible.DATA_FILE:
-        return file
-    if (data := data_file_of(policy, path, header)) is None:
-        raise FormatError(f"{file.name}: it keeps its data in an external data file, but does not name one")
-    return _open(policy, data, file, "data file", opened)
+    metadata.check(file)
+    names = data_files_of(policy, ref.path, metadata)
+    data = tuple(_open(policy, name, file, "data file", opened) for name in names) or (file,)
+    label = None if ref.snapshot is None else metadata.label_of(file, ref.snapshot)
+    path = ref.path if label is None else f"{ref.path}@{label}"
+    return Member(path, file, data, metadata, metadata.layer(file, data, label), label)

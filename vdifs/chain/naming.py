@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vdifs.chain.policy import Live, Policy
 from vdifs.errors import ChainError, StorageError, UsageError
-from vdifs.formats.qcow2.metadata import find_snapshot, read_snapshots
 
 if TYPE_CHECKING:
     from vdifs.chain.members import Member
@@ -67,7 +66,4 @@ def base_index(chain: "Chain", base: ImageName) -> int:
 
 def _label(member: "Member", snapshot: str | None) -> str | None:
     """Return the label of a snapshot of the member's file, which the user calls by that, its name or its ID."""
-    if snapshot is None:
-        return None
-    snapshots = read_snapshots(member.file, member.header) if member.header else ()
-    return find_snapshot(member.file, snapshots, snapshot)[0]
+    return None if snapshot is None else member.metadata.label_of(member.file, snapshot)

@@ -13,7 +13,8 @@ from operator import attrgetter
 from vdifs.chain.entry import Entry
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, FormatError, VdifsError
-from vdifs.formats.qcow2.metadata import labels_and_sizes, read_header
+from vdifs.formats.image_format import Front
+from vdifs.formats.registry import FORMATS
 from vdifs.pace import give_way
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.units import SECTOR, round_down
@@ -109,8 +110,8 @@ class OfferedSnapshots:
     def _read(self, entry: Entry) -> _Labelled:
         file = self._policy.open(entry.path)
         try:
-            header = read_header(file)
-            return labels_and_sizes(file, header) if header else ()
+            front, wanted = Front(file), FORMATS[entry.format]
+            return wanted.read(front).labels_and_sizes(file) if wanted.probe(front) else ()
         finally:
             file.close()
 

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cached_property, partial
+from itertools import accumulate
 from types import TracebackType
 from typing import Self
 
@@ -18,13 +19,16 @@ from vdifs.chain.links import ImageRef
 from vdifs.chain.members import Member, open_members
 from vdifs.chain.policy import Policy
 from vdifs.chain.resolver import AT_ONCE, Resolver, Source
-from vdifs.errors import ChainError, printable
-from vdifs.extents import NO_LAYER, Extents, Kind, Stack
+from vdifs.errors import ChainError, UnsupportedError, printable
+from vdifs.extents import NO_FILE, Extents, Kind, Stack
 from vdifs.formats.layer import Layer
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.units import SECTOR
 
 __all__ = ["Chain", "Member"]
+
+_MOST_FILES = (1 << 15) - 1
+"""As many as an int16 has indices for."""
 
 
 class Chain:
@@ -36,8 +40,14 @@ class Chain:
         self._at_once = at_once
         self.virtual_size = members[0].layer.virtual_size
 
-        self.files = tuple(dict.fromkeys(file for member in members for file in (member.file, member.data)))
+        self.files = tuple(dict.fromkeys(file for member in members for file in (member.file, *member.data)))
         """Every file of the chain, data files included, each once."""
+        self.data_files = tuple(file for member in members for file in member.data)
+        """The files with the guest data of each member in turn: what the `file` column of extents has indices of."""
+        self.first_file = tuple(accumulate((len(member.data) for member in members), initial=0))
+        """The index of the first of them for each member, and behind the last one how many they are."""
+        if len(self.data_files) > _MOST_FILES:
+            raise UnsupportedError(f"{members[0].file.name}: its chain has {len(self.data_files)} files: too many")
 
     @classmethod
     def open(cls, policy: Policy, path: str, snapshot: str | None = None, *, stated: str | None = None) -> Self:
@@ -99,7 +109,7 @@ class Chain:
         """Return what the consecutive `layers` hold of [start, end), not empty and within the virtual size.
 
         What is UNALLOCATED in the result no layer among them holds. A layer that is a backing file is ZERO beyond its
-        end, as in QEMU. The `layer` column holds indices into `members`.
+        end, as in QEMU. The `file` column holds indices into `data_files`.
         """
         return Extents.joined(list(self.resolver(layers).resolve(start, end)))
 
@@ -123,20 +133,20 @@ class Chain:
     def _sources(self) -> tuple[Source, ...]:
         layers = [member.layer for member in self.members]
         return tuple(
-            Source(layer.load, partial(_layer_extents, layer, index), layer.virtual_size if layer.has_backing else 0)
-            for index, layer in enumerate(layers)
+            Source(layer.load, partial(_layer_extents, layer, first), layer.virtual_size if layer.has_backing else 0)
+            for first, layer in zip(self.first_file[:-1], layers, strict=True)
         )
 
 
-def _layer_extents(layer: Layer, index: int, start: int, end: int) -> Extents:
-    """Return the layer's own extents under its index, ZERO beyond its end."""
+def _layer_extents(layer: Layer, first_file: int, start: int, end: int) -> Extents:
+    """Return the layer's own extents with the indices of its files in the chain, ZERO beyond its end."""
     size = layer.virtual_size
     if start >= size:
-        return Extents.uniform(start, end, Kind.ZERO, index)
+        return Extents.uniform(start, end, Kind.ZERO, first_file)
     own = layer.extents(start, min(end, size))
-    if index:
-        marks = np.where(own.layer == NO_LAYER, np.int16(NO_LAYER), np.int16(index))
-        own = Extents(own.start, own.kind, marks, own.host, own.end)
+    if first_file:
+        files = np.where(own.file == NO_FILE, np.int16(NO_FILE), own.file + np.int16(first_file))
+        own = Extents(own.start, own.kind, files, own.host, own.end)
     if end <= size:
         return own
-    return Extents.joined([own, Extents.uniform(size, end, Kind.ZERO, index)])
+    return Extents.joined([own, Extents.uniform(size, end, Kind.ZERO, first_file)])

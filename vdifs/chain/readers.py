@@ -34,9 +34,9 @@ class Readers:
         for entry in chain:
             items += entry.permissions
             items += self._above(entry.path)
-            if entry.data is not None:
-                items += entry.data.permissions
-                items += self._above(entry.data.path)
+            for data in entry.data:
+                items += data.permissions
+                items += self._above(data.path)
         allowed = intersection(items, chain[0].uid, chain[0].gid)
         return allowed._replace(mode=allowed.mode | chain[0].permissions[0].write)
 
@@ -86,7 +86,7 @@ def permissions_above(
 
 def _folders_of(policy: Policy, entries: Mapping[str, Entry]) -> dict[str, str]:
     """Return the folders in trusted directories that hold files of `entries`, each with the PATH of one of them."""
-    data = (entry.data.path for entry in entries.values() if entry.data is not None)
+    data = (each.path for entry in entries.values() for each in entry.data)
     seen = (path for path, entry in entries.items() if entry.fingerprint.ino)
     return {_folder_of(policy, path): path for path in (*seen, *data) if path.startswith(TRUST_PREFIX)}
 

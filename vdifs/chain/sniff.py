@@ -12,22 +12,21 @@ from threading import Lock
 from cachetools import LRUCache
 
 from vdifs.chain.access import Permission
-from vdifs.chain.entry import Entry, as_raw
-from vdifs.chain.links import RAW_SUFFIXES, backing_of, cannot_be_opened, data_file_of
+from vdifs.chain.entry import Entry, unmarked
+from vdifs.chain.links import backing_of, cannot_be_opened, data_files_of
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.chain.skipped import may_be_image
 from vdifs.chain.walk import Found
 from vdifs.errors import FormatError, InUseError, VdifsError, printable
-from vdifs.formats.qcow2.header import Header
-from vdifs.formats.qcow2.metadata import read_header
+from vdifs.formats.image_format import Front, Metadata
+from vdifs.formats.registry import FORMATS, USUAL, by_suffix, probed, suffixes
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
-_headers: LRUCache[Fingerprint, Header] = LRUCache(16)
+_read: LRUCache[Fingerprint, Metadata] = LRUCache(16)
 """Of files with several names, those that were looked at last."""
 _lock = Lock()
-_USUAL_FORMATS: dict[str | None, str] = {name: name for name in ("qcow2", "raw")}  # one string for all images
 
 __all__ = ["find", "has_same_links", "sniff"]
 
@@ -44,10 +43,10 @@ def find(policy: Policy, path: str) -> Found:
 
 def has_same_links(policy: Policy, entry: Entry) -> bool:
     """Tell whether the files that an image names are as they were; a problem of its own bytes is, too."""
-    if entry.data is None:
+    if not entry.data:
         return entry.problem is None or isinstance(entry.problem, FormatError)
     try:
-        return find(policy, entry.data.path) == entry.data
+        return all(find(policy, each.path) == each for each in entry.data)
     except VdifsError:
         return False
 
@@ -65,7 +64,7 @@ def sniff(
     stated: the format that an overlay states for it. known: files whose PATH need not be kept once more. unread: gets
     a file that cannot be read and whose name does not tell whether it is an image.
     """
-    entry = Entry(found.path, "qcow2", found.fingerprint, found.uid, found.gid, found.permissions)
+    entry = Entry(found.path, USUAL, found.fingerprint, found.uid, found.gid, found.permissions)
     try:
         file = policy.open(found.path)
     except VdifsError as error:
@@ -75,23 +74,26 @@ def sniff(
             unread[found.path] = error.bare()
         return ()
     try:
-        entries = _read(policy, file, entry, stated, known or {})
+        entries = _entries(policy, file, entry, stated, known or {})
         return _marked(file, entries) if policy.live == "refuse" else entries
     finally:
         file.close()
 
 
-def _read(
+def _entries(
     policy: Policy, file: HostFile, entry: Entry, stated: str | None, known: Mapping[str, Found]
 ) -> tuple[Entry, ...]:
     """Return `entry`, of which only the file is known, with what stands in the file; nothing if it is no image."""
     try:
-        header = _header(file)
-        if header is None:
-            return (as_raw(entry),) if stated == "raw" or entry.path.endswith(RAW_SUFFIXES) else ()
-        size, snapshots = _shared_size(header.virtual_size), header.nb_snapshots
-        entry = replace(entry, virtual_size=size, snapshots=snapshots, hidden=header.hidden)
-        return (_with_links(policy, entry, header, known),)
+        metadata = _metadata(file)
+        if metadata is None:
+            taken = FORMATS.get(stated or "") or by_suffix(entry.path)
+            return (unmarked(entry, taken),) if taken is not None and taken.unmarked else ()
+        size, snapshots = _shared_size(metadata.virtual_size), metadata.snapshot_count
+        entry = replace(
+            entry, format=metadata.format.name, virtual_size=size, snapshots=snapshots, hidden=metadata.hidden
+        )
+        return (_with_links(policy, entry, metadata, known),)
     except VdifsError as error:
         return (replace(entry, problem=error.bare()),)
 
@@ -108,33 +110,40 @@ def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     return entries
 
 
-def _header(file: HostFile) -> Header | None:
-    """Return the header of `file`, which is read once for all of its names. Raises what read_header does."""
+def _metadata(file: HostFile) -> Metadata | None:
+    """Return what `file` says, which is read once for all of its names, None if it bears no mark of a format."""
     if file.status.st_nlink == 1 or file.fingerprint.racy_for_ns(time.time_ns()):
-        return read_header(file)
+        return _read_metadata(file)
     with _lock:
-        if (known := _headers.get(file.fingerprint)) is not None:
+        if (known := _read.get(file.fingerprint)) is not None:
             return known
-    if (header := read_header(file)) is not None:
+    if (metadata := _read_metadata(file)) is not None:
         with _lock:
-            _headers[file.fingerprint] = header
-    return header
+            _read[file.fingerprint] = metadata
+    return metadata
 
 
-def _with_links(policy: Policy, entry: Entry, header: Header, known: Mapping[str, Found]) -> Entry:
-    """Return the entry with the files that its header names."""
-    if (path := data_file_of(policy, entry.path, header)) is not None:
+def _read_metadata(file: HostFile) -> Metadata | None:
+    front = Front(file)
+    found = probed(front)
+    return None if found is None else found.read(front)
+
+
+def _with_links(policy: Policy, entry: Entry, metadata: Metadata, known: Mapping[str, Found]) -> Entry:
+    """Return the entry with the files that the image names."""
+    data: list[Found] = []
+    for path in data_files_of(policy, entry.path, metadata):
         try:
-            data = find(policy, path)
+            data.append(find(policy, path))
         except VdifsError as error:
             raise cannot_be_opened(printable(policy.display(entry.path)), "data file", error) from error
-        namer, named = policy.display(entry.path), policy.display(data.path)
-        check_owner(namer, entry.uid, "data file", named, data.permissions)
-        entry = replace(entry, data=data)
-    if (backing := backing_of(policy, entry.path, header)) is None:
+        namer, named = policy.display(entry.path), policy.display(path)
+        check_owner(namer, entry.uid, "data file", named, data[-1].permissions)
+    entry = replace(entry, data=tuple(data))
+    if (backing := backing_of(policy, entry.path, metadata)) is None:
         return entry
-    path, stated = known.get(backing.path, backing).path, backing.stated
-    return replace(entry, backing_path=path, backing_format=_USUAL_FORMATS.get(stated, stated))
+    path, stated = known.get(backing.path, backing).path, FORMATS.get(backing.stated or "")
+    return replace(entry, backing_path=path, backing_format=backing.stated if stated is None else stated.name)
 
 
 @lru_cache
@@ -145,4 +154,4 @@ def _shared_size(size: int) -> int:
 
 def _is_candidate(path: str) -> bool:
     """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
-    return path.endswith((".qcow2", ".qcow", *RAW_SUFFIXES))
+    return path.endswith(suffixes())

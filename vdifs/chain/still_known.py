@@ -11,6 +11,7 @@ from dataclasses import replace
 from vdifs.chain.entry import Entry
 from vdifs.chain.walk import Found
 from vdifs.errors import FormatError, VdifsError
+from vdifs.formats.registry import FORMATS
 
 __all__ = ["still_known"]
 
@@ -31,7 +32,7 @@ def still_known(
         what = "it was an image, and is none any more"
         remedy = "restore it from a copy, or give what is there now another name"
         problem = unread or FormatError(what, where=name, remedy=remedy)
-    return (replace(before[0], fingerprint=found.fingerprint, data=None, live=live, problem=problem),)
+    return (replace(before[0], fingerprint=found.fingerprint, data=(), live=live, problem=problem),)
 
 
 def _tells_as_much(before: Entry, now: Entry) -> bool:
@@ -39,6 +40,6 @@ def _tells_as_much(before: Entry, now: Entry) -> bool:
 
     A raw image in the place of a qcow2 was put there if it is another file that holds something.
     """
-    if before.format == "qcow2" and now.format == "raw":
+    if FORMATS[now.format].unmarked and not FORMATS[before.format].unmarked:
         return now.fingerprint.size > 0 and now.fingerprint[:2] != before.fingerprint[:2]
     return now.problem is None or (now.live and now.virtual_size is not None)

@@ -5,19 +5,49 @@ A layer answers for its own virtual size only; what lies beyond, or below it, is
 
 import hashlib
 import time
-from collections.abc import Hashable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.extents import Extents, Kind, MapKind
 from vdifs.formats.load import Load
+from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
 
-__all__ = ["UNLIMITED", "Layer", "identity_of", "without_holes"]
+__all__ = ["UNLIMITED", "Compressed", "Layer", "PackedBytes", "State", "identity_of", "without_holes"]
 
 UNLIMITED = 1 << 62
+
+
+class State(Hashable, Protocol):
+    """What one state of a file claims: of two equal ones of the same file everything is the same."""
+
+    @property
+    def virtual_size(self) -> int:
+        """Bytes of guest disk."""
+
+
+class PackedBytes(NamedTuple):
+    """Where the packed bytes of a compressed unit lie in its file: `offset`, of any alignment, `length` at most."""
+
+    offset: int
+    length: int
+
+
+class Compressed(Protocol):
+    """The compressed units of a layer, each known by a token, which is the `host` of its COMPRESSED extents."""
+
+    @property
+    def unit(self) -> int:
+        """Bytes of guest disk in each, which begins at a multiple of that."""
+
+    def place(self, token: int, /) -> PackedBytes:
+        """Return where the packed bytes of a unit lie."""
+
+    def unpacker(self) -> Callable[[bytes], bytes]:
+        """Return what makes a whole unit of packed bytes: for one thread. It raises FormatError for damaged ones."""
 
 
 class Layer(Protocol):
@@ -40,13 +70,22 @@ class Layer(Protocol):
         """What determines all that the layer tells: layers that have the same tell the same."""
 
     @property
+    def state(self) -> State:
+        """Which of the states of its file it is, and of what size."""
+
+    @property
+    def compressed(self) -> Compressed | None:
+        """Its compressed units, None where it can have none."""
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory that follow the size of the tables, about."""
 
     def extents(self, start: int, end: int) -> Extents:
         """Return what this layer alone holds of [start, end), not empty and within the virtual size.
 
-        The `layer` column is 0 where the layer holds something. Raises FormatError, StorageError.
+        Where the layer holds something the `file` column is an index of its data files, 0 for zeros. Raises
+        FormatError, StorageError.
         """
 
     def details(self, start: int, end: int) -> Extents:
@@ -59,8 +98,8 @@ class Layer(Protocol):
         """
 
 
-def identity_of(files: Sequence[HostFile], edges: Sequence[NDArray[np.int64]], place: Hashable = None) -> Hashable:
-    """Return the identity of a layer in `files`, whose data lie between those edges.
+def identity_of(files: Sequence[HostFile], data: Sequence[Ranges], place: Hashable = None) -> Hashable:
+    """Return the identity of a layer in `files`, which have data there.
 
     A file system may tell of other holes in the same state; and time stamps that are too young tell no state.
     """
@@ -68,32 +107,33 @@ def identity_of(files: Sequence[HostFile], edges: Sequence[NDArray[np.int64]], p
     prints = tuple(file.fingerprint for file in files)
     if any(each.racy_for_ns(now) for each in prints):
         return object()
-    return prints, place, *(hashlib.blake2b(each.tobytes(), digest_size=16).digest() for each in edges)
+    return prints, place, *(hashlib.blake2b(each.edges.tobytes(), digest_size=16).digest() for each in data)
 
 
-def without_holes(extents: Extents, edges: NDArray[np.int64], hole_kind: Kind | MapKind = Kind.ZERO) -> Extents:
+def without_holes(extents: Extents, data: Ranges, hole_kind: Kind | MapKind = Kind.ZERO) -> Extents:
     """Return `extents` with the DATA that lie in holes of their file as `hole_kind`.
 
-    edges: where the file's data start and end, in turns (vdifs.storage.known_holes).
+    data: where their file has some (vdifs.storage.known_holes).
 
         host      ....edge|=======data=======|edge......hole......|edge==
         extent         |========================DATA===============|
         result         |==========DATA=======|0000000ZERO0000000000|
     """
+    edges = data.edges
     low = edges.searchsorted(extents.host, "right")
     high = edges.searchsorted(extents.host + extents.length, "left")
-    data = extents.kind == Kind.DATA
-    crossing = data & (low < high)
+    is_data = extents.kind == Kind.DATA
+    crossing = is_data & (low < high)
     if crossing.any():
         cuts = [edges[low[i] : high[i]] - extents.host[i] + extents.start[i] for i in np.flatnonzero(crossing).tolist()]
         extents = extents.cut(np.concatenate(cuts))
         low = edges.searchsorted(extents.host, "right")
-        data = extents.kind == Kind.DATA
-    hole = data & (low % 2 == 0)
+        is_data = extents.kind == Kind.DATA
+    hole = is_data & (low % 2 == 0)
     if not hole.any():
         return extents
     kind, host = extents.kind.copy(), extents.host.copy()
     kind[hole] = hole_kind
     if hole_kind is Kind.ZERO:
         host[hole] = 0
-    return Extents(extents.start, kind, extents.layer, host, extents.end).merged()
+    return Extents(extents.start, kind, extents.file, host, extents.end).merged()

@@ -1,10 +1,16 @@
-"""What is told of an image that is not as it should be: a value, with a severity."""
+"""What is told of an image that is not as it should be: a value, with a severity, and what finds more of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["Problem", "Severity", "Teller"]
+from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, UnsupportedError, VdifsError
+
+if TYPE_CHECKING:
+    from vdifs.formats.layer import Layer, State  # and with it numpy, which `vdifs info` does without
+
+__all__ = ["FileAudit", "Problem", "Severity", "SnapshotStates", "Tell", "failed", "of_file"]
 
 
 class Severity(StrEnum):
@@ -30,4 +36,55 @@ class Problem:
     keeps: tuple[str, ...] = ()
 
 
-Teller = Callable[[Severity, str, str], Problem]
+Tell = Callable[[Severity, str, str], Problem]
+"""Makes a Problem of one image from its severity, its kind and its message."""
+
+
+def of_file(file_name: str, path: str) -> Tell:
+    """Return what makes a Problem of PATH, which lies in a file of that name."""
+    return lambda severity, kind, message: Problem(path, severity, kind, f"{file_name}: {message}")
+
+
+def failed(path: str, error: VdifsError) -> Problem:
+    """Return the ERROR of an image that cannot be opened, or not be looked at to the end.
+
+    That a machine is writing it is a NOTE: nothing is wrong with it.
+    """
+    severity = Severity.NOTE if isinstance(error, InUseError) else Severity.ERROR
+    return Problem(path, severity, _kind_of(error), str(error), error.subject)
+
+
+def _kind_of(error: VdifsError) -> str:
+    """Return the word for what an error is about."""
+    kinds: list[tuple[type[VdifsError], str]] = [
+        (UnsupportedError, "unsupported"),
+        (FormatError, "damaged"),
+        (PolicyError, "not-trusted"),
+        (ChainError, "broken-chain"),
+        (StorageError, "unreadable"),
+        (InUseError, "in-use"),
+    ]
+    return next((kind for class_, kind in kinds if isinstance(error, class_)), "changing")
+
+
+class FileAudit:
+    """What is wrong with a file in all of its states: of a format in which nothing can be, without guest data.
+
+    problems: of what the states share.
+    """
+
+    problems: tuple[Problem, ...] = ()
+
+    def of_state(self, _layer: "Layer", _path: str) -> list[Problem]:
+        """Return what is wrong with the state PATH alone, whose layer this is. No guest data are read."""
+        return []
+
+
+class SnapshotStates(Protocol):
+    """The states of a file that its internal snapshots are, by label."""
+
+    def find(self, label: str, /) -> "State | None":
+        """Return the state of the snapshot with that label."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""

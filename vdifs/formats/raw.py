@@ -1,40 +1,43 @@
-"""A raw file: data where it has any, zeros elsewhere. The simplest of the layers."""
+"""Raw images: the disk itself, without a mark that would tell it from any other file."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vdifs.extents import Extents, Kind, MapKind
-from vdifs.formats.layer import UNLIMITED, identity_of, without_holes
-from vdifs.formats.load import Load
+from vdifs.formats.image_format import Front, Metadata
 from vdifs.storage.host_file import HostFile
-from vdifs.storage.known_holes import edges_of
 from vdifs.units import SECTOR, round_up
 
-__all__ = ["RawLayer"]
+if TYPE_CHECKING:
+    from vdifs.formats.layer import Layer
+
+__all__ = ["RAW", "Raw"]
 
 
-class RawLayer:
-    """A raw file: data where SEEK_DATA says so, zeros elsewhere; never unallocated."""
+@dataclass(frozen=True, slots=True)
+class _RawMetadata(Metadata):
+    """Of a raw image, which is as large as its file, in whole sectors."""
 
-    has_backing = False
+    def layer(self, file: HostFile, _data: Sequence[HostFile], _snapshot: str | None) -> "Layer":
+        from vdifs.formats.flat_layer import FlatLayer  # and with it numpy, which `vdifs info` does without
 
-    def __init__(self, file: HostFile) -> None:
-        """Look up the holes of `file`."""
-        self.virtual_size = round_up(file.size, SECTOR)
-        self._edges = edges_of(file)
-        self.identity = identity_of([file], [self._edges])
-        self.load = Load(self.populated(), UNLIMITED)
-        self.nbytes = self._edges.nbytes + self.load.nbytes
+        return FlatLayer(file)
 
-    def extents(self, start: int, end: int) -> Extents:
-        """Return DATA and ZERO runs; see Layer."""
-        return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges)
 
-    def details(self, start: int, end: int) -> Extents:
-        """Return DATA and, for holes, ZERO_ALLOC runs; see Layer."""
-        return without_holes(Extents.uniform(start, end, Kind.DATA, 0, start), self._edges, MapKind.ZERO_ALLOC)
+class Raw:
+    """The format "raw"."""
 
-    def populated(self) -> NDArray[np.int64]:
-        """Return where there are data; see Layer."""
-        runs: NDArray[np.int64] = self._edges.reshape(-1, 2)
-        return runs
+    name = "raw"
+    suffixes = (".raw", ".img")
+    unmarked = True
+
+    def probe(self, _front: Front) -> bool:
+        """Return False; see ImageFormat."""
+        return False
+
+    def read(self, front: Front, *, corrupt_too: bool = False) -> Metadata:  # noqa: ARG002 - nothing marks it
+        """Return its size; see ImageFormat."""
+        return _RawMetadata(self, round_up(front.file.size, SECTOR))
+
+
+RAW = Raw()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.chain.open_chain import Chain
-from vdifs.extents import NO_LAYER, Extents, Kind, Stack
+from vdifs.extents import NO_FILE, Extents, Kind, Stack
 from vdifs.output.granularity import Granularity
 from vdifs.output.process_caches import summary_cache
 from vdifs.output.summary import Counting, Summary
@@ -112,7 +112,7 @@ class Allocation:
         data = extents.kind >= Kind.DATA
         if not self._delta:
             return data, data
-        return data, (extents.layer != NO_LAYER) & (extents.layer < self._base)
+        return data, (extents.file != NO_FILE) & (extents.file < self.chain.first_file[self._base])
 
     def _parts(self, start: int, end: int) -> Iterator[Extents]:
         """Yield what the layers of the output hold of [start, end); with a delta, what those below add to its units."""

@@ -21,7 +21,6 @@ __all__ = ["OUTPUTS", "open_image"]
 OUTPUTS: Mapping[View, Plan] = {"qcow2": Qcow2Output, "raw": RawOutput}
 """What plans the output of each view."""
 
-_DEFAULT_CLUSTER_BITS = 16
 _MIN_EXTENDED_BITS = 14
 _LOAD_TRIES = 3
 _ETAG_VERSION = 2
@@ -60,7 +59,7 @@ def _resolved(chain: Chain, spec: OutputSpec) -> ResolvedSpec:
     if spec.extended_l2 and bits < _MIN_EXTENDED_BITS:
         what = f"extended L2 entries need clusters of 16384 bytes or more, not {1 << bits}"
         raise UsageError(what, remedy="ask for larger ones")
-    return ResolvedSpec(chain, base, bits, spec.extended_l2, spec.backing_name)
+    return ResolvedSpec(chain, base, bits, spec.extended_l2, spec.backing_name, spec.backing_format)
 
 
 def _index_of(chain: Chain, base: str | ImageName) -> int:
@@ -70,8 +69,7 @@ def _index_of(chain: Chain, base: str | ImageName) -> int:
 def _cluster_bits(chain: Chain, cluster_size: int | None) -> int:
     if cluster_size is not None:
         return cluster_size.bit_length() - 1
-    header = chain.members[0].header
-    return _DEFAULT_CLUSTER_BITS if header is None else header.cluster_bits
+    return chain.members[0].metadata.cluster_bits
 
 
 def _etag(view: View, spec: ResolvedSpec, output: Output) -> str:

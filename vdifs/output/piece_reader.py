@@ -1,28 +1,26 @@
 """Filling a buffer from the pieces of a region: the one place where guest data are read."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 
 import numpy as np
 
 from vdifs.chain.open_chain import Chain
 from vdifs.extents import Kind
-from vdifs.output.inflated_clusters import InflatedClusters, Use
+from vdifs.output.unpacked_units import UnpackedUnits, Use
 from vdifs.output.window import Pieces
 from vdifs.storage.host_file import HostFile
 
-__all__ = ["Gatherer"]
+__all__ = ["PieceReader"]
 
 
-class Gatherer:
+class PieceReader:
     """Reads from the files of one chain."""
 
     def __init__(self, chain: Chain) -> None:
         """Read nothing yet."""
-        self._files = [member.data for member in chain.members]
+        self._files = chain.data_files
         self._all_files = chain.files
-        self._cluster_sizes = [member.header.cluster_size if member.header else 0 for member in chain.members]
-        self._inflated = InflatedClusters(chain)
+        self._unpacked = UnpackedUnits(chain)
 
     def readinto(self, pieces: Pieces, at: int, buffer: memoryview, *, wait: bool) -> None:
         """Fill `buffer` with the bytes from `at` on of the region that `pieces` describe.
@@ -33,7 +31,7 @@ class Gatherer:
         end = at + len(buffer)
         first = bisect_right(pieces.stop.data, at)
         if first < len(pieces.out) and _is_one_piece(pieces, first, at, end):  # most reads
-            file = self._files[pieces.layer.item(first)]
+            file = self._files[pieces.file.item(first)]
             file.readinto_at(pieces.host.item(first) + at - pieces.out.item(first), buffer, wait=wait)
             file.check_unchanged()
             return
@@ -49,40 +47,30 @@ class Gatherer:
             pieces.stop[part].tolist(),
             pieces.guest[part].tolist(),
             pieces.kind[part].tolist(),
-            pieces.layer[part].tolist(),
+            pieces.file[part].tolist(),
             pieces.host[part].tolist(),
             strict=True,
         )
         compressed: list[Use] = []
         read: set[HostFile] = set()
         filled = at
-        for out, stop, guest, kind, layer, host in rows:
+        for out, stop, guest, kind, index, host in rows:
             low, high = max(out, at), min(stop, end)
             if filled < low:
                 clear(buffer[filled - at : low - at])
             filled = high
             target = buffer[low - at : high - at]
-            file = self._files[layer]
+            file = self._files[index]
             read.add(file)
             if kind == Kind.DATA:
                 file.readinto_at(host + low - out, target, wait=wait)
             else:
-                compressed += self._uses(layer, host, guest + low - out, target)
+                compressed += self._unpacked.uses(index, host, guest + low - out, target)
         if filled < end:
             clear(buffer[filled - at :])
         if compressed:
-            self._inflated.fill(compressed, wait=wait)
+            self._unpacked.fill(compressed, wait=wait)
         return read
-
-    def _uses(self, layer: int, entry: int, guest: int, target: memoryview) -> Iterator[Use]:
-        """Yield the uses of `target`, from guest offset `guest` on; neighbouring clusters may share one L2 `entry`."""
-        size = self._cluster_sizes[layer]
-        done = 0
-        while done < len(target):
-            skip = (guest + done) % size
-            count = min(size - skip, len(target) - done)
-            yield Use(layer, entry, skip, target[done : done + count])
-            done += count
 
 
 def _is_one_piece(pieces: Pieces, index: int, at: int, end: int) -> bool:

@@ -17,7 +17,8 @@ __all__ = ["Output", "Plan", "Region", "ResolvedSpec"]
 class ResolvedSpec:
     """An OutputSpec of the image that `chain` has on top, with what it leaves open taken from the chain.
 
-    base: the index of the base in the chain, None for a full image. backing_name: None for the base's file name.
+    base: the index of the base in the chain, None for a full image. backing_name, backing_format: None for
+    the base's file name, and its format.
     """
 
     chain: Chain
@@ -25,6 +26,7 @@ class ResolvedSpec:
     cluster_bits: int
     extended_l2: bool = False
     backing_name: str | None = None
+    backing_format: str | None = None
 
 
 class Region(NamedTuple):

@@ -6,7 +6,7 @@ from functools import partial
 from vdifs.output.allocation import Allocation
 from vdifs.output.granularity import Granularity
 from vdifs.output.kept_windows import KeptWindows
-from vdifs.output.piece_reader import Gatherer
+from vdifs.output.piece_reader import PieceReader
 from vdifs.output.protocol import Region, ResolvedSpec
 from vdifs.output.window import Pieces
 
@@ -30,21 +30,21 @@ class RawOutput:
         self._summary = summary
         self._windows = summary.windows
         self._kept: KeptWindows[Pieces] = KeptWindows(spec.chain)
-        self._gatherer = Gatherer(spec.chain)
+        self._reader = PieceReader(spec.chain)
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
         """See Output."""
         index, start, stop = self._windows.locate(offset)
         if offset < offset + len(buffer) <= stop:  # most reads: within one window
             pieces = self._kept.get(index, self._resolve, wait=wait)
-            self._gatherer.readinto(pieces, offset - start, buffer, wait=wait)
+            self._reader.readinto(pieces, offset - start, buffer, wait=wait)
             return
         done, end = 0, offset + len(buffer)
         while done < len(buffer):
             index, start, stop = self._windows.locate(offset + done)
             count = min(end, stop) - offset - done
             pieces = self._kept.get(index, self._resolve, wait=wait)
-            self._gatherer.readinto(pieces, offset + done - start, buffer[done : done + count], wait=wait)
+            self._reader.readinto(pieces, offset + done - start, buffer[done : done + count], wait=wait)
             done += count
 
     def regions(self) -> Iterator[Region]:
@@ -53,7 +53,7 @@ class RawOutput:
             self._chain.check_unchanged()
             pieces = Pieces.from_extents(whole, whole.start - whole.start[0])
             if len(pieces.out):
-                reading = partial(self._gatherer.readinto, pieces, wait=True)
+                reading = partial(self._reader.readinto, pieces, wait=True)
                 yield Region(int(whole.start[0]), whole.end, pieces, reading)
 
     def _resolve(self, index: int) -> Pieces:

@@ -22,9 +22,9 @@ class OutputSpec:
 
     view: "qcow2", or "raw" for the guest contents. base: an ancestor of the image, or the image itself, for a delta;
     None for all guest data. A str is the PATH that it has in the chain, an ImageName what the user calls it.
-    cluster_size: a power of two from 512 to 2 MiB; None for the image's own. backing_name: what a delta records as its
-    backing file; None for the base's file name. extended_l2: write subclusters, so that a delta holds no more than what
-    changed; needs clusters of 16 KiB or more.
+    cluster_size: a power of two from 512 to 2 MiB; None for the image's own. backing_name, backing_format: what a delta
+    records of its backing file; None for the base's file name, and its format. extended_l2: write subclusters, so that
+    a delta holds no more than what changed; needs clusters of 16 KiB or more.
 
     Integers, truth values and names may be those of other libraries, and become Python's. Raises UsageError for a
     value that is wrong under any circumstances, alone or beside the others.
@@ -35,6 +35,7 @@ class OutputSpec:
     cluster_size: int | None = None
     backing_name: str | None = None
     extended_l2: bool = False
+    backing_format: str | None = None
 
     def __post_init__(self) -> None:
         choice("view", self.view, get_args(View))
@@ -45,6 +46,7 @@ class OutputSpec:
         if self.cluster_size is not None:
             self._set("cluster_size", number("cluster_size", self.cluster_size))
         self._set("backing_name", name("backing_name", self.backing_name))
+        self._set("backing_format", name("backing_format", self.backing_format))
         self._set("extended_l2", flag("extended_l2", self.extended_l2))
         self._check()
 

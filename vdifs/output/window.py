@@ -42,14 +42,14 @@ class Pieces:
     """Where the bytes of a region come from: parallel arrays, sorted, apart; what lies between is zeros.
 
     out, stop: int64, byte range in the region. guest: int64, the guest offset of `out`. kind: uint8, DATA or
-    COMPRESSED. layer: int16. host: int64, as in Extents.
+    COMPRESSED. file: int16, of the chain. host: int64, as in Extents.
     """
 
     out: NDArray[np.int64]
     stop: NDArray[np.int64]
     guest: NDArray[np.int64]
     kind: NDArray[np.uint8]
-    layer: NDArray[np.int16]
+    file: NDArray[np.int16]
     host: NDArray[np.int64]
 
     @classmethod
@@ -62,7 +62,7 @@ class Pieces:
             out + extents.length[real],
             extents.start[real],
             extents.kind[real],
-            extents.layer[real],
+            extents.file[real],
             extents.host[real],
         )
 
@@ -141,7 +141,7 @@ def stored_pieces(
     at = extents.start - origin
     out = places[at >> block_bits] + (at & ((1 << block_bits) - 1))
     kind = np.where(is_data[at >> unit_bits], extents.kind, np.uint8(Kind.UNALLOCATED))
-    return Pieces.from_extents(Extents(extents.start, kind, extents.layer, extents.host, extents.end), out)
+    return Pieces.from_extents(Extents(extents.start, kind, extents.file, extents.host, extents.end), out)
 
 
 def _touched(extents: Extents, mask: NDArray[np.bool_], unit_bits: int, count: int) -> NDArray[np.bool_]:

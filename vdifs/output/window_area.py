@@ -7,7 +7,7 @@ area    [============][==================][====]                   how long each
 
 from collections.abc import Callable, Iterator
 
-from vdifs.output.piece_reader import Gatherer
+from vdifs.output.piece_reader import PieceReader
 from vdifs.output.protocol import Region
 from vdifs.output.window import Pieces
 from vdifs.output.window_sums import WindowSums
@@ -18,12 +18,12 @@ __all__ = ["WindowArea"]
 class WindowArea:
     """The bytes of one such area. Its part of a window may have any length, and gaps, which are zeros."""
 
-    def __init__(self, sums: WindowSums, pieces: Callable[[int, bool], Pieces], gatherer: Gatherer) -> None:
+    def __init__(self, sums: WindowSums, pieces: Callable[[int, bool], Pieces], reader: PieceReader) -> None:
         """sums: bytes of the area, by window. pieces: returns what the part of a window is made of.
 
         pieces(window, wait) raises WouldBlock if not `wait` and it is not known yet, and what resolving does.
         """
-        self._sums, self._pieces, self._gatherer = sums, pieces, gatherer
+        self._sums, self._pieces, self._reader = sums, pieces, reader
         self.size = sums.total
 
     def readinto(self, at: int, buffer: memoryview, *, wait: bool) -> None:
@@ -33,7 +33,7 @@ class WindowArea:
             window, start, stop = self._sums.find(at + done)
             count = min(end, stop) - at - done
             pieces = self._pieces(window, wait)
-            self._gatherer.readinto(pieces, at + done - start, buffer[done : done + count], wait=wait)
+            self._reader.readinto(pieces, at + done - start, buffer[done : done + count], wait=wait)
             done += count
 
     def regions(self, offset: int) -> Iterator[Region]:

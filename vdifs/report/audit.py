@@ -19,24 +19,12 @@ from vdifs.chain.members import Member, each_member, open_image_file
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
 from vdifs.errors import InUseError, SourceChangedError, VdifsError
-from vdifs.formats.problems import Problem, Severity, Teller
-from vdifs.formats.qcow2.file_tables import FileTables
-from vdifs.formats.qcow2.layer import L1Place, Qcow2Layer
-from vdifs.formats.qcow2.snapshot_places import SnapshotPlaces, snapshot_places
-from vdifs.report.findings import failed, of_bitmaps, of_header, of_size, of_state, of_tables, told
+from vdifs.formats.layer import State
+from vdifs.formats.problems import FileAudit, Problem, Severity, SnapshotStates, Tell, failed, of_file
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.units import SECTOR, round_down
 
 __all__ = ["Problem", "Severity", "audit"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """What was found of a file in all of its states. tables: None if there are none, or for `error`."""
-
-    problems: tuple[Problem, ...] = ()
-    tables: FileTables | None = None
-    error: VdifsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +37,13 @@ class _Known:
 
     asked: tuple[str, str | None]
     fingerprints: tuple[Fingerprint, ...]
-    snapshots: SnapshotPlaces
-    whole: _Whole
+    snapshots: SnapshotStates
+    whole: FileAudit
     below: tuple[Problem, ...]
     broken: VdifsError | None
     sizes: tuple[int, ...]
-    first: Teller | None
-    states: dict[L1Place, tuple[Problem, ...]] = field(default_factory=dict)
+    first: Tell | None
+    states: dict[State, tuple[Problem, ...]] = field(default_factory=dict)
 
 
 _last: WeakKeyDictionary[Policy, _Known] = WeakKeyDictionary()
@@ -75,8 +63,8 @@ def audit(policy: Policy, path: str, snapshot: str | None = None, *, stated: str
     try:
         with ExitStack() as opened:
             if known is not None and snapshot is not None:
-                place = known.snapshots.find(snapshot)
-                same = place if place in known.states or known.broken else None
+                state = known.snapshots.find(snapshot)
+                same = state if state in known.states or known.broken else None
                 if same and open_image_file(policy, path, opened).fingerprint == known.fingerprints[0]:
                     return _in_state(known, name, same)
             return _look(policy, (path, stated), snapshot, known, opened)
@@ -107,12 +95,10 @@ def _look(
     top = chain.members[0]
     if known is None or known.fingerprints != chain.fingerprints:
         known, chain = _shared(asked, top, members)
-    place = None
-    if isinstance(top.layer, Qcow2Layer):
-        place = top.layer.place
-        if not known.broken:
-            known.states[place] = tuple(_of_state(top, known.whole))
-    found = _in_state(known, top.path, place)
+    state = top.layer.state
+    if not known.broken:
+        known.states[state] = tuple(known.whole.of_state(top.layer, top.path))
+    found = _in_state(known, top.path, state)
     chain.check_unchanged()  # or what was found belongs to no state of it
     if len(known.snapshots):
         _last[policy] = known
@@ -130,53 +116,42 @@ def _shared(asked: tuple[str, str | None], top: Member, members: Iterator[Member
     found: list[Problem] = []
     for depth, member in enumerate(() if broken else below):
         if depth:
-            found += of_size(told(member, member.file_path), sizes[depth - 1 :])
-        whole = _of_whole(member, has_overlay=True)
-        found += [*whole.problems, *_of_state(member, whole)]
-    snapshots = SnapshotPlaces.of((), 0) if top.header is None else snapshot_places(top.file, top.header)
+            found += _of_size(of_file(member.file.name, member.file_path), sizes[depth - 1 :])
+        whole = _of_file(member, has_overlay=True)
+        found += [*whole.problems, *whole.of_state(member.layer, member.path)]
     known = _Known(
         asked,
         Chain((top,)).fingerprints,
-        snapshots,
-        _Whole() if broken else _of_whole(top, has_overlay=False),
+        top.metadata.snapshot_states(top.file),
+        FileAudit() if broken else _of_file(top, has_overlay=False),
         tuple(found),
         broken,
         sizes,
-        told(below[0], below[0].file_path) if below else None,
+        of_file(below[0].file.name, below[0].file_path) if below else None,
     )
     return known, Chain((top, *below))
 
 
-def _in_state(known: _Known, path: str, place: L1Place | None) -> list[Problem]:
-    """Return what was found of the state PATH, which claims `place`, and of its chain."""
+def _in_state(known: _Known, path: str, state: State) -> list[Problem]:
+    """Return what was found of the state PATH, and of its chain."""
     if known.broken is not None:
         return [failed(path, known.broken)]
     found = list(known.whole.problems)
-    if place is not None:
-        found += [replace(problem, path=path) for problem in known.states[place]]
-        if known.first is not None:
-            found += of_size(known.first, (round_down(place.virtual_size, SECTOR), *known.sizes))
+    found += [replace(problem, path=path) for problem in known.states[state]]
+    if known.first is not None:
+        found += _of_size(known.first, (round_down(state.virtual_size, SECTOR), *known.sizes))
     return [*found, *known.below]
 
 
-def _of_whole(member: Member, *, has_overlay: bool) -> _Whole:
+def _of_file(member: Member, *, has_overlay: bool) -> FileAudit:
     """Look at what the states of a file share."""
-    if member.header is None:
-        return _Whole()
-    of_file = told(member, member.file_path)
-    found = list(of_header(member.header, of_file, has_overlay=has_overlay))
-    try:
-        found += of_bitmaps(member, member.header)
-        tables = FileTables.of(member.file, member.header)
-    except VdifsError as error:
-        return _Whole(tuple(found), None, error)
-    return _Whole((*found, *of_tables(tables, of_file)), tables)
+    return member.metadata.audit(member.file, member.file_path, has_overlay=has_overlay)
 
 
-def _of_state(member: Member, whole: _Whole) -> list[Problem]:
-    """Return what is wrong with the L1 table and the L2 tables of a state."""
-    if whole.error is not None:
-        return [failed(member.path, whole.error)]
-    if whole.tables is None or not isinstance(member.layer, Qcow2Layer):
-        return []
-    return list(of_state(member, member.layer, whole.tables))
+def _of_size(tell: Tell, sizes: tuple[int, ...]) -> Iterator[Problem]:
+    """Yield what is wrong with the size of a backing file. sizes: of its overlay, its own, and those below it."""
+    overlay, own, *below = sizes
+    if own < overlay:
+        hides = any(size > own for size in below)
+        severity, kind = (Severity.WARNING, "shrunk") if hides else (Severity.NOTE, "shorter")
+        yield tell(severity, kind, f"it ends at {own}, before its overlay: from there on zeros are read")

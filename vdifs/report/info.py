@@ -11,12 +11,8 @@ from typing import Any
 from vdifs.chain.links import Fault, ImageRef, backing_of, read_as, resolve, said_of_file
 from vdifs.chain.policy import Policy
 from vdifs.errors import PolicyError, VdifsError
-from vdifs.formats.qcow2.bitmaps import Bitmap
-from vdifs.formats.qcow2.describe import header_json, header_warnings, qemu_format_specific, snapshots_json
-from vdifs.formats.qcow2.header import Header, Incompatible
-from vdifs.formats.qcow2.metadata import find_snapshot, read_bitmaps, read_header, read_snapshots
-from vdifs.formats.qcow2.snapshots import Snapshot
-from vdifs.units import SECTOR, round_down, round_up
+from vdifs.formats.image_format import Description, Front, Metadata
+from vdifs.formats.registry import FORMATS, USUAL, probed
 from vdifs.wording import json_name
 
 __all__ = ["Described", "describe", "describe_chain", "info_json"]
@@ -24,40 +20,28 @@ __all__ = ["Described", "describe", "describe_chain", "info_json"]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One image file. name: as its user or its overlay names it. header: None for a raw file."""
+    """One image file. name: as its user or its overlay names it."""
 
     name: str
-    header: Header | None
+    metadata: Metadata
+    description: Description
     file_length: int
     disk_size: int
     identity: tuple[int, int]
     backing: ImageRef | None
     backing_problem: VdifsError | None
-    snapshots: tuple[Snapshot, ...] = ()
-    bitmaps: tuple[Bitmap, ...] = ()
-    label: str | None = None
-    snapshot: Snapshot | None = None
 
     @property
     def format(self) -> str:
         """What it is read as."""
-        return "raw" if self.header is None else "qcow2"
-
-    @property
-    def virtual_size(self) -> int:
-        """Bytes of guest disk."""
-        if self.header is None:
-            return round_up(self.file_length, SECTOR)
-        if self.snapshot is None or self.snapshot.disk_size is None:
-            return self.header.virtual_size
-        return round_down(self.snapshot.disk_size, SECTOR)
+        return self.metadata.format.name
 
     @property
     def full_backing_name(self) -> str | None:
         """The backing file's name as seen from the working directory, if this one's is; a protocol's as it stands."""
-        if self.header is None or self.header.backing_file is None:
+        if self.metadata.backing is None:
             return None
-        name = self.header.backing_file
+        name = self.metadata.backing.name
         if ":" in name.split("/", 1)[0]:  # path_has_protocol in QEMU
             return name
         return os.path.join(os.path.dirname(self.name), name)
@@ -65,8 +49,8 @@ class Described:
     @property
     def warnings(self) -> list[str]:
         """What its user should know."""
-        of_header = [] if self.header is None else header_warnings(self.header)
-        return of_header if self.backing_problem is None else [*of_header, str(self.backing_problem)]
+        told = self.description.warnings()
+        return told if self.backing_problem is None else [*told, str(self.backing_problem)]
 
 
 def describe(policy: Policy, ref: ImageRef, name: str) -> Described:
@@ -75,32 +59,29 @@ def describe(policy: Policy, ref: ImageRef, name: str) -> Described:
     A file that is stated to have a format which is not read is described if it is a qcow2; where no format is stated,
     its name may say that it is raw, even if an image names it: nothing but its length is told then.
     """
-    if ref.stated not in (None, "raw"):
-        ref = ref._replace(stated="qcow2")
+    if ref.stated is not None and ref.stated not in FORMATS:
+        ref = ref._replace(stated=USUAL)
     file = policy.open(ref.path)
     try:
-        header = read_as(
+        front = Front(file)
+        image_format = read_as(
             ref,
-            lambda: read_header(file, corrupt_too=True),
+            lambda: probed(front),
             lambda fault: said_of_file(file.name, fault, ref.stated),
             by_name=ref.stated is None,
         )
+        metadata = image_format.read(front, corrupt_too=True)
         status = file.status
-        snapshots = read_snapshots(file, header) if header else ()
-        bitmaps = read_bitmaps(file, header) if header else ()
-        label, chosen = (None, None) if ref.snapshot is None else find_snapshot(file, snapshots, ref.snapshot)
+        description = metadata.describe(file, ref.snapshot)
     finally:
         file.close()
     backing, problem = None, None
-    if header is not None:
-        try:
-            backing = backing_of(policy, ref.path, header)
-        except PolicyError as error:
-            problem = error
+    try:
+        backing = backing_of(policy, ref.path, metadata)
+    except PolicyError as error:
+        problem = error
     disk_size, identity = status.st_blocks * 512, (status.st_dev, status.st_ino)
-    return Described(
-        name, header, status.st_size, disk_size, identity, backing, problem, snapshots, bitmaps, label, chosen
-    )
+    return Described(name, metadata, description, status.st_size, disk_size, identity, backing, problem)
 
 
 def describe_chain(policy: Policy, ref: ImageRef, name: str) -> Iterator[Described]:
@@ -142,27 +123,22 @@ class _Describing:
 def info_json(image: Described) -> dict[str, Any]:
     """Return what `qemu-img info --output=json` says of an image, and all else that is known of it."""
     value: dict[str, Any] = {
-        "virtual-size": image.virtual_size,
+        "virtual-size": image.description.virtual_size,
         **json_name("filename", image.name),
         "format": image.format,
         "actual-size": image.disk_size,
         "dirty-flag": False,
+        **image.description.as_qemu(),
     }
-    if (header := image.header) is not None:
-        value["cluster-size"] = header.cluster_size
-        value["dirty-flag"] = bool(header.incompatible_features & Incompatible.DIRTY)
-        value["format-specific"] = {"type": "qcow2", "data": qemu_format_specific(header, image.bitmaps)}
-        value["hidden"] = header.hidden
-        if image.snapshots:
-            value["snapshots"] = snapshots_json(image.snapshots)
-        if image.label is not None:
-            value |= json_name("snapshot", image.label)
-        if header.backing_file is not None:
-            value |= json_name("backing-filename", header.backing_file)
-            value |= json_name("full-backing-filename", image.full_backing_name or header.backing_file)
-        if header.backing_format is not None:
-            value |= json_name("backing-filename-format", header.backing_format)
-        value["header"] = header_json(header)
+    if image.description.label is not None:
+        value |= json_name("snapshot", image.description.label)
+    if (backing := image.metadata.backing) is not None:
+        value |= json_name("backing-filename", backing.name)
+        value |= json_name("full-backing-filename", image.full_backing_name or backing.name)
+        if backing.format is not None:
+            value |= json_name("backing-filename-format", backing.format)
+    if (header := image.description.all_fields()) is not None:
+        value["header"] = header
     value["file-length"] = image.file_length
     value["warnings"] = image.warnings
     return value

@@ -75,7 +75,7 @@ class KeptMap:
         return text
 
     def _of_chain(self, chain: Chain, most: int) -> bytes | None:
-        names = [json.dumps(json_name("filename", each.data.path))[1:-1].encode() for each in chain.members]
+        names = [json.dumps(json_name("filename", each.path))[1:-1].encode() for each in chain.data_files]
         key: Hashable = tuple(member.layer.identity for member in chain.members)
         rows = self._rows.get(key)
         if rows is None or (rows.packed is None and rows.length(names) <= most):
@@ -93,11 +93,11 @@ def _made(chain: Chain, names: Sequence[bytes], most: int) -> _Rows:
         row = json.dumps(run_json(run)).encode()
         length += len(row) + 2
         if run.offset is not None:
-            mark = _mark(run.depth)
+            mark = _mark(run.file)
             row = row[:-1] + b", " + mark + b"}"
-            named[run.depth] += 1
+            named[run.file] += 1
             marks += len(mark)
-            length += 2 + len(names[run.depth])
+            length += 2 + len(names[run.file])
         text += (b",\n" if text else b"[") + row
         if length > most:
             return _Rows(None, len(text) - marks, tuple(named))
@@ -105,6 +105,6 @@ def _made(chain: Chain, names: Sequence[bytes], most: int) -> _Rows:
     return _Rows(zlib.compress(text, _QUICKLY), len(text) - marks, tuple(named))
 
 
-def _mark(depth: int) -> bytes:
+def _mark(file: int) -> bytes:
     """Return what stands for a file's name: no JSON has a zero byte."""
-    return b"\0%d\0" % depth
+    return b"\0%d\0" % file

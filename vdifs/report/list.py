@@ -13,10 +13,6 @@ from vdifs.chain.policy import Live
 from vdifs.errors import VdifsError
 from vdifs.extents import Kind
 from vdifs.formats.problems import Severity
-from vdifs.formats.qcow2.header import Header
-from vdifs.formats.qcow2.metadata import read_snapshots
-from vdifs.formats.qcow2.snapshots import snapshot_labels
-from vdifs.storage.host_file import HostFile
 from vdifs.wording import json_name
 
 __all__ = ["ListedImage", "Listing", "image_json", "list_source", "roots_and_overlays", "survey"]
@@ -92,9 +88,9 @@ def survey(catalog: Catalog, at: Callable[[str], None] = lambda _: None) -> dict
                 for member in reversed(chain.members):
                     if (member.path, member.format) not in own_data:
                         own_data[member.path, member.format] = _data_held(member)
-                if (top := chain.members[0]).snapshot is not None and top.header is not None:
+                if (top := chain.members[0]).snapshot is not None:
                     if entry.file_path not in dates:
-                        dates[entry.file_path] = _dates(top.file, top.header)
+                        dates[entry.file_path] = _dates(top)
                     taken[path] = dates[entry.file_path].get(top.snapshot)
         except VdifsError as error:
             problems[path] = error
@@ -175,10 +171,9 @@ def _deepest_first(catalog: Catalog) -> list[str]:
     return sorted(depths, key=lambda path: (-depths[path], path))
 
 
-def _dates(file: HostFile, header: Header) -> dict[str, float]:
+def _dates(member: Member) -> dict[str, float]:
     """Return when each snapshot of a file was taken, by label, in seconds since 1970."""
-    snapshots = read_snapshots(file, header)
-    return {label: each.date_sec for label, each in zip(snapshot_labels(snapshots), snapshots, strict=True)}
+    return {label: each.date_sec for label, each in member.metadata.labelled_snapshots(member.file)}
 
 
 def _data_held(member: Member) -> int:

@@ -4,7 +4,7 @@ A part that no layer holds belongs to the lowest one that was asked: the bottom,
 ends earlier. It is not present and reads as zeros.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +26,10 @@ _NOT_PRESENT = {MapKind.UNALLOCATED, MapKind.ABSENT, MapKind.ABSENT_ALLOC}
 
 
 class MapRun(NamedTuple):
-    """One run. depth: index in the chain of the layer it belongs to. offset: in that layer's data file, or None."""
+    """One run. depth: index in the chain of the layer it belongs to. offset: in the file, or None.
+
+    file: the index of the file in the chain's `data_files`; of a run with an offset it is where that lies.
+    """
 
     start: int
     length: int
@@ -36,6 +39,7 @@ class MapRun(NamedTuple):
     data: bool
     compressed: bool
     offset: int | None
+    file: int
 
 
 def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
@@ -44,9 +48,10 @@ def map_runs(chain: Chain, down_to: int | None = None) -> Iterator[MapRun]:
     down_to: do not look into the layers from that index on; what they would decide has that depth, is not present and
     neither zero nor data. Follows get_block_status of qemu-img.c. Raises FormatError, StorageError.
     """
+    depths = [*(depth for depth, member in enumerate(chain.members) for _ in member.data), len(chain.members)]
     pending: MapRun | None = None
     for part in _parts(chain, down_to):
-        for run in _runs(part):
+        for run in _runs(part, depths):
             if pending is not None and _continues(pending, run):
                 pending = pending._replace(length=pending.length + run.length)
             else:
@@ -61,7 +66,7 @@ def named_run_json(chain: Chain, run: MapRun) -> dict[str, Any]:
     """Return a run of `chain` as `qemu-img map --output=json` writes it."""
     value = run_json(run)
     if run.offset is not None:
-        value |= json_name("filename", chain.members[run.depth].data.path)
+        value |= json_name("filename", chain.data_files[run.file].path)
     return value
 
 
@@ -90,7 +95,7 @@ def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:
     ]
     for found in Resolver(sources, _STEP, _STEP).resolve(0, chain.virtual_size):
         if down_to is not None:
-            found.layer[found.kind == MapKind.UNALLOCATED] = down_to
+            found.file[found.kind == MapKind.UNALLOCATED] = chain.first_file[down_to]
         yield found
 
 
@@ -98,14 +103,17 @@ def _details_of(chain: Chain, index: int, start: int, end: int) -> Extents:
     """Return what the layer at `index` says of the range, and nothing of what lies beyond its end."""
     size, below, *_ = [*(member.layer.virtual_size for member in chain.members[index : index + 2]), 0]
     layer = chain.members[index].layer
-    parts = [_closed(layer.details(start, min(end, size)), index, below)] if start < size else []
+    parts = [_closed(layer.details(start, min(end, size)), chain.first_file[index], below)] if start < size else []
     if end > size:
         parts.append(Extents.uniform(max(start, size), end, MapKind.UNALLOCATED))
     return Extents.joined(parts)
 
 
-def _closed(own: Extents, depth: int, below: int) -> Extents:
-    """Return what the layer at `depth` holds, and what no layer holds because the layer below it ends at `below`."""
+def _closed(own: Extents, first_file: int, below: int) -> Extents:
+    """Return what a layer holds, and what no layer holds because the one below ends at `below`.
+
+    first_file: the index in the chain of the layer's first data file.
+    """
     if own.start[0] < below < own.end:
         own = own.cut(np.array([below], np.int64))
     kind = own.kind.copy()
@@ -114,27 +122,30 @@ def _closed(own: Extents, depth: int, below: int) -> Extents:
     kind[lost & (kind == MapKind.UNALLOCATED_ALLOC)] = MapKind.ABSENT_ALLOC
     kind[kind == MapKind.UNALLOCATED_ALLOC] = MapKind.UNALLOCATED
     host = np.where(kind == MapKind.UNALLOCATED, 0, own.host)
-    return Extents(own.start, kind, np.full(len(kind), depth, np.int16), host, own.end)
+    return Extents(own.start, kind, np.maximum(own.file, 0) + np.int16(first_file), host, own.end)
 
 
-def _runs(extents: Extents) -> Iterator[MapRun]:
-    columns = (extents.start, extents.length, extents.kind, extents.layer, extents.host, extents.has_offset)
+def _runs(extents: Extents, depths: Sequence[int]) -> Iterator[MapRun]:
+    """Yield the runs; depths: for each file of the chain that of its layer."""
+    columns = (extents.start, extents.length, extents.kind, extents.file, extents.host, extents.has_offset)
     for at in range(0, len(extents.start), _ROWS_AT_ONCE):
         rows = (column[at : at + _ROWS_AT_ONCE].tolist() for column in columns)
-        for start, length, kind, depth, host, has_offset in zip(*rows, strict=True):
+        for start, length, kind, file, host, has_offset in zip(*rows, strict=True):
             yield MapRun(
                 start,
                 length,
-                depth,
+                depths[file],
                 kind not in _NOT_PRESENT,
                 kind in _ZERO,
                 kind in _DATA,
                 kind == MapKind.COMPRESSED,
                 host if has_offset else None,
+                file,
             )
 
 
 def _continues(run: MapRun, following: MapRun) -> bool:
     """Tell whether `following` says the same as `run`, its offset going on."""
     expected = None if run.offset is None else run.offset + run.length
-    return run[2:7] == following[2:7] and following.offset == expected
+    same_file = run.file == following.file or expected is None
+    return run[2:7] == following[2:7] and following.offset == expected and same_file

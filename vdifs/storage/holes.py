@@ -17,12 +17,10 @@ import os
 import struct
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vdifs.pace import give_way
+from vdifs.ranges import Ranges
 
-__all__ = ["MAX_DATA_RUNS", "data_edges"]
+__all__ = ["MAX_DATA_RUNS", "data_ranges"]
 
 MAX_DATA_RUNS = 65_536
 """A file in more pieces counts as one: its holes are not looked for."""
@@ -38,8 +36,8 @@ _MOST_SEEKS = 2 * MAX_DATA_RUNS
 """Pieces that are looked at: what is in the page cache may have cut the runs further."""
 
 
-def data_edges(fd: int, size: int) -> NDArray[np.int64]:
-    """Return where data start and end, in turns: int64, increasing, an even count, within [0, size]; else are holes.
+def data_ranges(fd: int, size: int) -> Ranges:
+    """Return where there are data, within [0, size); all else are holes.
 
     A file on a file system that cannot tell, or with more than MAX_DATA_RUNS runs, is all data.
     """
@@ -47,8 +45,8 @@ def data_edges(fd: int, size: int) -> NDArray[np.int64]:
     if runs is not None and runs != _without_unwritten(runs, fd, sync=False):
         runs = _without_unwritten(runs, fd, sync=True)
     if runs is None or len(runs) > MAX_DATA_RUNS:
-        return np.array([0, size] if size else [], np.int64)
-    return np.array([edge for run in runs for edge in run], np.int64)
+        return Ranges.of([(0, size)] if size else [])
+    return Ranges.of(runs)
 
 
 def _seek_runs(fd: int, size: int) -> list[tuple[int, int]] | None:

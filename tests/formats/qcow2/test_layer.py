@@ -13,7 +13,7 @@ from tests.support.builder import Tables
 from tests.support.qcow2 import COMPRESSED, COPIED, OFFSETS, ZERO
 from tests.support.stated import rows
 from vdifs.errors import FormatError
-from vdifs.extents import NO_LAYER, Kind
+from vdifs.extents import NO_FILE, Kind
 from vdifs.formats.qcow2 import layer as qcow2_layer
 from vdifs.formats.qcow2.header import Header
 from vdifs.formats.qcow2.layer import L1Place, Qcow2Layer
@@ -93,7 +93,7 @@ def unit_of(entry: int, bitmap: int | None, within: int, cluster_size: int) -> U
 def units_of(layer: Qcow2Layer, start: int, end: int) -> list[Unit]:
     found: list[Unit] = []
     for low, high, kind, number, host in rows(layer.extents(start, end)):
-        assert number == (NO_LAYER if kind == Kind.UNALLOCATED else 0)
+        assert number == (NO_FILE if kind == Kind.UNALLOCATED else 0)
         found += [(kind, host + at if kind == Kind.DATA else host) for at in range(0, high - low, 512)]
     return found
 

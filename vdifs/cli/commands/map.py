@@ -63,7 +63,7 @@ def show_map(
 
 
 def _strip(chain: Chain, down_to: int | None, cells: int) -> Strip:
-    files = [_as_seen_from_here(member.data.name) for member in chain.members[:down_to]]
+    files = [_as_seen_from_here(member.data[0].name) for member in chain.members[:down_to]]
     with waiting("mapping the disk"):
         return Strip.of(map_runs(chain, down_to), files, chain.virtual_size, cells)
 
@@ -89,4 +89,4 @@ def _echo_table(chain: Chain, runs: Iterator[MapRun]) -> None:
     for run in runs:
         if run.data and not run.zero:
             place = "compressed" if run.offset is None else f"{run.offset:#x}"
-            click.echo(row.format(f"{run.start:#x}", f"{run.length:#x}", place, chain.members[run.depth].data.name))
+            click.echo(row.format(f"{run.start:#x}", f"{run.length:#x}", place, chain.data_files[run.file].name))

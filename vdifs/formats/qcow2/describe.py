@@ -4,10 +4,12 @@ Fields have the specification's names; JSON that qemu-img has too is as qemu-img
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntFlag
 from typing import Any
 
+from vdifs.formats.image_format import Description
 from vdifs.formats.qcow2.bitmaps import Bitmap, BitmapFlag
 from vdifs.formats.qcow2.extensions import Extension, ExtensionType, feature_names
 from vdifs.formats.qcow2.header import Autoclear, Compatible, CompressionType, Header, Incompatible
@@ -16,6 +18,7 @@ from vdifs.units import SECTOR
 from vdifs.wording import counted, json_name, size_text, size_with_bytes
 
 __all__ = [
+    "Qcow2Description",
     "bitmap_fields",
     "header_fields",
     "header_json",
@@ -34,6 +37,43 @@ _FEATURE_WORDS: list[tuple[str, type[IntFlag]]] = [
 ]
 _NO_ICOUNT = (1 << 64) - 1
 _SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qcow2Description(Description):
+    """What a qcow2 tells of itself."""
+
+    header: Header
+    snapshots: tuple[Snapshot, ...] = ()
+    bitmaps: tuple[Bitmap, ...] = ()
+
+    def warnings(self) -> list[str]:
+        """See Description."""
+        return header_warnings(self.header)
+
+    def fields(self, full_backing_name: str | None) -> dict[str, object]:
+        """See Description."""
+        return (
+            header_fields(self.header, full_backing_name)
+            | snapshot_fields(self.snapshots)
+            | bitmap_fields(self.bitmaps)
+        )
+
+    def as_qemu(self) -> dict[str, Any]:
+        """See Description."""
+        value: dict[str, Any] = {
+            "cluster-size": self.header.cluster_size,
+            "dirty-flag": bool(self.header.incompatible_features & Incompatible.DIRTY),
+            "format-specific": {"type": "qcow2", "data": qemu_format_specific(self.header, self.bitmaps)},
+            "hidden": self.header.hidden,
+        }
+        if self.snapshots:
+            value["snapshots"] = snapshots_json(self.snapshots)
+        return value
+
+    def all_fields(self) -> dict[str, Any]:
+        """See Description."""
+        return header_json(self.header)
 
 
 def header_fields(header: Header, full_backing_name: str | None) -> dict[str, object]:

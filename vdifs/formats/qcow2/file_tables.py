@@ -15,9 +15,9 @@ from vdifs.formats.qcow2.header import Header
 from vdifs.formats.qcow2.layer import Qcow2Layer
 from vdifs.formats.qcow2.refcounts import block_offsets
 from vdifs.formats.qcow2.snapshot_places import snapshot_places
-from vdifs.ranges import union
+from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
-from vdifs.storage.known_holes import edges_of
+from vdifs.storage.known_holes import data_of
 from vdifs.units import round_up
 
 __all__ = ["FileTables", "reserved_l1_entries"]
@@ -32,13 +32,13 @@ class FileTables:
     """What every state of a file, the active one or a snapshot, must share the file with.
 
     refcount_table: its bytes. lost_blocks: how many of its entries lead to no cluster of the file. overlap: the lowest
-    host offset that two tables share. edges: where tables, in whole clusters, start and end, in turns, int64.
+    host offset that two tables share. places: where tables are, in whole clusters.
     """
 
     refcount_table: bytes
     lost_blocks: int
     overlap: int | None
-    edges: NDArray[np.int64]
+    places: Ranges
 
     @classmethod
     def of(cls, file: HostFile, header: Header) -> "FileTables":
@@ -57,17 +57,12 @@ class FileTables:
         l2 = _starting_at(_l2_offsets(file, states, size), size)
         ranges = np.concatenate([fixed, blocks, l2])
         ranges = ranges[ranges[:, 0].argsort(kind="stable")]
-        return cls(refcount_table, int(np.count_nonzero(lost)), _first_overlap(ranges), union(ranges).reshape(-1))
+        return cls(refcount_table, int(np.count_nonzero(lost)), _first_overlap(ranges), Ranges.union(ranges))
 
     def beneath(self, ranges: NDArray[np.int64]) -> int | None:
         """Return the first host offset of the first of `ranges`, int64, shape (n, 2), that lies on a table."""
-        low = self.edges.searchsorted(ranges[:, 0], "right")
-        hit = (low % 2 == 1) | (low != self.edges.searchsorted(ranges[:, 1], "left"))
-        if not hit.any():
-            return None
-        index = int(hit.argmax())
-        start = int(ranges[index, 0])
-        return start if low[index] % 2 else int(self.edges[low[index]])
+        hit = ~self.places.is_apart_from(ranges[:, 0], ranges[:, 1])
+        return self.places.first_within(*ranges[int(hit.argmax())].tolist()) if hit.any() else None
 
 
 def _first_overlap(ranges: NDArray[np.int64]) -> int | None:
@@ -79,8 +74,8 @@ def _first_overlap(ranges: NDArray[np.int64]) -> int | None:
 
 def reserved_l1_entries(file: HostFile, layer: Qcow2Layer) -> int:
     """Return how many entries of the L1 table of `layer`, as far as its disk needs them, have reserved bits set."""
-    start, count = layer.place.offset, min(layer.place.entries, layer.geometry.l1_size)
-    parts = _data_within(file, edges_of(file).reshape(-1, 2), start, start + count * 8)
+    start, count = layer.state.offset, min(layer.state.entries, layer.geometry.l1_size)
+    parts = _data_within(file, data_of(file), start, start + count * 8)
     return sum(int(np.count_nonzero(l1_reserved_bits(part))) for part in parts)
 
 
@@ -99,19 +94,19 @@ def _l2_offsets(file: HostFile, l1_tables: list[Range], cluster_size: int) -> ND
     What several L1 tables claim is read once, and holes not at all: thousands of snapshots may claim the same 32 MiB.
     """
     found = [np.empty(0, np.int64)]
-    claimed = union(np.array([place for place in l1_tables if place[0] % 8 == 0], np.int64).reshape(-1, 2))
-    data = edges_of(file).reshape(-1, 2)
-    for start, end in claimed.tolist():
+    claimed = Ranges.union(np.array([place for place in l1_tables if place[0] % 8 == 0], np.int64).reshape(-1, 2))
+    data = data_of(file)
+    for start, end in claimed.rows.tolist():
         for part in _data_within(file, data, start, end):
             offsets = l2_offsets(part)
             found.append(offsets[(offsets != 0) & (offsets < file.size) & (offsets % cluster_size == 0)])
     return np.unique(np.concatenate(found))
 
 
-def _data_within(file: HostFile, data: NDArray[np.int64], start: int, end: int) -> Iterator[bytes]:
-    """Yield the words of [start, end) that are no holes. data: the runs of data of the file, shape (n, 2)."""
-    for low, high in data[data[:, 1].searchsorted(start, "right") : data[:, 0].searchsorted(end)].tolist():
-        first, last = max(start, low - low % 8), min(end, high)
+def _data_within(file: HostFile, data: Ranges, start: int, end: int) -> Iterator[bytes]:
+    """Yield the words of [start, end) that are no holes. data: where the file has some."""
+    for low, last in data.clip(start, end).rows.tolist():
+        first = max(start, low - low % 8)
         for at in range(first, last, _AT_ONCE):
             yield _read(file, (at, min(at + _AT_ONCE, round_up(last, 8))))
 

@@ -7,17 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.errors import FormatError
-from vdifs.extents import NO_LAYER, Extents, Kind, MapKind
+from vdifs.extents import NO_FILE, Extents, Kind, MapKind
 from vdifs.formats.layer import identity_of, without_holes
 from vdifs.formats.load import Load
+from vdifs.formats.qcow2.compressed import CompressedClusters
 from vdifs.formats.qcow2.entries import Runs, decode_extended_l2, decode_l1, decode_l2
 from vdifs.formats.qcow2.geometry import L1_MAX_BYTES, Geometry
-from vdifs.formats.qcow2.header import Header
+from vdifs.formats.qcow2.header import CompressionType, Header
 from vdifs.formats.qcow2.l1_tables import L1Table, shared_table
 from vdifs.formats.qcow2.table_parts import TableParts
 from vdifs.pace import give_way
+from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
-from vdifs.storage.known_holes import edges_of
+from vdifs.storage.known_holes import data_of
 from vdifs.units import SECTOR, round_down
 
 __all__ = ["L1Place", "Qcow2Layer"]
@@ -49,18 +51,19 @@ class Qcow2Layer:
 
         Raises FormatError where it breaks a rule, StorageError where it cannot be read.
         """
-        self._file = file
-        self._data = data
+        self.file = file
+        self.data = data
         self._header = header
-        self.place = place
+        self.state = place
+        self.compressed = CompressedClusters(header.cluster_bits, CompressionType(header.compression_type))
         self.virtual_size = round_down(place.virtual_size, SECTOR)
         self.geometry = Geometry(header.cluster_bits, self.virtual_size, header.extended_l2)
-        self._edges = edges_of(data)
-        edges = self._edges if data is file else edges_of(file)
-        self.identity = identity_of([file, data], [edges, self._edges], place)
-        self._table = shared_table(self.identity, lambda: self._load_table(edges))
+        self._in_data = data_of(data)
+        in_file = self._in_data if data is file else data_of(file)
+        self.identity = identity_of([file, data], [in_file, self._in_data], place)
+        self._table = shared_table(self.identity, lambda: self._load_table(in_file))
         self._parts, self.load = self._table.parts, self._table.load
-        self.nbytes = self._table.nbytes + self._edges.nbytes
+        self.nbytes = self._table.nbytes + self._in_data.nbytes
 
     def extents(self, start: int, end: int) -> Extents:
         """Return the merged runs of [start, end); see Layer. Reads the L2 tables of the range."""
@@ -90,27 +93,27 @@ class Qcow2Layer:
         np.minimum(ranges, self.virtual_size, out=ranges)
         return ranges
 
-    def _load_table(self, edges: NDArray[np.int64]) -> L1Table:
+    def _load_table(self, written: Ranges) -> L1Table:
         g = self.geometry
-        parts = _written_parts(*self._load_l1(self.place.offset, min(self.place.entries, g.l1_size), edges), g, edges)
+        parts = _written_parts(
+            *self._load_l1(self.state.offset, min(self.state.entries, g.l1_size), written), g, written
+        )
         return L1Table(parts, Load(np.minimum(parts.guest_ranges() << g.cluster_bits, self.virtual_size), g.grain))
 
-    def _load_l1(
-        self, offset: int, count: int, edges: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _load_l1(self, offset: int, count: int, written: Ranges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the indices and host offsets of the L1 entries in use, of the first `count`; the rest is VM state."""
         length = count * 8
         if max(length, self.geometry.l1_size * 8) > L1_MAX_BYTES:
-            raise FormatError(f"{self._file.name}: the L1 table would be longer than {L1_MAX_BYTES} bytes")
+            raise FormatError(f"{self.file.name}: the L1 table would be longer than {L1_MAX_BYTES} bytes")
         if offset % self.geometry.cluster_size:
-            raise FormatError(f"{self._file.name}: the L1 table is at {offset:#x}, no multiple of the cluster size")
+            raise FormatError(f"{self.file.name}: the L1 table is at {offset:#x}, no multiple of the cluster size")
         indices, offsets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        left = self.geometry.clusters_for(self._file.size)
+        left = self.geometry.clusters_for(self.file.size)
         # A table that is only claimed is not even read, and thousands of snapshots may claim one.
-        step = length if self._is_hole(offset, length, edges) else _L1_STEP
+        step = length if self._is_hole(offset, length, written) else _L1_STEP
         for at in range(0, length, step or 1):
             size = min(step, length - at)
-            if self._is_hole(offset + at, size, edges):
+            if self._is_hole(offset + at, size, written):
                 continue
             give_way(heavy=length > _L1_STEP)
             part = self._decode_l1(offset + at, size)
@@ -119,31 +122,30 @@ class Qcow2Layer:
             left -= len(used)
             if left < 0:
                 raise self._shared(int(part[used[-1]]))
-            used = used[~_in_holes(part[used], self.geometry.cluster_size, edges)]
+            used = used[~written.is_apart_from(part[used], part[used] + self.geometry.cluster_size)]
             indices.append(used + at // 8)
             offsets.append(part[used])
         index, offset_of = np.concatenate(indices), np.concatenate(offsets)
         self._check_shared(offset_of)
         return index, offset_of
 
-    def _is_hole(self, offset: int, length: int, edges: NDArray[np.int64]) -> bool:
-        inside = offset + length <= self._file.size
-        return inside and bool(_in_holes(np.array([offset]), length, edges).all())
+    def _is_hole(self, offset: int, length: int, written: Ranges) -> bool:
+        return offset + length <= self.file.size and written.first_within(offset, offset + length) is None
 
     def _check_tables_within_file(self, offsets: NDArray[np.int64]) -> None:
-        beyond = offsets >= self._file.size
+        beyond = offsets >= self.file.size
         if beyond.any():
             raise FormatError(
-                f"{self._file.name}: the L2 table at {int(offsets[beyond][0]):#x} lies beyond the end of the file at "
-                f"{self._file.size:#x}: the file was cut short; restore it from a copy"
+                f"{self.file.name}: the L2 table at {int(offsets[beyond][0]):#x} lies beyond the end of the file at "
+                f"{self.file.size:#x}: the file was cut short; restore it from a copy"
             )
 
     def _decode_l1(self, offset: int, size: int) -> NDArray[np.int64]:
-        table = self._file.read_table("L1 table", offset, size, self.geometry.cluster_size)
+        table = self.file.read_table("L1 table", offset, size, self.geometry.cluster_size)
         try:
             return decode_l1(table, self.geometry.cluster_size)
         except FormatError as error:
-            raise FormatError(f"{self._file.name}: in the L1 table at {offset:#x}: {error.finding}") from error
+            raise FormatError(f"{self.file.name}: in the L1 table at {offset:#x}: {error.finding}") from error
 
     def _check_shared(self, offsets: NDArray[np.int64]) -> None:
         """Refuse two entries with one L2 table: with them a small file claims exabytes of work."""
@@ -154,7 +156,7 @@ class Qcow2Layer:
 
     def _shared(self, offset: int) -> FormatError:
         return FormatError(
-            f"{self._file.name}: two L1 entries share the L2 table at {offset:#x}: "
+            f"{self.file.name}: two L1 entries share the L2 table at {offset:#x}: "
             "repair the image with 'qemu-img check -r all'"
         )
 
@@ -168,8 +170,8 @@ class Qcow2Layer:
         """Return the native L2 entries of `batch`, all in a row: one word for each, with extended L2 two."""
         size = self.geometry.l2_entry_size
         found = [
-            self._file.read_table("L2 table", offset, count * size, self.geometry.cluster_size)
-            for offset, count in batch.places(size, self._file.size)
+            self.file.read_table("L2 table", offset, count * size, self.geometry.cluster_size)
+            for offset, count in batch.places(size, self.file.size)
         ]
         return np.frombuffer(b"".join(found), ">u8").astype(np.uint64)
 
@@ -187,19 +189,19 @@ class Qcow2Layer:
             for piece in pieces if len(pieces) > 1 else ():  # tell which of them it is
                 self._decoded(piece, self.entries(piece), detailed)
             start = int(batch.first[0]) << g.cluster_bits
-            raise FormatError(f"{self._file.name}: at guest offset {start:#x}: {error.finding}") from error
-        layer = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_LAYER), np.int16(0))
+            raise FormatError(f"{self.file.name}: at guest offset {start:#x}: {error.finding}") from error
+        file = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_FILE), np.int16(0))
         count = batch.clusters << g.cluster_bits
-        extents = batch.spread(Extents(runs.first * g.grain, runs.kind, layer, runs.host, count), g.cluster_bits)
+        extents = batch.spread(Extents(runs.first * g.grain, runs.kind, file, runs.host, count), g.cluster_bits)
         if not extents.has(Kind.DATA):
             return extents
-        if self._data is not self._file:
+        if self.data is not self.file:
             self._check_in_place(extents)
         self._check_within_file(extents)
-        return without_holes(extents, self._edges, MapKind.DATA_HOLE if detailed else Kind.ZERO)
+        return without_holes(extents, self._in_data, MapKind.DATA_HOLE if detailed else Kind.ZERO)
 
     def _decode_l2(self, table: NDArray[np.uint64], detailed: bool) -> Runs:
-        g, external = self.geometry, self._data is not self._file
+        g, external = self.geometry, self.data is not self.file
         if g.extended_l2:
             runs = decode_extended_l2(table, g, data_file=external, detailed=detailed)
         else:
@@ -214,32 +216,32 @@ class Qcow2Layer:
         if moved.any():
             index = int(moved.argmax())
             raise FormatError(
-                f"{self._file.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
+                f"{self.file.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
                 f"{int(extents.host[index]):#x} of the external data file, expected the same offset"
             )
 
     def _check_within_file(self, extents: Extents) -> None:
         """Refuse data that start beyond the end of the file, where QEMU shows zeros; a last cluster may end early."""
-        size = self.geometry.clusters_for(self._data.size) * self.geometry.cluster_size
+        size = self.geometry.clusters_for(self.data.size) * self.geometry.cluster_size
         beyond = (extents.kind == Kind.DATA) & (extents.host + extents.length > size)
         if beyond.any():
             index = int(beyond.argmax())
             inside = max(0, size - int(extents.host[index]))
             raise FormatError(
-                f"{self._data.name}: the data of guest offset {int(extents.start[index]) + inside:#x} lie at "
-                f"{int(extents.host[index]) + inside:#x}, beyond the end of the file at {self._data.size:#x}: "
+                f"{self.data.name}: the data of guest offset {int(extents.start[index]) + inside:#x} lie at "
+                f"{int(extents.host[index]) + inside:#x}, beyond the end of the file at {self.data.size:#x}: "
                 "the file was cut short; restore it from a copy"
             )
 
 
 def _written_parts(
-    index: NDArray[np.int64], offsets: NDArray[np.int64], geometry: Geometry, edges: NDArray[np.int64]
+    index: NDArray[np.int64], offsets: NDArray[np.int64], geometry: Geometry, written: Ranges
 ) -> TableParts:
     """Return the parts of the L2 tables with L1 indices `index`, at `offsets`, that do not lie in holes of the file.
 
-    edges: edges_of the file. A table of 2 MiB may have all but a few KiB in a hole.
+    written: where the file has data. A table of 2 MiB may have all but a few KiB in a hole.
     """
-    entries, size = geometry.l2_entries, geometry.l2_entry_size
+    entries, size, edges = geometry.l2_entries, geometry.l2_entry_size, written.edges
     low = edges.searchsorted(offsets, "right")
     count = edges.searchsorted(offsets + geometry.cluster_size, "left") - low
     if not count.any():
@@ -259,10 +261,3 @@ def _written_parts(
     some = first < last
     first, last, table = first[some], last[some], table[some]
     return TableParts(index[table] * entries + first, index[table] * entries + last, offsets[table] + first * size)
-
-
-def _in_holes(offsets: NDArray[np.int64], length: int, edges: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which of the tables of `length` bytes lie wholly in a hole of the file, and so hold nothing: bool."""
-    before = edges.searchsorted(offsets, "right")
-    found: NDArray[np.bool_] = (before % 2 == 0) & (before == edges.searchsorted(offsets + length, "left"))
-    return found

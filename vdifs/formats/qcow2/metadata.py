@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vdifs.errors import ChainError, FormatError, printable, quoted
+from vdifs.formats.image_format import Front
 from vdifs.formats.qcow2.bitmaps import Bitmap, parse_bitmaps
 from vdifs.formats.qcow2.extensions import has_end_mark
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
-from vdifs.formats.qcow2.header import MAGIC, Header
+from vdifs.formats.qcow2.header import Header
 from vdifs.formats.qcow2.snapshots import Snapshot, each_snapshot, snapshot_labels
 from vdifs.pace import give_way
 from vdifs.storage.host_file import HostFile
@@ -23,21 +24,15 @@ __all__ = [
     "read_snapshots",
 ]
 
-_HEAD = 4096
 _AHEAD = 1 << 14
 
 
-def read_header(file: HostFile, *, corrupt_too: bool = False) -> Header | None:
-    """Return the header of `file`, None if it does not start with the qcow2 magic.
-
-    Raises what Header.parse does, with the file's name in front.
-    """
-    head = file.read_at(0, min(_HEAD, file.size))
-    if head[:4] != MAGIC:
-        return None
+def read_header(front: Front, *, corrupt_too: bool = False) -> Header:
+    """Return the header of a qcow2. Raises what Header.parse does, with the file's name in front."""
+    file, head = front.file, front.head
     try:
         bits = int.from_bytes(head[20:24], "big")
-        if len(head) == _HEAD and 12 < bits <= MAX_CLUSTER_BITS and _reaches_beyond(head):
+        if len(head) < file.size and 12 < bits <= MAX_CLUSTER_BITS and _reaches_beyond(head):
             head = file.read_at(0, min(1 << bits, file.size))
         return Header.parse(head, corrupt_too=corrupt_too)
     except FormatError as error:

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.extents import NO_LAYER, Extents, Kind
+from vdifs.extents import NO_FILE, Extents, Kind
 
 __all__ = ["TableParts"]
 
@@ -93,13 +93,13 @@ class TableParts:
         start = extents.start + moved[cuts.searchsorted(extents.start, "right")]
         end = int(last[-1])
         if not len(gaps):
-            return Extents(start, extents.kind, extents.layer, extents.host, end)
+            return Extents(start, extents.kind, extents.file, extents.host, end)
         start = np.concatenate([start, last[gaps]])
         order = start.argsort(kind="stable")
         kind = np.append(extents.kind, np.full(len(gaps), Kind.UNALLOCATED, np.uint8))[order]
-        layer = np.append(extents.layer, np.full(len(gaps), NO_LAYER, np.int16))[order]
+        file = np.append(extents.file, np.full(len(gaps), NO_FILE, np.int16))[order]
         host = np.append(extents.host, np.zeros(len(gaps), np.int64))[order]
-        return Extents(start[order], kind, layer, host, end).merged()
+        return Extents(start[order], kind, file, host, end).merged()
 
     def _slice(self, at: int, stop: int) -> "TableParts":
         return TableParts(self.first[at:stop], self.last[at:stop], self.host[at:stop])

@@ -13,12 +13,14 @@ import codecs
 import importlib
 import logging
 import os
+import pkgutil
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
 
 import vdifs
+from vdifs import formats
 from vdifs.linux.capabilities import forbid_new_privileges
 from vdifs.linux.landlock import landlock_abi, restrict_files, restricts_all_threads, why_no_landlock
 from vdifs.linux.mountinfo import MOUNTINFO
@@ -39,7 +41,7 @@ _LIBRARIES = (
     "/etc/ld.so.cache",
 )
 
-_MODULES = ("vdifs.formats.qcow2.inflate", "concurrent.futures.thread", "linecache", "tokenize", "json.encoder")
+_MODULES = ("concurrent.futures.thread", "linecache", "tokenize", "json.encoder")
 _CODECS = ("ascii", "utf-8", "utf-16-le", "latin-1", "idna")
 
 log = logging.getLogger("vdifs.mount")
@@ -75,7 +77,7 @@ def preload() -> None:
 
     A confined daemon opens nothing but the sources.
     """
-    for module in _MODULES:
+    for module in (*_MODULES, *(each.name for each in pkgutil.walk_packages(formats.__path__, "vdifs.formats."))):
         importlib.import_module(module)
     for codec in _CODECS:
         codecs.lookup(codec)

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 
 from vdifs.chain.grouping import refusals
 from vdifs.errors import VdifsError
-from vdifs.formats.problems import Severity
+from vdifs.formats.problems import Severity, failed
 from vdifs.mount.serving.handles import Handle
 from vdifs.mount.view.confinement import Confinement
 from vdifs.mount.view.log_destination import log_destination
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.mount.view.options import MountOptions
 from vdifs.mount.view.tree import Tree
-from vdifs.report.findings import failed
 from vdifs.report.status import Counters, MountProblem, MountStatus, OpenFile, ServedImage, status_json
 
 __all__ = ["Served", "mount_status", "status_bytes"]

@@ -6,27 +6,31 @@ between folders, decoded as the file system encoding with surrogateescape.
 
 import os
 import posixpath
-from typing import Literal
+
+from vdifs.output.spec import View
 
 __all__ = [
     "CONTROL",
     "DELTA",
+    "FLATTENED",
     "FULL",
     "MAX_BACKING_NAME",
     "MAX_NAME",
     "RAW",
-    "Format",
     "backing_name",
     "base_against_itself",
+    "base_view",
     "delta_backing_name",
     "flattened",
     "folders_of",
     "guest_contents",
+    "in_delta",
     "name_fits",
     "sidecar",
 ]
 
-Format = Literal["qcow2", "raw"]
+FLATTENED = "qcow2"
+"""The format of the files in `full/`."""
 
 FULL, DELTA, RAW, CONTROL = "full", "delta", "raw", ".vdifs"
 
@@ -36,9 +40,19 @@ MAX_BACKING_NAME = 1023
 """Bytes in a backing file name: the qcow2 specification, header bytes 16 to 19."""
 
 
-def flattened(path: str, format: Format) -> str:  # noqa: A002 - QEMU's word
-    """Return where the full image stands beneath `full/`: a qcow2 keeps its name, a raw image gets `.qcow2`."""
-    return path if format == "qcow2" else f"{path}.qcow2"
+def flattened(path: str, format: str) -> str:  # noqa: A002 - QEMU's word
+    """Return where the full image stands beneath `full/`: a qcow2 keeps its name, any other image gets `.qcow2`."""
+    return path if format == FLATTENED else f"{path}.{FLATTENED}"
+
+
+def in_delta(path: str, format: str) -> str:  # noqa: A002 - QEMU's word
+    """Return how an image is called beneath `delta/BASE/`, as a base or a delta: a raw one, a base, keeps its name."""
+    return path if format == "raw" else flattened(path, format)
+
+
+def base_view(format: str) -> View:  # noqa: A002 - QEMU's word
+    """Return as what a base stands beside its deltas: as the full image, but a raw one as its contents."""
+    return "raw" if format == "raw" else "qcow2"
 
 
 def guest_contents(path: str) -> str:
@@ -52,12 +66,15 @@ def sidecar(path: str) -> str:
 
 
 def base_against_itself(base: str) -> str:
-    """Return where, beneath `delta/BASE/`, the overlay of BASE stands that holds no data."""
+    """Return where, beneath `delta/BASE/`, the overlay of BASE stands that holds no data.
+
+    base: as it is called there.
+    """
     return f"{base}..{posixpath.basename(base)}"
 
 
 def delta_backing_name(path: str, base: str) -> str:
-    """Return the backing file name of the delta of image `path` against `base`.
+    """Return the backing file name of the delta of image `path` against `base`, both as they are called there.
 
     It leads from the delta's folder to the base's entry under the same `delta/BASE/`. `path` may equal `base`.
     """

@@ -227,8 +227,8 @@ class Tree:
         subtree = Subtree(Folder(section), self._entries, self._shut)
         match section:
             case names.FULL:
-                whole = [path for path, entry in self._entries.items() if entry.format == "qcow2"]
-                derived = [path for path, entry in self._entries.items() if entry.format == "raw"]
+                whole = [path for path, entry in self._entries.items() if entry.format == names.FLATTENED]
+                derived = [path for path, entry in self._entries.items() if entry.format != names.FLATTENED]
                 for path in whole + derived:
                     subtree.put(names.flattened(path, self._entries[path].format), ImageFile(path))
             case names.RAW:
@@ -252,16 +252,22 @@ class Tree:
         overlays = self._catalog.overlays(base)
         shut = self._shut if len(self._shut) <= _FEW else ()  # images are many, and each has such a folder
         subtree = Subtree(Folder(f"{names.DELTA}/{base}", base), [base, *overlays], shut)
-        subtree.put(base, _base_entry(self._entries[base]))
+        called = _in_delta(self._entries[base])
+        subtree.put(called, _base_entry(self._entries[base]))
         for path in overlays:
-            subtree.put(path, ImageFile(path, base), names.delta_backing_name(path, base))
-        subtree.put(names.base_against_itself(base), ImageFile(base, base), names.delta_backing_name(base, base))
+            overlay = _in_delta(self._entries[path])
+            subtree.put(overlay, ImageFile(path, base), names.delta_backing_name(overlay, called))
+        subtree.put(names.base_against_itself(called), ImageFile(base, base), names.delta_backing_name(called, called))
         return subtree.sorted()
+
+
+def _in_delta(entry: Entry) -> str:
+    return names.in_delta(entry.path, entry.format)
 
 
 def _base_entry(entry: Entry) -> ImageFile:
     """Return the base beside its deltas: the full image, or for a raw base its contents."""
-    return ImageFile(entry.path, view=entry.format)
+    return ImageFile(entry.path, view=names.base_view(entry.format))
 
 
 def _candidates(file: ImageFile, entries: Mapping[str, Entry]) -> Iterable[str]:
@@ -270,13 +276,14 @@ def _candidates(file: ImageFile, entries: Mapping[str, Entry]) -> Iterable[str]:
     if entry is None:
         return
     if file.base is not None:
+        called = _in_delta(entry)
         own = file.base == file.path
-        yield posixpath.join(names.DELTA, file.base, names.base_against_itself(file.base) if own else file.path)
+        yield posixpath.join(names.DELTA, file.base, names.base_against_itself(called) if own else called)
         return
     match file.view:
         case "qcow2":
             yield posixpath.join(names.FULL, names.flattened(file.path, entry.format))
         case "raw":
             yield posixpath.join(names.RAW, names.guest_contents(file.path))
-    if file.view == entry.format:
-        yield posixpath.join(names.DELTA, file.path, file.path)
+    if file.view == names.base_view(entry.format):
+        yield posixpath.join(names.DELTA, file.path, _in_delta(entry))

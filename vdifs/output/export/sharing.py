@@ -26,7 +26,7 @@ class BlockSharer:
     """Shares blocks of an image's source files with the file `fd`."""
 
     def __init__(self, image: Image, fd: int) -> None:
-        self._files = [member.data for member in image.chain.members]
+        self._files = image.chain.data_files
         self._fd = fd
         self._block = os.fstatvfs(fd).f_bsize
         self._apart: set[HostFile] = set()
@@ -46,16 +46,16 @@ class BlockSharer:
         fit &= (ranges[:, 0] % self._block == 0) & (pieces.host % self._block == 0)
         for index in np.flatnonzero(fit).tolist():
             start, stop = ranges[index].tolist()
-            shared = self._share(int(pieces.layer[index]), int(pieces.host[index]), start, stop - start)
+            shared = self._share(int(pieces.file[index]), int(pieces.host[index]), start, stop - start)
             if shared:
                 rest = [[start + shared, stop]] if start + shared < stop else []
                 left += [ranges[done:index], np.array(rest, np.int64).reshape(-1, 2)]
                 done = index + 1
         return np.concatenate([*left, ranges[done:]])
 
-    def _share(self, layer: int, host: int, offset: int, length: int) -> int:
+    def _share(self, index: int, host: int, offset: int, length: int) -> int:
         """Return how many bytes were shared, in whole blocks, which excludes a last one beyond the source's end."""
-        file = self._files[layer]
+        file = self._files[index]
         length = min(length, file.size - host) // self._block * self._block
         if length <= 0 or file in self._apart:
             return 0

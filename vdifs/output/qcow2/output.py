@@ -3,10 +3,9 @@
 import posixpath
 from collections.abc import Hashable, Iterator, Mapping
 
-from vdifs.chain.open_chain import Chain
 from vdifs.formats.qcow2.geometry import Geometry
 from vdifs.output.allocation import Allocation
-from vdifs.output.piece_reader import Gatherer
+from vdifs.output.piece_reader import PieceReader
 from vdifs.output.protocol import Region, ResolvedSpec
 from vdifs.output.qcow2.clusters import Clusters, granularity_of
 from vdifs.output.qcow2.layout import Backing, Layout, check_geometry, safe_backing_name, size_if_full
@@ -28,7 +27,7 @@ class Qcow2Output:
         check_geometry(geometry)
         allocation = Allocation(spec.chain, spec.base, granularity_of(geometry))
         summary = allocation.summarize()
-        backing = None if spec.base is None else _backing(spec.chain, spec.base, spec.backing_name)
+        backing = None if spec.base is None else _backing(spec, spec.base)
         layout = Layout.plan(geometry, summary.tables.count, summary.stored.total, backing)
         clusters = Clusters(allocation)
         data = summary.stored.times(geometry.cluster_size)
@@ -38,7 +37,7 @@ class Qcow2Output:
         self.tables: Mapping[Hashable, int] = {id(summary): summary.nbytes}
         self._data_offset = layout.data
         self._tables = Tables(layout, summary, clusters)
-        self._data = WindowArea(data, clusters.pieces, Gatherer(spec.chain))
+        self._data = WindowArea(data, clusters.pieces, PieceReader(spec.chain))
         self._check_unchanged = spec.chain.check_unchanged
 
     def readinto(self, offset: int, buffer: memoryview, *, wait: bool) -> None:
@@ -56,6 +55,8 @@ class Qcow2Output:
         yield from self._data.regions(self._data_offset)
 
 
-def _backing(chain: Chain, index: int, name: str | None) -> Backing:
-    member = chain.members[index]
-    return Backing(safe_backing_name(posixpath.basename(member.path)) if name is None else name, member.format)
+def _backing(spec: ResolvedSpec, index: int) -> Backing:
+    member, name = spec.chain.members[index], spec.backing_name
+    if name is None:
+        name = safe_backing_name(posixpath.basename(member.path))
+    return Backing(name, spec.backing_format or member.format)

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from vdifs.chain.catalog import Catalog
+from vdifs.chain.catalog import Catalog, Entry
 from vdifs.chain.links import ImageRef
 from vdifs.errors import SourceChangedError
 from vdifs.mount.serving.images.open_images import Opener
@@ -24,11 +24,13 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
         entry = catalog.entries.get(file.path)
         if entry is None:
             raise SourceChangedError("removed since its folder was searched", where=file.path, remedy="look again")
+        backing_name, backing_format = _recorded(catalog, file, entry)
         spec = OutputSpec(
             view=file.view,
             base=file.base,
             cluster_size=options.cluster_size,
-            backing_name=None if file.base is None else names.delta_backing_name(file.path, file.base),
+            backing_name=backing_name,
+            backing_format=backing_format,
         )
         image = open_image(catalog.policy, ImageRef(entry.file_path, entry.snapshot, entry.format), spec)
         with ExitStack() as unless_in_state:
@@ -41,6 +43,14 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
         return image
 
     return open_in_state
+
+
+def _recorded(catalog: Catalog, file: ImageFile, entry: Entry) -> tuple[str | None, str | None]:
+    """Return name and format that a delta records of its base: those that this has beside the delta."""
+    if file.base is None or (base := catalog.entries.get(file.base)) is None:
+        return None, None
+    called = names.in_delta(base.path, base.format)
+    return names.delta_backing_name(names.in_delta(entry.path, entry.format), called), names.base_view(base.format)
 
 
 def _is_in_state(catalog: Catalog, file: ImageFile, source: Source, image: Image) -> bool:

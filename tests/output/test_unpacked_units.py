@@ -17,7 +17,7 @@ import vdifs
 from tests.support.builder import make
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.inflate import Inflater
-from vdifs.output import inflated_clusters as inflated
+from vdifs.output import unpacked_units
 from vdifs.output.process_caches import window_cache
 
 MIB = 1 << 20
@@ -37,9 +37,9 @@ def image(tmp_path: Path) -> Iterator[vdifs.Image]:
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Callable[[Hook], None]:
     """Have a function called with the packed bytes before each cluster is inflated; four threads may do so."""
-    monkeypatch.setattr(inflated, "_WORKERS", 4)
+    monkeypatch.setattr(unpacked_units, "_WORKERS", 4)
     pool = ThreadPoolExecutor(4)
-    monkeypatch.setattr(inflated, "_pool", lambda: pool)
+    monkeypatch.setattr(unpacked_units, "_pool", lambda: pool)
     inflate = Inflater.inflate
 
     def install(before: Hook) -> None:
@@ -128,15 +128,15 @@ def fail_to_read(image: vdifs.Image) -> weakref.ref[FormatError]:
 def test_a_request_for_many_clusters_holds_few_packed_ones(
     image: vdifs.Image, hook: Callable[[Hook], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inflated, "_AT_ONCE", 4 << 16)
+    monkeypatch.setattr(unpacked_units, "_AT_ONCE", 4 << 16)
     shares: list[int] = []
-    whole = inflated.InflatedClusters._inflate_side_by_side
+    whole = unpacked_units.UnpackedUnits._unpack_side_by_side
 
-    def counted(self: inflated.InflatedClusters, jobs: list[inflated._Job]) -> None:
+    def counted(self: unpacked_units.UnpackedUnits, jobs: list[unpacked_units._Job]) -> None:
         shares.append(len(jobs))
         whole(self, jobs)
 
-    monkeypatch.setattr(inflated.InflatedClusters, "_inflate_side_by_side", counted)
+    monkeypatch.setattr(unpacked_units.UnpackedUnits, "_unpack_side_by_side", counted)
     assert image.read_at(0, MIB) == expected()
     assert max(shares) == 4
 
@@ -155,7 +155,7 @@ def test_a_forked_process_reads_what_was_open_and_what_it_opens(locked: bool, im
     child = multiprocessing.get_context("fork").Process(target=read_in_child)
     with ExitStack() as held:
         if locked:
-            for lock in (window_cache._lock, inflated._kept._lock, *inflated._locks):
+            for lock in (window_cache._lock, unpacked_units._kept._lock, *unpacked_units._locks):
                 held.enter_context(lock)
         child.start()
     child.join(100)

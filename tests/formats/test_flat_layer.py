@@ -1,4 +1,4 @@
-"""Raw files, and data that lie in holes of their file."""
+"""Disks that lie in a row in their file, and data that lie in holes of their file."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.support.stated import READ_KINDS, StatedLayer, layers, rows
 from vdifs.extents import Extents, Kind, MapKind
+from vdifs.formats.flat_layer import FlatLayer
 from vdifs.formats.layer import without_holes
-from vdifs.formats.raw import RawLayer
+from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
 
 BLOCK = 1 << 16
@@ -53,14 +54,14 @@ def test_data_in_a_hole_are_zeros_and_nothing_else_changes(drawn: tuple[Extents,
         (Kind.ZERO, layer, 0) if kind == Kind.DATA and not in_data(host) else (kind, layer, host)
         for kind, layer, host in by_byte(disk)
     ]
-    assert by_byte(without_holes(disk, np.array(edges, np.int64))) == wanted
+    assert by_byte(without_holes(disk, Ranges(np.array(edges, np.int64)))) == wanted
 
 
 @given(disks_and_edges())
 def test_for_a_map_a_hole_keeps_its_place(drawn: tuple[Extents, list[int]]) -> None:
     disk, edges = drawn
-    plain = without_holes(disk, np.array(edges, np.int64))
-    detailed = without_holes(disk, np.array(edges, np.int64), MapKind.DATA_HOLE)
+    plain = without_holes(disk, Ranges(np.array(edges, np.int64)))
+    detailed = without_holes(disk, Ranges(np.array(edges, np.int64)), MapKind.DATA_HOLE)
     places = [(host + at) for start, stop, _, _, host in rows(disk) for at in range(stop - start)]
     columns = (detailed.length, detailed.kind, detailed.host)
     found = [
@@ -81,7 +82,7 @@ def test_for_a_map_a_hole_keeps_its_place(drawn: tuple[Extents, list[int]]) -> N
 def test_a_file_without_holes_changes_nothing(layer: StatedLayer) -> None:
     if layer.virtual_size:
         whole = layer.whole()
-        assert without_holes(whole, np.array([0, 1 << 40], np.int64)) is whole
+        assert without_holes(whole, Ranges(np.array([0, 1 << 40], np.int64))) is whole
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def raw(tmp_path: Path) -> HostFile:
 
 
 def test_a_raw_file_is_data_and_zeros_rounded_up_to_a_sector(raw: HostFile) -> None:
-    layer = RawLayer(raw)
+    layer = FlatLayer(raw)
     assert layer.virtual_size == 2 * BLOCK + 1024
     assert layer.populated().tolist() == [[0, BLOCK], [2 * BLOCK, raw.size]]
     kinds = [(start, stop, kind, host) for start, stop, kind, _, host in rows(layer.extents(0, layer.virtual_size))]
@@ -107,7 +108,7 @@ def test_a_raw_file_is_data_and_zeros_rounded_up_to_a_sector(raw: HostFile) -> N
 
 
 def test_a_part_of_a_raw_file_is_a_slice_of_the_whole(raw: HostFile) -> None:
-    layer = RawLayer(raw)
+    layer = FlatLayer(raw)
     whole = layer.extents(0, layer.virtual_size)
     for start in range(0, layer.virtual_size, 20_000):
         for end in range(start + 1, layer.virtual_size + 1, 33_333):
@@ -119,7 +120,7 @@ def test_an_empty_raw_file_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "empty.raw"
     path.touch()
     file = HostFile.open(os.fspath(path), lambda flags: os.open(path, flags))
-    layer = RawLayer(file)
+    layer = FlatLayer(file)
     file.close()
     assert layer.virtual_size == 0
     assert layer.populated().shape == (0, 2)

@@ -1,0 +1,38 @@
+"""The formats that are read, by the names that QEMU gives them."""
+
+from vdifs.formats.image_format import Front, ImageFormat
+from vdifs.formats.qcow2.format import QCOW2
+from vdifs.formats.qcow2.header import NOT_QCOW2
+from vdifs.formats.raw import RAW
+
+__all__ = ["FORMATS", "NO_IMAGE", "USUAL", "by_suffix", "names", "probed", "suffixes"]
+
+FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, RAW)}
+"""Each by its name, in the order in which a file is asked for their marks."""
+
+
+USUAL = QCOW2.name
+"""What an image is taken for of which only a name is known."""
+NO_IMAGE = NOT_QCOW2
+"""What is wrong with a file that bears no mark of any, and what to do."""
+
+
+def probed(front: Front) -> ImageFormat | None:
+    """Return the format whose mark a file bears, None if it bears none. Raises StorageError."""
+    return next((each for each in FORMATS.values() if not each.unmarked and each.probe(front)), None)
+
+
+def by_suffix(name: str) -> ImageFormat | None:
+    """Return the format that a file without any mark has if its name says so, None otherwise."""
+    return next((each for each in FORMATS.values() if each.unmarked and name.endswith(each.suffixes)), None)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return how files in these formats are usually called."""
+    return tuple(suffix for each in FORMATS.values() for suffix in each.suffixes)
+
+
+def names() -> str:
+    """Return the names of all, for a message."""
+    *others, last = FORMATS
+    return f"{', '.join(others)} and {last}" if others else last
