@@ -7,6 +7,7 @@ import pytest
 
 from tests.mount.mounting import Mounted, Mounts
 from tests.support import boxed, oracle, surgery
+from tests.support.builder import make
 
 BLOCK = 64 << 10
 DISK = bytes([1]) * BLOCK + bytes(6 * BLOCK) + bytes([2]) * BLOCK
@@ -19,8 +20,7 @@ def shown(mounts: Mounts) -> Mounted:
     source = mounts.scratch / "src"
     source.mkdir()
     boxed.write(source / "base.boxed", DISK)
-    oracle.create(source / "top.qcow2", len(DISK), backing=("base.boxed", "raw"), cwd=source)
-    oracle.qemu_io(source / "top.qcow2", [f"write -P 3 {BLOCK} {BLOCK}"])
+    make(source / "top.qcow2", len(DISK), f"write -P 3 {BLOCK} {BLOCK}", backing=("base.boxed", "raw"))
     surgery.forget_backing_format(source / "top.qcow2")
     return mounts(source, module=["tests.mount.boxed_driver"])
 
