@@ -11,9 +11,9 @@ import pytest
 from tests.support.builder import make
 from vdifs.chain.catalog import Catalog
 from vdifs.errors import VdifsError
-from vdifs.mount.serving import sidecars as module
+from vdifs.mount.serving.control import sidecars as module
+from vdifs.mount.serving.control.sidecars import SidecarContents
 from vdifs.mount.serving.scheduling.threads import Threads
-from vdifs.mount.serving.sidecars import SidecarContents
 from vdifs.mount.view.nodes import Sidecar
 from vdifs.mount.view.sources import source_of
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from vdifs.chain.catalog import Catalog
 from vdifs.mount.serving.change_watch import ChangeWatch, PageCache
-from vdifs.mount.serving.control_files import ControlFiles
+from vdifs.mount.serving.control.control_files import ControlFiles
+from vdifs.mount.serving.control.sidecars import SidecarContents
+from vdifs.mount.serving.control.status_collector import StatusCollector
 from vdifs.mount.serving.handles import Handles
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.images.opening import opener_for
@@ -17,8 +19,6 @@ from vdifs.mount.serving.open_files import OpenFiles
 from vdifs.mount.serving.scheduling.tasks import Tasks
 from vdifs.mount.serving.scheduling.threads import Threads
 from vdifs.mount.serving.scheduling.turns import Turns
-from vdifs.mount.serving.sidecars import SidecarContents
-from vdifs.mount.serving.status_collector import StatusCollector
 from vdifs.mount.view.attributes import Ownership, folder_access
 from vdifs.mount.view.options import MountOptions
 

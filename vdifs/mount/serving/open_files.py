@@ -4,7 +4,7 @@ import errno
 
 from vdifs.errors import SourceChangedError, VdifsError, WouldBlock
 from vdifs.mount.serving.change_watch import ChangeWatch, PageCache
-from vdifs.mount.serving.control_files import ControlFiles
+from vdifs.mount.serving.control.control_files import ControlFiles
 from vdifs.mount.serving.handles import FrozenContents, Handle, Handles
 from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.serving.images.open_images import OpenImages

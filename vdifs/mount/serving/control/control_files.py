@@ -4,9 +4,9 @@ import errno
 from collections.abc import Awaitable, Callable
 
 from vdifs.errors import VdifsError
+from vdifs.mount.serving.control.sidecars import SidecarContents
+from vdifs.mount.serving.control.status_file import StatusContents
 from vdifs.mount.serving.namespace import Namespace
-from vdifs.mount.serving.sidecars import SidecarContents
-from vdifs.mount.serving.status_reports import Report
 from vdifs.mount.view.nodes import Node, Sidecar, StatusFile
 
 __all__ = ["ControlFiles"]
@@ -18,19 +18,19 @@ class ControlFiles:
     def __init__(self, namespace: Namespace, sidecars: SidecarContents, status: Callable[[], Awaitable[bytes]]) -> None:
         self._namespace = namespace
         self._sidecars = sidecars
-        self._report = Report(status)
+        self._status = StatusContents(status)
 
     async def open(self, inode: int, node: Node) -> bytes:
         """Return what a file holds, which is open until `close`. Raises StaleInodeError, and why it cannot be made."""
-        return await self._report.open() if isinstance(node, StatusFile) else await self._contents(inode, node)
+        return await self._status.open() if isinstance(node, StatusFile) else await self._contents(inode, node)
 
     def close(self, contents: bytes) -> None:
         """Forget a file that was opened."""
-        self._report.close(contents)
+        self._status.close(contents)
 
     async def size(self, inode: int, node: Node) -> int:
         """Return how many bytes the next `open` returns, if it comes soon. Raises the same."""
-        return await self._report.size() if isinstance(node, StatusFile) else len(await self._contents(inode, node))
+        return await self._status.size() if isinstance(node, StatusFile) else len(await self._contents(inode, node))
 
     async def _contents(self, inode: int, node: Node) -> bytes:
         if not isinstance(node, Sidecar):

@@ -4,11 +4,11 @@ import time
 
 import trio
 
+from vdifs.mount.serving.control.status import Served, status_bytes
 from vdifs.mount.serving.handles import Handles
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
-from vdifs.mount.serving.status import Served, status_bytes
 from vdifs.mount.view.confinement import Confinement
 from vdifs.mount.view.options import MountOptions
 

@@ -41,7 +41,7 @@ class Served:
 
 
 def status_bytes(served: Served) -> bytes:
-    """Return the report as JSON, one object, ending in a newline."""
+    """Return the status as JSON, one object, ending in a newline."""
     return json.dumps(status_json(mount_status(served)), indent=1).encode() + b"\n"
 
 

@@ -9,14 +9,14 @@ It ends on a whole sector, so that its size does not follow every counter: what 
 import time
 from collections.abc import Awaitable, Callable
 
-__all__ = ["Report"]
+__all__ = ["StatusContents"]
 
 PROMISE_S = 1.0
 """How long a size that was told holds for the next open: programs ask for the size and open the file at once."""
 _SECTOR = 512
 
 
-class Report:
+class StatusContents:
     """The states of the status file that are open, and the one that was promised. make: returns the present one."""
 
     def __init__(self, make: Callable[[], Awaitable[bytes]]) -> None:
@@ -36,7 +36,7 @@ class Report:
         return len(contents)
 
     async def open(self) -> bytes:
-        """Return the report, which is open until `close`."""
+        """Return the status, which is open until `close`."""
         contents = self._standing()
         self._promised = None
         if contents is None:
