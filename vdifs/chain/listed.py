@@ -20,7 +20,7 @@ class Listed:
     """What a search listed, as the lookup of a chain.
 
     entries: by PATH. missing: why those cannot be had that are named and not listed. despite_problems: whether chains
-    go on below an image that has a problem.
+    go on below an image that has a problem, or may not use its backing file.
     """
 
     policy: Policy
@@ -62,7 +62,8 @@ class Listed:
         if (entry := self.entries.get(ref.path)) is None:
             gone = StorageError(f"{printable(ref.path)}: it is not there", errno=errno.ENOENT)
             raise cannot_be_opened(self._where(above), "backing file", self.missing.get(ref.path) or gone)
-        if not may_name(above.uid, entry.permissions):  # asked of every link of every image: names are made if need be
+        # Asked of every link of every image: names are made if need be.
+        if not self.despite_problems and not may_name(above.uid, entry.permissions):
             namer, named = self.policy.display(above.file_path), self.policy.display(ref.path)
             check_owner(namer, above.uid, "backing file", named, entry.permissions)
         return entry
