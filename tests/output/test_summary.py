@@ -56,9 +56,9 @@ def test_a_table_is_needed_if_that_was_said_once(said: list[list[tuple[int, int]
     wanted = [False] * 40
     for ranges in said:
         rows = np.array([(first, first + count) for first, count in ranges], np.int64).reshape(-1, 2)
-        apart = Ranges.union(rows).rows
+        apart = Ranges.union(rows)
         counting.add_tables(apart)
-        for first, last in apart.tolist():
+        for first, last in apart.rows.tolist():
             wanted[first:last] = [True] * (last - first)
     tables = counting.finish(Windows(1, 0)).tables
     assert tables.between(0, 40).tolist() == wanted

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vdifs.output.window_sums import WindowSums, count_by_window
+from vdifs.ranges import Ranges
 
 
 @st.composite
@@ -63,7 +64,7 @@ def test_ranges_of_blocks_are_counted_by_window(drawn: list[tuple[int, int]], pe
             wanted[block // per_window + cuts] = wanted.get(block // per_window + cuts, 0) + 1
     found = {
         first + at: each
-        for first, count, each in count_by_window(edges, per_window, cuts).tolist()
+        for first, count, each in count_by_window(Ranges.of(edges), per_window, cuts).tolist()
         for at in range(count)
     }
     assert found == wanted

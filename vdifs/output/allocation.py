@@ -18,11 +18,11 @@ from vdifs.extents import NO_FILE, Extents, Kind, Stack
 from vdifs.output.granularity import Granularity
 from vdifs.output.process_caches import summary_cache
 from vdifs.output.summary import Counting, Summary
-from vdifs.output.unit_ranges import coarser, intersection, touched
 from vdifs.output.window import unit_states
 from vdifs.output.window_sums import count_by_window
 from vdifs.output.windows import Windows
 from vdifs.pace import give_way
+from vdifs.ranges import Ranges
 
 __all__ = ["Allocation"]
 
@@ -97,14 +97,14 @@ class Allocation:
         data, held = self._masks(extents)
         stop, (unit_bits, block_bits, table_bits) = extents.stop, self.granularity
         if self._delta:
-            holding = touched(extents.start[held], stop[held], unit_bits)
-            with_data = touched(extents.start[data], stop[data], unit_bits)
-            stored = coarser(intersection(holding, with_data), block_bits - unit_bits)
+            holding = Ranges.touching_units(extents.start[held], stop[held], unit_bits)
+            with_data = Ranges.touching_units(extents.start[data], stop[data], unit_bits)
+            stored = holding.intersection(with_data).coarser(block_bits - unit_bits)
         else:
-            stored = touched(extents.start[data], stop[data], block_bits)
-            holding = stored << block_bits - unit_bits
+            stored = Ranges.touching_units(extents.start[data], stop[data], block_bits)
+            holding = stored.finer(block_bits - unit_bits)
         if table_bits is not None:
-            counting.add_tables(coarser(holding, table_bits - unit_bits))
+            counting.add_tables(holding.coarser(table_bits - unit_bits))
         counting.add_stored(count_by_window(stored, self.windows.size >> block_bits, cuts))
 
     def _masks(self, extents: Extents) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdifs.output.granularity import Granularity
-from vdifs.output.unit_ranges import Ranges
 from vdifs.output.window_sums import Runs, WindowSums, merged
 from vdifs.output.windows import Windows
+from vdifs.ranges import Ranges
 from vdifs.units import ceil_div
 
 __all__ = ["Bits", "Counting", "Summary"]
@@ -88,10 +88,10 @@ class Counting:
         """Add tables in which something is held, by their indices; any of them may have been added before."""
         if not len(ranges):
             return
-        low, high = int(ranges[0, 0]), int(ranges[-1, 1])
+        low, high = int(ranges.edges[0]), int(ranges.edges[-1])
         turns = np.zeros(high - low + 1, np.int8)
-        turns[ranges[:, 0] - low] = 1
-        turns[ranges[:, 1] - low] -= 1
+        turns[ranges.starts - low] = 1
+        turns[ranges.stops - low] = -1
         self._flags[low:high] |= turns[:-1].cumsum(dtype=np.int8).view(np.bool_)
 
     def finish(self, windows: Windows) -> Summary:

@@ -16,7 +16,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.output.unit_ranges import Ranges
+from vdifs.ranges import Ranges
 
 __all__ = ["Runs", "WindowSums", "count_by_window", "merged"]
 
@@ -73,13 +73,14 @@ def count_by_window(blocks: Ranges, per_window: int, cuts: int) -> Runs:
     blocks      |...[==|========|========|=]..[=]...|
     runs            first        between  last
     """
-    first, last = blocks[:, 0] // per_window, (blocks[:, 1] - 1) // per_window
+    starts, stops = blocks.starts, blocks.stops
+    first, last = starts // per_window, (stops - 1) // per_window
     alone = first == last
-    ends = np.where(alone, blocks[:, 1], (first + 1) * per_window)
+    ends = np.where(alone, stops, (first + 1) * per_window)
     parts = np.empty((len(blocks), 3, 3), np.int64)
-    parts[:, 0] = np.stack([first, np.ones_like(first), ends - blocks[:, 0]], 1)
+    parts[:, 0] = np.stack([first, np.ones_like(first), ends - starts], 1)
     parts[:, 1] = np.stack([first + 1, np.maximum(last - first - 1, 0), np.full_like(first, per_window)], 1)
-    parts[:, 2] = np.stack([last, (~alone).astype(np.int64), blocks[:, 1] - last * per_window], 1)
+    parts[:, 2] = np.stack([last, (~alone).astype(np.int64), stops - last * per_window], 1)
     runs = parts[parts[:, :, 1] > 0]
     runs[:, 0] += cuts
     if not len(runs):
