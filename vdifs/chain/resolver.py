@@ -103,6 +103,8 @@ class Resolver:
     def _cuts(self, stack: Stack, load: Load) -> NDArray[np.int64]:
         """Return where to cut a range so that what `load` adds is no more than is taken at once: int64, sorted."""
         none = np.empty(0, np.int64)
+        if stack.runs + load.units <= self.at_once:  # most images are small, and all of them are opened
+            return none
         low, high = load.below(np.array([stack.starts[0], stack.stops[-1]])).tolist()
         if stack.runs + high - low <= self.at_once:
             return none
@@ -131,7 +133,7 @@ def _in_parts(stack: Stack, cuts: NDArray[np.int64]) -> Iterator[Stack]:
 def _is_silent(stack: Stack, source: Source) -> bool:
     """Tell whether a layer holds nothing of what is bare."""
     low, high = int(stack.starts[0]), int(stack.stops[-1])
-    return high <= source.silent_to and not np.diff(source.load.below(np.array([low, high])))[0]
+    return high <= source.silent_to and source.load.is_empty(low, high)
 
 
 @dataclass(frozen=True, slots=True)

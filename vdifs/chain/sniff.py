@@ -8,6 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
+from typing import Any
 
 from cachetools import LRUCache
 
@@ -89,13 +90,19 @@ def _entries(
         if metadata is None:
             taken = FORMATS.get(stated or "") or by_suffix(entry.path)
             return (unmarked(entry, taken),) if taken is not None and taken.unmarked else ()
-        size, snapshots = _shared_size(metadata.virtual_size), metadata.snapshot_count
-        entry = replace(
-            entry, format=metadata.format.name, virtual_size=size, snapshots=snapshots, hidden=metadata.hidden
-        )
-        return (_with_links(policy, entry, metadata, known),)
     except VdifsError as error:
         return (replace(entry, problem=error.bare()),)
+    told: dict[str, Any] = {
+        "format": metadata.format.name,
+        "virtual_size": _shared_size(metadata.virtual_size),
+        "snapshots": metadata.snapshot_count,
+        "hidden": metadata.hidden,
+    }
+    try:
+        told |= _links(policy, entry, metadata, known)
+    except VdifsError as error:
+        told["problem"] = error.bare()
+    return (replace(entry, **told),)
 
 
 def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -129,8 +136,8 @@ def _read_metadata(file: HostFile) -> Metadata | None:
     return None if found is None else found.read(front)
 
 
-def _with_links(policy: Policy, entry: Entry, metadata: Metadata, known: Mapping[str, Found]) -> Entry:
-    """Return the entry with the files that the image names."""
+def _links(policy: Policy, entry: Entry, metadata: Metadata, known: Mapping[str, Found]) -> dict[str, Any]:
+    """Return the fields of an entry that tell of the files which the image names."""
     data: list[Found] = []
     for path in data_files_of(policy, entry.path, metadata):
         try:
@@ -139,11 +146,11 @@ def _with_links(policy: Policy, entry: Entry, metadata: Metadata, known: Mapping
             raise cannot_be_opened(printable(policy.display(entry.path)), "data file", error) from error
         namer, named = policy.display(entry.path), policy.display(path)
         check_owner(namer, entry.uid, "data file", named, data[-1].permissions)
-    entry = replace(entry, data=tuple(data))
+    links: dict[str, Any] = {"data": tuple(data)}
     if (backing := backing_of(policy, entry.path, metadata)) is None:
-        return entry
+        return links
     path, stated = known.get(backing.path, backing).path, FORMATS.get(backing.stated or "")
-    return replace(entry, backing_path=path, backing_format=backing.stated if stated is None else stated.name)
+    return links | {"backing_path": path, "backing_format": backing.stated if stated is None else stated.name}
 
 
 @lru_cache

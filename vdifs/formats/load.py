@@ -15,6 +15,8 @@ class Load:
         self._units = np.zeros(len(self.edges))
         self._units[1::2] = (self.edges[1::2] - self.edges[::2]) / grain + 1
         self._units.cumsum(out=self._units)
+        self.units = float(self._units[-1]) if len(self._units) else 0.0
+        """All of them."""
 
     def below(self, offsets: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the load below each offset: float64."""
@@ -22,10 +24,10 @@ class Load:
             return np.zeros(len(offsets))
         return np.interp(offsets, self.edges, self._units)
 
-    @property
-    def units(self) -> float:
-        """All of them."""
-        return float(self._units[-1]) if len(self._units) else 0.0
+    def is_empty(self, start: int, end: int) -> bool:
+        """Tell whether there is no load in [start, end), which is not empty."""
+        before = int(self.edges.searchsorted(start, "right"))
+        return before % 2 == 0 and (before == len(self.edges) or float(self.edges[before]) >= end)
 
     @property
     def nbytes(self) -> int:

@@ -4,8 +4,9 @@ Messages name the field and its value; the caller, which knows the file, puts it
 """
 
 import struct
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
+from typing import Any
 
 from vdifs.errors import FormatError, UnsupportedError, printable
 from vdifs.formats.qcow2.extensions import (
@@ -220,7 +221,7 @@ def _parse_fields(head: bytes) -> Header:
     if not MIN_CLUSTER_BITS <= cluster_bits <= MAX_CLUSTER_BITS:
         raise FormatError(f"cluster_bits is {cluster_bits}, expected {MIN_CLUSTER_BITS} to {MAX_CLUSTER_BITS}")
     if version == 2:
-        return _from_values(version, *v2, 0, 0, 0, V2_REFCOUNT_ORDER, V2_LENGTH)
+        return _in_order(version, *v2, 0, 0, 0, V2_REFCOUNT_ORDER, V2_LENGTH)
     if len(head) < V3_LENGTH:
         raise FormatError(f"the header ends after {len(head)} bytes, expected at least {V3_LENGTH}")
     *features, refcount_order, header_length = _V3.unpack_from(head, V2_LENGTH)
@@ -231,13 +232,12 @@ def _parse_fields(head: bytes) -> Header:
     if refcount_order > 6:
         raise FormatError(f"refcount_order is {refcount_order}, expected 0 to 6")
     compression_type = head[V3_LENGTH] if header_length > V3_LENGTH and len(head) > V3_LENGTH else 0
-    return _from_values(version, *v2, *features, refcount_order, header_length, compression_type)
+    return _in_order(version, *v2, *features, refcount_order, header_length, compression_type)
 
 
-def _from_values(*values: int) -> Header:
-    """Return a header from the values of its fields, in order."""
-    names = (field.name for field in fields(Header))
-    return Header(**dict(zip(names, values, strict=False)))  # type: ignore[arg-type] # the names after these are left out
+def _in_order(*values: Any) -> Header:
+    """Return a header from the values of its first fields."""
+    return Header(*values)
 
 
 def _check_encryption(h: Header) -> None:
@@ -310,7 +310,7 @@ def _check_features(h: Header, extensions: tuple[Extension, ...]) -> None:
 
 def _with_names(h: Header, extensions: tuple[Extension, ...], head: bytes) -> Header:
     if not h.backing_file_offset:
-        return replace(h, extensions=extensions)
+        return replace(h, extensions=extensions) if extensions else h
     name = head[h.backing_file_offset : h.backing_file_offset + h.backing_file_size]
     if len(name) < h.backing_file_size:
         raise FormatError(f"the file ends inside the backing file name at {h.backing_file_offset:#x}")

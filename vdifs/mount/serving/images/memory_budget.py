@@ -15,7 +15,7 @@ _SMALL = 64 << 10
 
 def exceeds_budget(images: Collection[OpenImage], idle: Iterable[OpenImage]) -> bool:
     """Return whether the tables of `images` take too much memory, and closing some of the `idle` ones would help."""
-    if not any(_bytes(opened.image.tables) > _SMALL for opened in idle):
+    if not any(opened.table_bytes > _SMALL for opened in idle):
         return False
     return _bytes({key: size for opened in images for key, size in opened.image.tables.items()}) > MOST_BYTES
 
@@ -25,8 +25,7 @@ def check_budget(opened: OpenImage, in_use: Iterable[OpenImage]) -> None:
 
     Whose images take more than an equal share has to do without; one image alone may take all, however large it is.
     """
-    own = _bytes(opened.image.tables)
-    if own <= _SMALL:
+    if (own := opened.table_bytes) <= _SMALL:
         return
     owners: dict[int, dict[Hashable, int]] = {}
     for each in (*in_use, opened):

@@ -20,8 +20,8 @@ class OpenImage:
 
     devices: the file systems it is read from. owner: of the image. on_local_disk: whether all of its files are, so that
     the event loop may make system calls on them. stale: what to answer to readers once its sources are known to have
-    changed. file: what was opened; generation: in which state of its sources. holders, used_at: for `OpenImages`, who
-    else but threads uses it, and when it was let go of.
+    changed. table_bytes: of memory that its tables take. file: what was opened; generation: in which state of its
+    sources. holders, used_at: for `OpenImages`, who else but threads uses it, and when it was let go of.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class OpenImage:
         self.file = file
         self.generation = generation
         self.owner = owner
+        self.table_bytes = sum(image.tables.values())
         self.on_local_disk = _all_on_local_disk(member.file.fd for member in image.chain.members)
         self.stale: SourceChangedError | None = None
         self.holders = 0
