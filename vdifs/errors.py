@@ -10,7 +10,6 @@ Two boundaries turn errors into something else: the FUSE operations (errno) and 
 
 import errno as _errno
 import os
-import re
 from copy import copy
 from sys import intern
 from typing import Self, TypedDict, TypeVar, Unpack
@@ -48,13 +47,6 @@ def printable(name: str | bytes) -> str:
 def quoted(name: str | bytes) -> str:
     """Return a name for a message as `printable` does, in quotation marks."""
     return f"'{printable(name)}'"
-
-
-_VERBS = (
-    "allow ask check choose close commit convert correct give have install leave load look make mend mount name open "
-    "rebase rename repair restore run see start state take try unmount use wait write"
-).split()
-_TELLS_WHAT_TO_DO = re.compile(rf"[:;,] (or )?({'|'.join(_VERBS)})\b|'qemu-img ")
 
 
 _Error = TypeVar("_Error", bound="VdifsError")
@@ -118,9 +110,7 @@ class VdifsError(Exception):
         return self.what if self.where is None else f"{self.where}: {self.what}"
 
     def __str__(self) -> str:
-        if self.remedy is None or ("remedy" not in vars(self) and _TELLS_WHAT_TO_DO.search(self.finding)):
-            return self.finding
-        return f"{self.finding}: {self.remedy}"
+        return self.finding if self.remedy is None else f"{self.finding}: {self.remedy}"
 
     def at(self, *places: str | bytes) -> Self:
         """Return the same error, in `places`, the outermost first, around where it was said to be so far."""

@@ -37,7 +37,6 @@ from tests.support.builder import CLUSTER, make, make_raw, rebase
 from tests.support.image_file import Image
 from tests.support.units import MIB
 from vdifs.cli.render.text import kept_text
-from vdifs.errors import FormatError
 from vdifs.formats.qcow2.file_tables import FileTables
 
 
@@ -72,7 +71,7 @@ def verdict(vdifs: Vdifs, source: str | Path, folder: Path) -> tuple[int, list[L
     assert told[:-1] == lines
     assert all(line.isprintable() for line in told)
     refused = [p["message"] for p in problems if p["severity"] == "error" and p["kind"] in ("damaged", "unsupported")]
-    assert [str(FormatError(message)) for message in refused] == refused, "each says what to do"
+    assert all(re.search("[:;] (restore|repair|name|convert) ", message) for message in refused), "each says what to do"
     remedy = ": (restore it from a copy, or|name a qcow2 image,|convert it with) .*"
     said = [
         re.sub(remedy, "", f"{p['message']} ".replace(f"{folder}/", FOLDER).replace(f"{folder} ", FOLDER[:-1]).rstrip())

@@ -16,7 +16,6 @@ from tests.mount.conftest import require_fuse
 from tests.mount.mounting import NOBODY, ROOT, as_user, interpreter, is_mounted
 from tests.support import oracle
 from tests.support.builder import make
-from vdifs.errors import FormatError, UnsupportedError, VdifsError
 
 FAILED, USAGE = 1, 2
 
@@ -293,15 +292,6 @@ def test_what_one_may_not_read_is_told(command: str, forbidden: tuple[Path, int 
     assert "base.qcow2: Permission denied: " in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == (0 if command in ("list", "check") else 1)
-
-
-def test_every_error_of_a_format_gets_a_remedy_and_none_gets_two() -> None:
-    assert str(FormatError("a.qcow2: bad: it is")).endswith("or see what 'qemu-img check' says")
-    assert str(UnsupportedError("a.qcow2: odd")).endswith("convert it with 'qemu-img convert'")
-    assert str(FormatError(f"a.qcow2: {FormatError('bad')}")).count("restore it") == 1
-    for told in ("a: cut short; restore it from a copy", "a: b: name an image", "a: repair it with 'qemu-img check'"):
-        assert str(FormatError(told)) == told
-    assert str(VdifsError("a: something else")) == "a: something else"
 
 
 RELATIVE = ("list .", "info a", "check .", "map a", "measure a", "export a b", "mount . m", "umount .", "status .")

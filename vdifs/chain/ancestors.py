@@ -15,8 +15,8 @@ from vdifs.chain.sniff import find, sniff
 from vdifs.chain.still_known import still_known
 from vdifs.chain.troubles import is_within
 from vdifs.chain.walk import Found
-from vdifs.errors import FormatError, PolicyError, StorageError, VdifsError, printable
-from vdifs.formats.registry import FORMATS, NO_IMAGE, USUAL
+from vdifs.errors import PolicyError, StorageError, VdifsError
+from vdifs.formats.registry import FORMATS, USUAL, no_image
 from vdifs.storage.fingerprint import Fingerprint
 
 __all__ = ["Ancestors"]
@@ -115,7 +115,7 @@ class Ancestors:
         if before is not None and before.fingerprint != _NEVER_SEEN:
             sniffed = still_known((before,), found, sniffed, None, self._policy.display(path))
         if not sniffed:
-            raise FormatError(f"{printable(self._policy.display(path))}: {NO_IMAGE}")
+            raise no_image(self._policy.display(path))
         return sniffed[0]
 
     def _as_it_was(self, path: str, overlay: Entry, error: VdifsError) -> Entry:

@@ -5,7 +5,6 @@
 Ancestors that the walk does not reach (hidden, excluded, beneath a trusted directory) are images too.
 """
 
-import errno
 import hashlib
 import os
 import stat
@@ -31,7 +30,7 @@ from vdifs.chain.troubles import Images, as_before, emptied, in_trouble, is_with
 from vdifs.chain.walk import Filter, Found, Identity
 from vdifs.errors import ChainError, FormatError, StorageError, VdifsError, printable
 from vdifs.formats.problems import Severity
-from vdifs.formats.registry import NO_IMAGE
+from vdifs.formats.registry import no_image
 from vdifs.linux.locks import LockTable
 from vdifs.pace import give_way
 
@@ -299,8 +298,7 @@ class Catalog:
         """Return the folders that another one has replaced which holds no image; see `emptied`."""
         if self._only is not None:
             gone = found.nothing is None and old.entries and not any(entries for _, entries in files.values())
-            where = printable(self.policy.display(self._only))
-            return {"": FormatError(f"{where}: {NO_IMAGE}", errno=errno.EIO)} if gone else {}
+            return {"": no_image(self.policy.display(self._only))} if gone else {}
         if found.folders == old.folders and not old.emptied:
             return {}
         held, holds = ([path for path, (_, entries) in each.items() if entries] for each in (old.files, files))

@@ -11,12 +11,13 @@ from enum import Enum, auto
 from typing import NamedTuple, Protocol, TypeVar
 
 from vdifs.chain.policy import Policy
-from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError, quoted
+from vdifs.errors import ChainError, PolicyError, UnsupportedError, VdifsError, quoted
 from vdifs.formats.image_format import ImageFormat, Metadata
-from vdifs.formats.registry import FORMATS, NO_IMAGE, by_suffix, names
+from vdifs.formats.registry import FORMATS, by_suffix, names, no_image
 
 __all__ = [
     "MAX_DEPTH",
+    "STATE_RAW",
     "Fault",
     "ImageRef",
     "Lookup",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 MAX_DEPTH = 256
+STATE_RAW = "state it with 'qemu-img rebase -u -F raw'"
 
 Identity = tuple[int, int]
 """Device and inode number: what tells a file, whatever its names."""
@@ -153,28 +155,31 @@ def said_of_file(name: str, fault: Fault, stated: str | None) -> VdifsError:
     """Return the error for the file `name`, which was opened, and for which its overlay states a format or None."""
     match fault:
         case Fault.LOOP:
-            what = "it is in its own chain: rebase one of the images that name it"
-            return ChainError(f"{name}: {what}", errno=errno.ELOOP)
+            remedy = "rebase one of the images that name it"
+            return ChainError("it is in its own chain", where=name, remedy=remedy, errno=errno.ELOOP)
         case Fault.TOO_DEEP:
-            what = f"the chain above it has {MAX_DEPTH} images already: commit some"
-            return ChainError(f"{name}: {what}", errno=errno.ELOOP)
+            what = f"the chain above it has {MAX_DEPTH} images already"
+            return ChainError(what, where=name, remedy="commit some", errno=errno.ELOOP)
         case Fault.OTHER_FORMAT:
             what = f"its overlay states the format {quoted(stated or '')}: only {names()} are read"
-            return UnsupportedError(f"{name}: {what}")
+            return UnsupportedError(what, where=name)
         case Fault.NO_IMAGE:
-            return FormatError(f"{name}: {NO_IMAGE}")
+            return no_image(name)
         case Fault.NOT_STATED:
             return PolicyError(
-                f"{name}: its overlay states no format and it is no qcow2 image: it is not taken for raw unless "
-                "stated; state it with 'qemu-img rebase -u -F raw'"
+                "its overlay states no format and it is no qcow2 image",
+                where=name,
+                remedy=f"it is not taken for raw unless stated; {STATE_RAW}",
             )
 
 
 def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | ChainError:
     """Return what is wrong with the image `namer` if the file that it names as its `role` fails with `error`."""
-    kind = PolicyError if isinstance(error, PolicyError) else ChainError
+    what = f"its {role} cannot be opened: {error.finding}"
     code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
-    failed = kind(f"{namer}: its {role} cannot be opened: {error}", errno=code)
+    failed: PolicyError | ChainError = ChainError(what, where=namer, remedy=error.remedy, errno=code)
+    if isinstance(error, PolicyError):
+        failed = failed.told_as(PolicyError, errno=code)
     failed.about = "opening", error.subject  # whichever images name that file
     failed.passing, failed.unreachable = error.passing, error.unreachable
     return failed

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from itertools import islice
 
 from vdifs.chain.entry import Entry, unmarked
-from vdifs.chain.links import Fault, ImageRef, cannot_be_opened, read_as, resolve
+from vdifs.chain.links import STATE_RAW, Fault, ImageRef, cannot_be_opened, read_as, resolve
 from vdifs.chain.ownership import check_owner, may_name
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, PolicyError, StorageError, UnsupportedError, VdifsError, printable, quoted
 from vdifs.formats.registry import FORMATS
 
 __all__ = ["Listed"]
+
+_THERE_IS_NONE = "restore it, or correct the name"
+_REBASE = "rebase one of the images above it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Listed:
         ChainError for a missing one, a loop, or more than 256.
         """
         if (entry := self.entries.get(path)) is None:
-            raise StorageError(f"{printable(path)}: no such image", errno=errno.ENOENT)
+            raise StorageError("no such image", where=path, remedy=_THERE_IS_NONE, errno=errno.ENOENT)
         return resolve(ImageRef(entry.file_path, entry.snapshot, entry.format), self)
 
     def overlays(self) -> dict[str, tuple[str, ...]]:
@@ -60,7 +63,7 @@ class Listed:
         if above is None:
             return self.entries[ref.name]
         if (entry := self.entries.get(ref.path)) is None:
-            gone = StorageError(f"{printable(ref.path)}: it is not there", errno=errno.ENOENT)
+            gone = StorageError("it is not there", where=ref.path, remedy=_THERE_IS_NONE, errno=errno.ENOENT)
             raise cannot_be_opened(self._where(above), "backing file", self.missing.get(ref.path) or gone)
         # Asked of every link of every image: names are made if need be.
         if not self.despite_problems and not may_name(above.uid, entry.permissions):
@@ -96,19 +99,15 @@ class Listed:
         where = self._where(entry if above is None or fault in (Fault.LOOP, Fault.TOO_DEEP) else above)
         match fault:
             case Fault.LOOP:
-                what = "it is in its own chain: rebase one of the images above it"
-                return ChainError(f"{where}: {what}", errno=errno.ELOOP)
+                return ChainError("it is in its own chain", where=where, remedy=_REBASE, errno=errno.ELOOP)
             case Fault.TOO_DEEP:
-                what = "the chain above it is too long: rebase one of the images above it"
-                return ChainError(f"{where}: {what}", errno=errno.ELOOP)
+                return ChainError("the chain above it is too long", where=where, remedy=_REBASE, errno=errno.ELOOP)
             case Fault.OTHER_FORMAT:
                 what = f"it states the format {quoted(ref.stated or '')} for its backing file: not supported"
-                return UnsupportedError(f"{where}: {what}")
+                return UnsupportedError(what, where=where)
             case Fault.NO_IMAGE | Fault.NOT_STATED:
-                return PolicyError(
-                    f"{where}: its backing file {printable(ref.path)} is no qcow2 image and not stated to be raw: "
-                    "state it with 'qemu-img rebase -u -F raw'"
-                )
+                what = f"its backing file {printable(ref.path)} is no qcow2 image and not stated to be raw"
+                return PolicyError(what, where=where, remedy=STATE_RAW)
 
     def _where(self, entry: Entry) -> str:
-        return printable(self.policy.display(entry.path))
+        return self.policy.display(entry.path)

@@ -47,7 +47,8 @@ class Chain:
         self.first_file = tuple(accumulate((len(member.data) for member in members), initial=0))
         """The index of the first of them for each member, and behind the last one how many they are."""
         if len(self.data_files) > _MOST_FILES:
-            raise UnsupportedError(f"{members[0].file.name}: its chain has {len(self.data_files)} files: too many")
+            what = f"its chain has {len(self.data_files)} files: too many"
+            raise UnsupportedError(what, where=members[0].file.name)
 
     @classmethod
     def open(cls, policy: Policy, path: str, snapshot: str | None = None, *, stated: str | None = None) -> Self:

@@ -123,7 +123,8 @@ class Metadata:
 
     def label_of(self, file: HostFile, _wanted: str) -> str:
         """Return the label of the snapshot whose label, else name, else ID, is wanted. Raises ChainError."""
-        raise ChainError(f"{file.name}: a {self.format.name} image has no snapshots", errno=errno.ENOENT)
+        what, remedy = f"a {self.format.name} image has no snapshots", "name the image itself"
+        raise ChainError(what, where=file.name, remedy=remedy, errno=errno.ENOENT)
 
     def labelled_snapshots(self, _file: HostFile) -> tuple[tuple[str, Snapshot], ...]:
         """Return the internal snapshots, each with its label. Raises FormatError, StorageError."""

@@ -1,11 +1,12 @@
 """The formats that are read, by the names that QEMU gives them."""
 
+from vdifs.errors import FormatError
 from vdifs.formats.image_format import Front, ImageFormat
 from vdifs.formats.qcow2.format import QCOW2
-from vdifs.formats.qcow2.header import NOT_QCOW2
+from vdifs.formats.qcow2.header import not_qcow2
 from vdifs.formats.raw import RAW
 
-__all__ = ["FORMATS", "NO_IMAGE", "USUAL", "by_suffix", "names", "probed", "suffixes"]
+__all__ = ["FORMATS", "USUAL", "by_suffix", "names", "no_image", "probed", "suffixes"]
 
 FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, RAW)}
 """Each by its name, in the order in which a file is asked for their marks."""
@@ -13,8 +14,11 @@ FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, RAW)}
 
 USUAL = QCOW2.name
 """What an image is taken for of which only a name is known."""
-NO_IMAGE = NOT_QCOW2
-"""What is wrong with a file that bears no mark of any, and what to do."""
+
+
+def no_image(where: str) -> FormatError:
+    """Return the error for a file that bears no mark of any."""
+    return not_qcow2(where)
 
 
 def probed(front: Front) -> ImageFormat | None:

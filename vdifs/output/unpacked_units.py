@@ -128,7 +128,7 @@ class UnpackedUnits:
 
 
 def _damaged(file: HostFile, offset: int, error: FormatError) -> FormatError:
-    damaged = FormatError(f"{file.name}: compressed cluster at {offset:#x}: {error.finding}")
+    damaged = error.at(file.name, f"compressed cluster at {offset:#x}")
     damaged.about = "inflating", file.path  # one line in the log, not one for each cluster
     return damaged
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.errors import FormatError, VdifsError
+from vdifs.errors import CUT_SHORT, FormatError, VdifsError
 from vdifs.formats.layer import Layer
 from vdifs.formats.problems import FileAudit, Problem, Severity, Tell, failed, of_file
 from vdifs.formats.qcow2.bitmap_tables import check_bitmap_table
@@ -80,10 +80,11 @@ def _of_bitmaps(file: HostFile, header: Header, path: str) -> Iterator[Problem]:
             try:
                 check_bitmap_table(table, header.cluster_size)
             except FormatError as error:
-                where = f"{file.name}: the {what} at {bitmap.table_offset:#x}"
-                raise FormatError(f"{where}: {error.finding}") from error
+                raise error.at(file.name, f"the {what} at {bitmap.table_offset:#x}") from error
     except FormatError as error:
-        yield Problem(path, Severity.WARNING, "bitmaps", f"{error.finding}: QEMU may refuse the whole image")
+        # What is said of every damaged image is about its disk, which is read all the same.
+        said = error.finding if error.remedy == FormatError.remedy else str(error)
+        yield Problem(path, Severity.WARNING, "bitmaps", f"{said}: QEMU may refuse the whole image")
 
 
 def _of_tables(tables: FileTables, tell: Tell) -> Iterator[Problem]:
@@ -160,6 +161,7 @@ def _check_within_file(file: HostFile, packed: NDArray[np.int64]) -> None:
     beyond = packed[packed >= file.size]
     if len(beyond):
         raise FormatError(
-            f"{file.name}: compressed data lie at {int(beyond[0]):#x}, beyond the end of the file at "
-            f"{file.size:#x}: the file was cut short; restore it from a copy"
+            f"compressed data lie at {int(beyond[0]):#x}, beyond the end of the file at {file.size:#x}",
+            where=file.name,
+            remedy=CUT_SHORT,
         )

@@ -31,7 +31,7 @@ class Qcow2Metadata(Metadata):
 
         check_snapshots(file, self.header)
         if self.header.incompatible_features & Incompatible.DATA_FILE and not self.data_files:
-            raise FormatError(f"{file.name}: it keeps its data in an external data file, but does not name one")
+            raise FormatError("it keeps its data in an external data file, but does not name one", where=file.name)
 
     def layer(self, file: HostFile, data: Sequence[HostFile], snapshot: str | None) -> "Layer":
         """See Metadata."""

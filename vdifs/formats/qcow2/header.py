@@ -30,20 +30,17 @@ from vdifs.units import SECTOR, ceil_div, round_down
 __all__ = [
     "MAGIC",
     "MAX_BACKING_NAME",
-    "NOT_QCOW2",
     "Autoclear",
     "Compatible",
     "CompressionType",
     "Header",
     "Incompatible",
     "check_place",
+    "not_qcow2",
 ]
 
 MAGIC = b"QFI\xfb"
 MAX_BACKING_NAME = 1023
-NOT_QCOW2 = (
-    "not a qcow2 image: its first bytes are not 'QFI\\xfb': name a qcow2 image, or a raw one called *.raw or *.img"
-)
 MAX_SNAPSHOTS = 65536
 V2_LENGTH, V3_LENGTH = 72, 104
 V2_REFCOUNT_ORDER = 4
@@ -125,7 +122,7 @@ class Header:
         extensions = parse_extensions(head[h.header_length : end], h.header_length, room)
         _check_features(h, extensions)
         if h.corrupt and not corrupt_too:
-            raise FormatError("the image is marked corrupt: repair it with 'qemu-img check -r all' first")
+            raise FormatError("the image is marked corrupt", remedy="repair it with 'qemu-img check -r all' first")
         return _with_names(h, extensions, head)
 
     def pack(self) -> bytes:
@@ -209,9 +206,15 @@ class Header:
         return next((decode_name(e.data) for e in reversed(self.extensions) if e.type == kind), None)
 
 
+def not_qcow2(where: str | None = None) -> FormatError:
+    """Return the error for a file that is to be a qcow2 image, and is none."""
+    what = "not a qcow2 image: its first bytes are not 'QFI\\xfb'"
+    return FormatError(what, where, remedy="name a qcow2 image, or a raw one called *.raw or *.img")
+
+
 def _parse_fields(head: bytes) -> Header:
     if head[:4] != MAGIC:
-        raise FormatError(NOT_QCOW2)
+        raise not_qcow2()
     if len(head) < V2_LENGTH:
         raise FormatError(f"the header ends after {len(head)} bytes, expected at least {V2_LENGTH}")
     version, *v2 = _V2.unpack_from(head)[1:]
@@ -243,8 +246,8 @@ def _in_order(*values: Any) -> Header:
 def _check_encryption(h: Header) -> None:
     if h.crypt_method in _CRYPT_NAMES:
         raise UnsupportedError(
-            f"the image is encrypted ({_CRYPT_NAMES[h.crypt_method]}): vdifs does not decrypt; "
-            "convert it with qemu-img and its secret first"
+            f"the image is encrypted ({_CRYPT_NAMES[h.crypt_method]})",
+            remedy="vdifs does not decrypt; convert it with qemu-img and its secret first",
         )
     if h.crypt_method:
         raise FormatError(f"crypt_method is {h.crypt_method}, expected 0 to 2")

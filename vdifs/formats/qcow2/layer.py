@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.errors import FormatError
+from vdifs.errors import CUT_SHORT, FormatError
 from vdifs.extents import NO_FILE, Extents, Kind, MapKind
 from vdifs.formats.layer import identity_of, without_holes
 from vdifs.formats.load import Load
@@ -104,9 +104,10 @@ class Qcow2Layer:
         """Return the indices and host offsets of the L1 entries in use, of the first `count`; the rest is VM state."""
         length = count * 8
         if max(length, self.geometry.l1_size * 8) > L1_MAX_BYTES:
-            raise FormatError(f"{self.file.name}: the L1 table would be longer than {L1_MAX_BYTES} bytes")
+            raise FormatError(f"the L1 table would be longer than {L1_MAX_BYTES} bytes", where=self.file.name)
         if offset % self.geometry.cluster_size:
-            raise FormatError(f"{self.file.name}: the L1 table is at {offset:#x}, no multiple of the cluster size")
+            what = f"the L1 table is at {offset:#x}, no multiple of the cluster size"
+            raise FormatError(what, where=self.file.name)
         indices, offsets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         left = self.geometry.clusters_for(self.file.size)
         # A table that is only claimed is not even read, and thousands of snapshots may claim one.
@@ -136,8 +137,9 @@ class Qcow2Layer:
         beyond = offsets >= self.file.size
         if beyond.any():
             raise FormatError(
-                f"{self.file.name}: the L2 table at {int(offsets[beyond][0]):#x} lies beyond the end of the file at "
-                f"{self.file.size:#x}: the file was cut short; restore it from a copy"
+                f"the L2 table at {int(offsets[beyond][0]):#x} lies beyond the end of the file at {self.file.size:#x}",
+                where=self.file.name,
+                remedy=CUT_SHORT,
             )
 
     def _decode_l1(self, offset: int, size: int) -> NDArray[np.int64]:
@@ -145,7 +147,7 @@ class Qcow2Layer:
         try:
             return decode_l1(table, self.geometry.cluster_size)
         except FormatError as error:
-            raise FormatError(f"{self.file.name}: in the L1 table at {offset:#x}: {error.finding}") from error
+            raise error.at(self.file.name, f"in the L1 table at {offset:#x}") from error
 
     def _check_shared(self, offsets: NDArray[np.int64]) -> None:
         """Refuse two entries with one L2 table: with them a small file claims exabytes of work."""
@@ -156,8 +158,9 @@ class Qcow2Layer:
 
     def _shared(self, offset: int) -> FormatError:
         return FormatError(
-            f"{self.file.name}: two L1 entries share the L2 table at {offset:#x}: "
-            "repair the image with 'qemu-img check -r all'"
+            f"two L1 entries share the L2 table at {offset:#x}",
+            where=self.file.name,
+            remedy="repair the image with 'qemu-img check -r all'",
         )
 
     def batches(self, start: int, end: int) -> Iterator[TableParts]:
@@ -189,7 +192,7 @@ class Qcow2Layer:
             for piece in pieces if len(pieces) > 1 else ():  # tell which of them it is
                 self._decoded(piece, self.entries(piece), detailed)
             start = int(batch.first[0]) << g.cluster_bits
-            raise FormatError(f"{self.file.name}: at guest offset {start:#x}: {error.finding}") from error
+            raise error.at(self.file.name, f"at guest offset {start:#x}") from error
         file = np.where(runs.kind == Kind.UNALLOCATED, np.int16(NO_FILE), np.int16(0))
         count = batch.clusters << g.cluster_bits
         extents = batch.spread(Extents(runs.first * g.grain, runs.kind, file, runs.host, count), g.cluster_bits)
@@ -216,8 +219,9 @@ class Qcow2Layer:
         if moved.any():
             index = int(moved.argmax())
             raise FormatError(
-                f"{self.file.name}: the data of guest offset {int(extents.start[index]):#x} lie at "
-                f"{int(extents.host[index]):#x} of the external data file, expected the same offset"
+                f"the data of guest offset {int(extents.start[index]):#x} lie at {int(extents.host[index]):#x} of the "
+                "external data file, expected the same offset",
+                where=self.file.name,
             )
 
     def _check_within_file(self, extents: Extents) -> None:
@@ -228,9 +232,10 @@ class Qcow2Layer:
             index = int(beyond.argmax())
             inside = max(0, size - int(extents.host[index]))
             raise FormatError(
-                f"{self.data.name}: the data of guest offset {int(extents.start[index]) + inside:#x} lie at "
-                f"{int(extents.host[index]) + inside:#x}, beyond the end of the file at {self.data.size:#x}: "
-                "the file was cut short; restore it from a copy"
+                f"the data of guest offset {int(extents.start[index]) + inside:#x} lie at "
+                f"{int(extents.host[index]) + inside:#x}, beyond the end of the file at {self.data.size:#x}",
+                where=self.data.name,
+                remedy=CUT_SHORT,
             )
 
 

@@ -51,7 +51,7 @@ def read_bitmaps(file: HostFile, header: Header) -> tuple[Bitmap, ...]:
     try:
         return parse_bitmaps(header, file.read_at)
     except FormatError as error:
-        raise FormatError(f"{file.name}: {error.finding}") from error
+        raise error.at(file.name) from error
 
 
 def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) -> tuple[str, Snapshot]:
@@ -63,7 +63,9 @@ def find_snapshot(file: HostFile, snapshots: tuple[Snapshot, ...], wanted: str) 
             return labels[index], snapshots[index]
     listed = ", ".join(printable(label) for label in labels) or "none"
     raise ChainError(
-        f"{file.name}: it has no snapshot {quoted(wanted)}: choose one of its snapshots ({listed})",
+        f"it has no snapshot {quoted(wanted)}",
+        where=file.name,
+        remedy=f"choose one of its snapshots ({listed})",
         errno=errno.ENOENT,
     )
 
@@ -93,7 +95,7 @@ def each_snapshot_of(file: HostFile, header: Header) -> Iterator[Snapshot]:
     try:
         yield from each_snapshot(header, _Ahead(file).read)
     except FormatError as error:
-        raise FormatError(f"{file.name}: {error.finding}") from error
+        raise error.at(file.name) from error
 
 
 class _Ahead:
