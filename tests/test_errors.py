@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.test_catalog import scanned
+from tests.catalog.test_catalog import scanned
 from tests.support.builder import write_blank
 from vdifs.errors import FormatError, VdifsError, printable
 

@@ -58,3 +58,10 @@ def test_larger_and_smaller_units(held: set[int], bits: int) -> None:
     assert held_by(ranges.finer(bits).coarser(bits)) == held
     assert len(ranges.finer(bits)) == len(ranges) == len(ranges.starts) == len(ranges.stops)
     assert ranges.nbytes == 16 * len(ranges)
+
+
+def test_nothing_lies_beyond_what_64_bits_hold() -> None:
+    ranges = ranges_of({1, 2, 5})
+    for low in (1 << 63, (1 << 64) - 1):
+        assert not len(ranges.clip(low, low + 8))
+    assert held_by(ranges.clip(2, 1 << 64)) == {2, 5}

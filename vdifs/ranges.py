@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 __all__ = ["Ranges"]
 
 
+_MOST = (1 << 63) - 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranges:
     """edges: int64, strictly increasing, of an even count: where each range starts and where it stops, in turns."""
@@ -95,7 +98,8 @@ class Ranges:
         return int(self.edges[at]) if at < len(self.edges) and self.edges[at] < stop else None
 
     def clip(self, low: int, high: int) -> "Ranges":
-        """Return what lies in [low, high)."""
+        """Return what lies in [low, high), which may lie beyond all that 64 bits hold: an image claims any place."""
+        low, high = min(low, _MOST), min(high, _MOST)
         rows = self.rows[self.stops.searchsorted(low, "right") : self.starts.searchsorted(high, "left")]
         return Ranges(np.clip(rows, low, high).reshape(-1))
 

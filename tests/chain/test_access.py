@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.chain.test_catalog import scanned
+from tests.catalog.test_catalog import scanned
 from tests.support.builder import write_blank
+from vdifs.catalog.walk import Filter, Seen, walk
 from vdifs.chain.access import Access, Permission, folders_above, intersection, to_folder
 from vdifs.chain.roots import Root
-from vdifs.chain.walk import Filter, Seen, walk
 
 USERS = GROUPS = range(3)
 

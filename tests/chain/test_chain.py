@@ -65,7 +65,7 @@ def test_parts_begin_at_multiples_of_the_step_and_hold_no_more_than_was_asked_fo
 ) -> None:
     size = stated.chain.virtual_size
     most = stated.at_once
-    for extents in stated.chain.resolver(step=step, grid=step * times).resolve(0, size):
+    for extents in stated.chain.flattening(step=step, grid=step * times).parts(0, size):
         assert extents.start[0] % step == 0
         assert len(extents) <= max(2 * most, 2 * step // GRAIN) + 2
 

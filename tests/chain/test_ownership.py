@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.test_catalog import in_catalog, scanned, when_opened
+from tests.catalog.test_catalog import in_catalog, scanned, when_opened
 from tests.conftest import require_tool
 from tests.support.builder import make, write_blank
 from tests.support.units import MIB
+from vdifs.catalog.catalog import Catalog
 from vdifs.chain.access import Permission
-from vdifs.chain.catalog import Catalog
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.errors import PolicyError, StorageError

@@ -183,7 +183,7 @@ def test_in_a_pipe_nothing_of_this_is_written(tmp_path: Path) -> None:
 
 
 SLOW_SEARCH = """
-import time, vdifs.chain.catalog as c
+import time, vdifs.catalog.catalog as c
 search = c.Catalog.scan
 c.Catalog.scan = lambda *a: (%s, search(*a))[1]
 """

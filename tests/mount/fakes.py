@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Literal, cast
 
+from vdifs.catalog.catalog import Entry
+from vdifs.catalog.left_out import LeftOut
 from vdifs.chain.access import Access
-from vdifs.chain.catalog import Entry
-from vdifs.chain.left_out import LeftOut
 from vdifs.errors import ChainError, SourceChangedError, VdifsError
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.mount.view.sources import Source

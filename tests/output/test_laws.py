@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.plain_reader import Holds, PlainReader
 from tests.support.stated import GRAIN, StatedChain, StatedLayer, stated_chains
-from vdifs.chain.resolver import AT_ONCE
+from vdifs.chain.flattening import AT_ONCE
 from vdifs.extents import Kind
 from vdifs.output import granularity
 from vdifs.output.protocol import Output, ResolvedSpec

@@ -19,7 +19,7 @@ from tests.qemu.test_mixes import CHAINS, LEAST_S, SIZES, TIB, TIMES, draw, seco
 from tests.support import oracle
 from tests.support.mixes import Filling, Mixed, write_layers
 from tests.support.units import GIB, MIB
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.output.export.exporting import export
 from vdifs.output.process_caches import summary_cache, window_cache
 from vdifs.output.spec import View

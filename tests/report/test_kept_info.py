@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.many_snapshots import write_snapshots
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.cli.main import main
 from vdifs.formats.qcow2 import describe
 from vdifs.formats.qcow2.snapshots import Snapshot

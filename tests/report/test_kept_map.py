@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.many_snapshots import write_l2_tables
-from vdifs.chain.catalog import Catalog
-from vdifs.chain.resolver import Resolver
+from vdifs.catalog.catalog import Catalog
+from vdifs.chain.flattening import Flattening
 from vdifs.cli.main import main
 from vdifs.extents import Extents
 from vdifs.report.kept_map import KeptMap
@@ -34,13 +34,13 @@ def source(tmp_path: Path) -> Path:
 def resolved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Return the ranges of a disk that are resolved from now on."""
     found = []
-    original = Resolver.resolve
+    original = Flattening.parts
 
-    def resolve(self: Resolver, start: int, end: int) -> Iterator[Extents]:
+    def parts(self: Flattening, start: int, end: int) -> Iterator[Extents]:
         found.append((start, end))
         return original(self, start, end)
 
-    monkeypatch.setattr(Resolver, "resolve", resolve)
+    monkeypatch.setattr(Flattening, "parts", parts)
     return found
 
 

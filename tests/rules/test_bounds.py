@@ -27,7 +27,7 @@ from tests.support.qcow2 import (
     words,
 )
 from tests.support.units import KIB, MIB
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.chain.policy import Policy
 from vdifs.formats.qcow2 import snapshot_places
 from vdifs.report.audit import Severity, audit

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.chain.test_catalog import scanned
+from tests.catalog.test_catalog import scanned
 from tests.storage.test_host_file import opened
 from tests.support.age import grow_old
 from tests.support.builder import write_blank

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
+from vdifs.chain.flattening import AT_ONCE
 from vdifs.chain.open_chain import Chain, Member
-from vdifs.chain.resolver import AT_ONCE
 from vdifs.extents import NO_FILE, Extents, Kind
 from vdifs.formats.flat_layer import FlatState
 from vdifs.formats.image_format import Metadata

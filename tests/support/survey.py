@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import closing, suppress
 
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.chain.links import ImageRef
 from vdifs.errors import VdifsError
 from vdifs.output.opening import open_image

@@ -18,7 +18,7 @@ from tests.torture import system_zstd
 from tests.torture import verdicts as judge
 from tests.torture.memory_guard import CrashError, TooLong, guarded
 from tests.torture.tally import Kind, Tally
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.errors import VdifsError
 
 __all__ = ["Trial"]

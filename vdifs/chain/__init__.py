@@ -1,1 +1,1 @@
-"""From names to open chains: which files may be opened, what a directory holds, how layers lie on one another."""
+"""From names to open chains: which files may be opened, what they name, how layers lie on one another."""

@@ -15,10 +15,10 @@ from typing import Self
 
 import numpy as np
 
+from vdifs.chain.flattening import AT_ONCE, Flattening, Source
 from vdifs.chain.links import ImageRef
 from vdifs.chain.members import Member, open_members
 from vdifs.chain.policy import Policy
-from vdifs.chain.resolver import AT_ONCE, Resolver, Source
 from vdifs.errors import ChainError, UnsupportedError, printable
 from vdifs.extents import NO_FILE, Extents, Kind, Stack
 from vdifs.formats.layer import Layer
@@ -112,9 +112,9 @@ class Chain:
         What is UNALLOCATED in the result no layer among them holds. A layer that is a backing file is ZERO beyond its
         end, as in QEMU. The `file` column holds indices into `data_files`.
         """
-        return Extents.joined(list(self.resolver(layers).resolve(start, end)))
+        return Extents.joined(list(self.flattening(layers).parts(start, end)))
 
-    def resolver(
+    def flattening(
         self,
         layers: slice = slice(None),
         *,
@@ -122,13 +122,13 @@ class Chain:
         grid: int = SECTOR,
         narrow: Callable[[Stack], None] | None = None,
         narrow_at: int = 0,
-    ) -> Resolver:
-        """Return what resolves the consecutive `layers` in parts, none of them large. See Resolver."""
-        return Resolver(self._sources[layers], step, grid, self._at_once, narrow, narrow_at)
+    ) -> Flattening:
+        """Return what flattens the consecutive `layers` in parts, none of them large. See Flattening."""
+        return Flattening(self._sources[layers], step, grid, self._at_once, narrow, narrow_at)
 
     def in_parts(self, layers: slice = slice(None)) -> Iterator[Extents]:
         """Yield what `layers` hold of the whole disk, in parts of no more than some runs."""
-        return self.resolver(layers).resolve(0, self.virtual_size)
+        return self.flattening(layers).parts(0, self.virtual_size)
 
     @cached_property
     def _sources(self) -> tuple[Source, ...]:

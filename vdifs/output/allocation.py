@@ -117,12 +117,12 @@ class Allocation:
     def _parts(self, start: int, end: int) -> Iterator[Extents]:
         """Yield what the layers of the output hold of [start, end); with a delta, what those below add to its units."""
         unit_bits, block_bits, _ = self.granularity
-        return self.chain.resolver(
+        return self.chain.flattening(
             step=1 << block_bits,
             grid=self.windows.size,
             narrow=partial(_narrow, unit_bits=unit_bits) if self._delta else None,
             narrow_at=self._base,
-        ).resolve(start, end)
+        ).parts(start, end)
 
 
 def _narrow(held: Stack, unit_bits: int) -> None:

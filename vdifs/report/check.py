@@ -7,8 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vdifs.chain.catalog import Catalog, Entry
-from vdifs.chain.grouping import place_of
+from vdifs.catalog.catalog import Catalog, Entry
+from vdifs.catalog.grouping import place_of
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
 from vdifs.report.audit import Problem, Severity, audit

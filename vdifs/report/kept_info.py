@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Hashable
 from typing import Any
 
-from vdifs.chain.entry import Entry
+from vdifs.catalog.entry import Entry
 from vdifs.chain.links import ImageRef
 from vdifs.chain.policy import Policy
 from vdifs.output.cache import ByteBoundedCache

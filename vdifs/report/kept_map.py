@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from vdifs.chain.entry import Entry
+from vdifs.catalog.entry import Entry
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
 from vdifs.output.cache import ByteBoundedCache

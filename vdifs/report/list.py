@@ -6,8 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vdifs.chain.catalog import Catalog
-from vdifs.chain.left_out import LeftOut
+from vdifs.catalog.catalog import Catalog
+from vdifs.catalog.left_out import LeftOut
 from vdifs.chain.open_chain import Chain, Member
 from vdifs.chain.policy import Live
 from vdifs.errors import VdifsError

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vdifs.chain.flattening import Flattening, Source
 from vdifs.chain.open_chain import Chain
-from vdifs.chain.resolver import Resolver, Source
 from vdifs.extents import Extents, MapKind
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.wording import json_name
@@ -93,7 +93,7 @@ def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:
         Source(chain.members[index].layer.load, partial(_details_of, chain, index), min(sizes[index : index + 2]))
         for index in range(len(chain.members[:down_to]))
     ]
-    for found in Resolver(sources, _STEP, _STEP).resolve(0, chain.virtual_size):
+    for found in Flattening(sources, _STEP, _STEP).parts(0, chain.virtual_size):
         if down_to is not None:
             found.file[found.kind == MapKind.UNALLOCATED] = chain.first_file[down_to]
         yield found

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.mount.fakes import FakeCatalog, entry
-from vdifs.chain.left_out import LeftOut
+from vdifs.catalog.left_out import LeftOut
 from vdifs.errors import FormatError, InUseError, StorageError, VdifsError
 from vdifs.formats.problems import Severity
 from vdifs.mount.daemon.announcement import announcement

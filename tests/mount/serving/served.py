@@ -13,7 +13,7 @@ import trio
 
 from tests.conftest import cannot_be_tried
 from tests.mount.mounting import PATIENCE_S
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.linux.filesystems import BTRFS, EXT, XFS, filesystem_type
 from vdifs.mount.serving.assembly import Serving, assemble
 from vdifs.mount.view.attributes import Attributes

@@ -9,8 +9,8 @@ import trio
 
 from tests.conftest import ExpectWarning
 from tests.mount.fakes import FakeCatalog, FakeImage, FakeOpener, entry
+from vdifs.catalog.entry import Entry
 from vdifs.chain.access import Access
-from vdifs.chain.entry import Entry
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, VdifsError
 from vdifs.mount.serving import inspection as module
 from vdifs.mount.serving.images.open_images import OpenImages

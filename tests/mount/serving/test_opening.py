@@ -10,7 +10,7 @@ import pytest
 from tests.mount.serving.served import descriptors_of
 from tests.support.builder import write_blank
 from tests.support.stamps import stamped
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.errors import SourceChangedError, VdifsError
 from vdifs.mount.serving.images.open_images import Opener
 from vdifs.mount.serving.images.opening import opener_for

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import make
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.errors import VdifsError
 from vdifs.mount.serving.control import sidecars as module
 from vdifs.mount.serving.control.sidecars import SidecarContents

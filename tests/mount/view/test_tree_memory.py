@@ -6,7 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 from tests.support.builder import write_blank
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.mount.view.inodes import InodeTable
 from vdifs.mount.view.nodes import Folder
 from vdifs.mount.view.tree import Tree

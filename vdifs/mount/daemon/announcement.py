@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from vdifs.chain.entry import Entry
-from vdifs.chain.left_out import LeftOut
+from vdifs.catalog.entry import Entry
+from vdifs.catalog.left_out import LeftOut
 from vdifs.errors import InUseError, VdifsError, printable
 
 __all__ = ["AnnouncedCatalog", "announcement"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.errors import Interrupted, VdifsError, printable
 from vdifs.linux.inotify import watches
 from vdifs.mount.daemon.announcement import announcement

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.mount.serving.change_watch import ChangeWatch, PageCache
 from vdifs.mount.serving.control.control_files import ControlFiles
 from vdifs.mount.serving.control.sidecars import SidecarContents

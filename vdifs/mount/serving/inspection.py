@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from vdifs.chain.entry import Entry
+from vdifs.catalog.entry import Entry
 from vdifs.chain.links import MAX_DEPTH
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, SourceChangedError, VdifsError, printable
 from vdifs.mount.serving.images.open_images import Opener

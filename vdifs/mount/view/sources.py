@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from vdifs.catalog.catalog import Entry
+from vdifs.catalog.left_out import LeftOut
 from vdifs.chain.access import Access
-from vdifs.chain.catalog import Entry
-from vdifs.chain.left_out import LeftOut
 from vdifs.errors import VdifsError
 
 __all__ = ["CatalogView", "Source", "source_of"]
 
 
 class CatalogView(Protocol):
-    """What a tree asks of `vdifs.chain.catalog.Catalog`."""
+    """What a tree asks of `vdifs.catalog.catalog.Catalog`."""
 
     @property
     def entries(self) -> Mapping[str, Entry]:

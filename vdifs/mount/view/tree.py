@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
+from vdifs.catalog.catalog import Entry
+from vdifs.catalog.left_out import LeftOut
+from vdifs.catalog.troubles import is_within
 from vdifs.chain.access import Access
-from vdifs.chain.catalog import Entry
-from vdifs.chain.left_out import LeftOut
 from vdifs.chain.policy import TRUST_PREFIX
-from vdifs.chain.troubles import is_within
 from vdifs.errors import VdifsError
 from vdifs.mount.view import names
 from vdifs.mount.view.inodes import ROOT, inode_number

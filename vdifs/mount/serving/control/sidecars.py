@@ -3,8 +3,8 @@
 import errno
 from collections.abc import Callable, Mapping
 
-from vdifs.chain.catalog import Catalog
-from vdifs.chain.entry import Entry
+from vdifs.catalog.catalog import Catalog
+from vdifs.catalog.entry import Entry
 from vdifs.chain.policy import Policy
 from vdifs.errors import VdifsError
 from vdifs.mount.serving.scheduling.threads import Threads

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from vdifs.chain.grouping import refusals
+from vdifs.catalog.grouping import refusals
 from vdifs.errors import VdifsError
 from vdifs.formats.problems import Severity, failed
 from vdifs.mount.serving.handles import Handle

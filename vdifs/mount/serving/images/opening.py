@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from vdifs.chain.catalog import Catalog, Entry
+from vdifs.catalog.catalog import Catalog, Entry
 from vdifs.chain.links import ImageRef
 from vdifs.errors import SourceChangedError
 from vdifs.mount.serving.images.open_images import Opener

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.chain.test_walk import fail
+from tests.catalog.test_walk import fail
 from tests.conftest import require_tool
 from tests.support import oracle
 from tests.support.age import grow_old
 from tests.support.builder import make, write_blank
 from tests.support.image_file import Image
 from tests.support.units import MIB
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, FormatError, PolicyError, StorageError, UnsupportedError, VdifsError
@@ -532,7 +532,7 @@ def test_bad_bytes_are_not_read_again(source: Path, monkeypatch: pytest.MonkeyPa
         grow_old()
         catalog.scan()  # a file that was just written is read twice
         read: list[str] = []
-        monkeypatch.setattr("vdifs.chain.catalog.sniff", lambda _, found, **__: read.append(found.path))
+        monkeypatch.setattr("vdifs.catalog.catalog.sniff", lambda _, found, **__: read.append(found.path))
         assert not catalog.scan()
         assert read == []
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 
-from vdifs.chain.entry import Entry
+from vdifs.catalog.entry import Entry
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, FormatError, VdifsError
 from vdifs.formats.image_format import Front

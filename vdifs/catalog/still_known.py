@@ -8,8 +8,8 @@ that is called as raw images are, and has lost its first bytes, is no raw image 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vdifs.chain.entry import Entry
-from vdifs.chain.walk import Found
+from vdifs.catalog.entry import Entry
+from vdifs.catalog.walk import Found
 from vdifs.errors import FormatError, VdifsError
 from vdifs.formats.registry import FORMATS
 

@@ -1,6 +1,6 @@
 """From a file to the image that it is, if it is one, as its header tells.
 
-Its internal snapshots are counted only: which are offered is for `vdifs.chain.offered`.
+Its internal snapshots are counted only: which are offered is for `vdifs.catalog.offered`.
 """
 
 import time
@@ -12,13 +12,13 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from vdifs.catalog.entry import Entry, unmarked
+from vdifs.catalog.skipped import may_be_image
+from vdifs.catalog.walk import Found
 from vdifs.chain.access import Permission
-from vdifs.chain.entry import Entry, unmarked
 from vdifs.chain.links import backing_of, cannot_be_opened, data_files_of
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
-from vdifs.chain.skipped import may_be_image
-from vdifs.chain.walk import Found
 from vdifs.errors import FormatError, InUseError, VdifsError, printable
 from vdifs.formats.image_format import Front, Metadata
 from vdifs.formats.registry import FORMATS, USUAL, by_suffix, probed, suffixes

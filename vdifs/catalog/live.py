@@ -1,12 +1,12 @@
 """Which images are being written, found without opening every one: the lock table first, then the file.
 
-Those that take no locks are met where a file is opened anyway, here and in `vdifs.chain.sniff`.
+Those that take no locks are met where a file is opened anyway, here and in `vdifs.catalog.sniff`.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vdifs.chain.entry import Entry
+from vdifs.catalog.entry import Entry
 from vdifs.chain.policy import Policy
 from vdifs.errors import InUseError, VdifsError
 from vdifs.linux.locks import LockTable

@@ -15,7 +15,7 @@ from tests.support.builder import write_blank
 from tests.support.many_snapshots import write_snapshots
 from tests.support.stamps import stamped
 from tests.support.writers import qemu_io
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.errors import FormatError, InUseError, StorageError
 from vdifs.formats.qcow2.header import Header
 

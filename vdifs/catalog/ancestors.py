@@ -9,12 +9,12 @@ import os
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
-from vdifs.chain.entry import Entry
+from vdifs.catalog.entry import Entry
+from vdifs.catalog.sniff import find, sniff
+from vdifs.catalog.still_known import still_known
+from vdifs.catalog.troubles import is_within
+from vdifs.catalog.walk import Found
 from vdifs.chain.policy import TRUST_PREFIX, Policy
-from vdifs.chain.sniff import find, sniff
-from vdifs.chain.still_known import still_known
-from vdifs.chain.troubles import is_within
-from vdifs.chain.walk import Found
 from vdifs.errors import PolicyError, StorageError, VdifsError
 from vdifs.formats.registry import FORMATS, USUAL, no_image
 from vdifs.storage.fingerprint import Fingerprint

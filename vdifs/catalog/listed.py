@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from vdifs.chain.entry import Entry, unmarked
+from vdifs.catalog.entry import Entry, unmarked
 from vdifs.chain.links import STATE_RAW, Fault, ImageRef, cannot_be_opened, read_as, resolve
 from vdifs.chain.ownership import check_owner, may_name
 from vdifs.chain.policy import Policy

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vdifs.catalog.entry import Entry
+from vdifs.catalog.troubles import is_within
 from vdifs.chain.access import Access, Permission, folders_above, intersection, to_folder
-from vdifs.chain.entry import Entry
 from vdifs.chain.policy import TRUST_PREFIX, Policy
-from vdifs.chain.troubles import is_within
 from vdifs.errors import VdifsError
 
 __all__ = ["Above", "Readers", "permissions_above"]

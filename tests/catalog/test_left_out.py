@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.builder import write_blank
-from vdifs.chain import skipped
-from vdifs.chain.catalog import Catalog
-from vdifs.chain.skipped import may_be_image
+from vdifs.catalog import skipped
+from vdifs.catalog.catalog import Catalog
+from vdifs.catalog.skipped import may_be_image
 
 
 def left_out(source: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[tuple[str, str, str]]:

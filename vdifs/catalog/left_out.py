@@ -5,8 +5,8 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from vdifs.chain.skipped import Passed, is_called_image
-from vdifs.chain.walk import Filter
+from vdifs.catalog.skipped import Passed, is_called_image
+from vdifs.catalog.walk import Filter
 from vdifs.errors import FormatError, PolicyError, StorageError, UsageError, VdifsError, printable, quoted
 from vdifs.formats.problems import Severity
 

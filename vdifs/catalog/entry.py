@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from vdifs.catalog.walk import Found
 from vdifs.chain.access import Permission
-from vdifs.chain.walk import Found
 from vdifs.errors import VdifsError
 from vdifs.formats.image_format import ImageFormat
 from vdifs.storage.fingerprint import Fingerprint

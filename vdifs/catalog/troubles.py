@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from vdifs.chain.entry import Entry
-from vdifs.chain.walk import Identity
+from vdifs.catalog.entry import Entry
+from vdifs.catalog.walk import Identity
 from vdifs.errors import StorageError, VdifsError
 
 __all__ = ["Images", "as_before", "emptied", "in_trouble", "is_within"]

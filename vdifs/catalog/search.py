@@ -8,10 +8,10 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from vdifs.catalog.skipped import Passed
+from vdifs.catalog.sniff import find
+from vdifs.catalog.walk import Filter, Found, Identity, Seen, vdifs_mounts, walk
 from vdifs.chain.policy import Policy
-from vdifs.chain.skipped import Passed
-from vdifs.chain.sniff import find
-from vdifs.chain.walk import Filter, Found, Identity, Seen, vdifs_mounts, walk
 from vdifs.errors import StorageError, VdifsError
 
 __all__ = ["Search", "search"]

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.mount.fakes import entry
 from tests.support.image_file import Image
 from tests.support.many_snapshots import link, write_l2_tables, write_snapshots
-from vdifs.chain import offered, sniff
-from vdifs.chain.catalog import Catalog
-from vdifs.chain.entry import Entry
+from vdifs.catalog import offered, sniff
+from vdifs.catalog.catalog import Catalog
+from vdifs.catalog.entry import Entry
+from vdifs.catalog.offered import MOST_OFFERED, within_budget
 from vdifs.chain.links import ImageRef
-from vdifs.chain.offered import MOST_OFFERED, within_budget
 from vdifs.formats.qcow2 import format as qcow2
 from vdifs.formats.qcow2 import metadata
 from vdifs.output.allocation import Allocation

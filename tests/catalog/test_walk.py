@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vdifs.catalog.walk import Filter, Found, Seen, vdifs_mounts, walk
 from vdifs.chain.access import Permission
 from vdifs.chain.roots import Root
-from vdifs.chain.walk import Filter, Found, Seen, vdifs_mounts, walk
 from vdifs.storage.fingerprint import Fingerprint
 
 NAMES = ["a.qcow2", "b.qcow2", "a.raw", "vms", "old", ".hidden", "größe", "new\nline", "[x]", "link", "fifo"]

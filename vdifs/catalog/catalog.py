@@ -13,21 +13,21 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from vdifs.catalog.ancestors import Ancestors
+from vdifs.catalog.entry import Entry
+from vdifs.catalog.left_out import LeftOut, of_includes, of_no_images, of_skipped
+from vdifs.catalog.listed import Listed
+from vdifs.catalog.live import with_writers
+from vdifs.catalog.offered import OfferedSnapshots
+from vdifs.catalog.readers import Above, Readers, permissions_above
+from vdifs.catalog.search import Search, search
+from vdifs.catalog.skipped import Passed
+from vdifs.catalog.sniff import has_same_links, sniff
+from vdifs.catalog.still_known import still_known
+from vdifs.catalog.troubles import Images, as_before, emptied, in_trouble, is_within
+from vdifs.catalog.walk import Filter, Found, Identity
 from vdifs.chain.access import Access
-from vdifs.chain.ancestors import Ancestors
-from vdifs.chain.entry import Entry
-from vdifs.chain.left_out import LeftOut, of_includes, of_no_images, of_skipped
-from vdifs.chain.listed import Listed
-from vdifs.chain.live import with_writers
-from vdifs.chain.offered import OfferedSnapshots
 from vdifs.chain.policy import Live, Policy
-from vdifs.chain.readers import Above, Readers, permissions_above
-from vdifs.chain.search import Search, search
-from vdifs.chain.skipped import Passed
-from vdifs.chain.sniff import has_same_links, sniff
-from vdifs.chain.still_known import still_known
-from vdifs.chain.troubles import Images, as_before, emptied, in_trouble, is_within
-from vdifs.chain.walk import Filter, Found, Identity
 from vdifs.errors import ChainError, FormatError, StorageError, VdifsError, printable
 from vdifs.formats.problems import Severity
 from vdifs.formats.registry import no_image

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.test_catalog import scanned
+from tests.catalog.test_catalog import scanned
 from tests.conftest import require_mounting
 from tests.support.builder import write_blank
 from vdifs.chain.open_chain import Chain

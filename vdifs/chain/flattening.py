@@ -1,4 +1,4 @@
-"""Resolving a disk in parts, none of which is much work or memory, however large the disk and however fine its layers.
+"""Flattening a disk in parts, none of which is much work or memory, however large the disk and however fine its layers.
 
 Layers are asked from the top down, each only where those above have left something bare. Where a layer has more there
 than is taken at once, the range is cut, and its parts go on by themselves. So each is as long as what is in it allows:
@@ -21,7 +21,7 @@ from vdifs.extents import Extents, Kind, Stack
 from vdifs.formats.load import Load
 from vdifs.pace import give_way
 
-__all__ = ["AT_ONCE", "Resolver", "Source"]
+__all__ = ["AT_ONCE", "Flattening", "Source"]
 
 AT_ONCE = 1 << 17
 """So many units, and runs above them, are in one part."""
@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolver:
+class Flattening:
     """The layers of a chain, or some of them, top first.
 
     step: bytes; parts start at multiples of it. grid: a multiple of `step`; they start at multiples of it where that
@@ -60,13 +60,13 @@ class Resolver:
     narrow: Callable[[Stack], None] | None = None
     narrow_at: int = 0
 
-    def resolve(self, start: int, end: int) -> Iterator[Extents]:
+    def parts(self, start: int, end: int) -> Iterator[Extents]:
         """Yield what the layers hold of [start, end), in parts, in order; nothing of an empty range."""
         if start < end:
-            for stack in self._resolve(Stack(start, end), 0, 0):
+            for stack in self._flatten(Stack(start, end), 0, 0):
                 yield stack.extents()
 
-    def _resolve(self, stack: Stack, index: int, nested: int) -> Iterator[Stack]:
+    def _flatten(self, stack: Stack, index: int, nested: int) -> Iterator[Stack]:
         """Yield the parts of `stack`, with the layers from `index` on added; nested: while so many others wait."""
         for below, source in enumerate(self.sources[index:], index + 1):
             if self.narrow is not None and below == self.narrow_at + 1:
@@ -77,12 +77,12 @@ class Resolver:
             if len(cuts) and nested == _MOST_NESTED:
                 stack.clear()
                 for start, end in pairwise([stack.start, *cuts.tolist(), stack.end]):
-                    yield from self._resolve(Stack(start, end), 0, nested)  # from the top: what waits takes memory
+                    yield from self._flatten(Stack(start, end), 0, nested)  # from the top: what waits takes memory
                 return
             if len(cuts):
                 for part in _in_parts(stack, cuts):
                     self._add(part, source)
-                    yield from self._resolve(part, below, nested + 1)
+                    yield from self._flatten(part, below, nested + 1)
                 return
             self._add(stack, source)
         yield stack

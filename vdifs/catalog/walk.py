@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from vdifs.catalog.skipped import Passed
 from vdifs.chain.access import Permission
 from vdifs.chain.roots import Root
-from vdifs.chain.skipped import Passed
 from vdifs.linux.beneath import open_beneath
 from vdifs.linux.filesystems import mount_number
 from vdifs.linux.mountinfo import FUSE_TYPE, mounts

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.chain.test_catalog import scanned, when_opened
+from tests.catalog.test_catalog import scanned, when_opened
 from tests.conftest import require_tool
 from tests.support import oracle
 from tests.support.agreement import contents, refused
@@ -15,7 +15,7 @@ from tests.support.builder import make, make_raw, pattern, rebase
 from tests.support.image_file import Image
 from tests.support.units import MIB
 from tests.support.writers import qemu_io, qemu_nbd
-from vdifs.chain.catalog import Catalog
+from vdifs.catalog.catalog import Catalog
 from vdifs.linux.locks import LockTable
 
 REFUSAL = r"disk.qcow2: a virtual machine or another program is writing it: .*--live allow"
@@ -206,7 +206,7 @@ def test_an_image_whose_locks_the_scan_cannot_ask_for_is_left_to_opening(
     """Gone since the search, or on a server that fails."""
     with qemu_io(source / "disk.qcow2"), scanned(source) as catalog:
         if where == "open":
-            monkeypatch.setattr("vdifs.chain.live.Policy.open", fail)
+            monkeypatch.setattr("vdifs.catalog.live.Policy.open", fail)
         else:
             monkeypatch.setattr("vdifs.storage.host_file.HostFile.check_no_writer", fail)
         (source / "other.qcow2").touch()

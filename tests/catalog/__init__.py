@@ -1,0 +1,1 @@
+"""From names to open chains: policy, permissions, catalogs, layers."""
