@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from vdifs.errors import VdifsError
 from vdifs.mount.serving.control.sidecars import SidecarContents
-from vdifs.mount.serving.control.status_file import StatusContents
+from vdifs.mount.serving.control.steady_contents import SteadyContents
 from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.view.nodes import Node, Sidecar, StatusFile
 
@@ -18,7 +18,7 @@ class ControlFiles:
     def __init__(self, namespace: Namespace, sidecars: SidecarContents, status: Callable[[], Awaitable[bytes]]) -> None:
         self._namespace = namespace
         self._sidecars = sidecars
-        self._status = StatusContents(status)
+        self._status = SteadyContents(status)
 
     async def open(self, inode: int, node: Node) -> bytes:
         """Return what a file holds, which is open until `close`. Raises StaleInodeError, and why it cannot be made."""

@@ -9,14 +9,14 @@ It ends on a whole sector, so that its size does not follow every counter: what 
 import time
 from collections.abc import Awaitable, Callable
 
-__all__ = ["StatusContents"]
+__all__ = ["SteadyContents"]
 
 PROMISE_S = 1.0
 """How long a size that was told holds for the next open: programs ask for the size and open the file at once."""
 _SECTOR = 512
 
 
-class StatusContents:
+class SteadyContents:
     """The states of the status file that are open, and the one that was promised. make: returns the present one."""
 
     def __init__(self, make: Callable[[], Awaitable[bytes]]) -> None:

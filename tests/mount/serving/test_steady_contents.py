@@ -2,8 +2,8 @@
 
 import pytest
 
-from vdifs.mount.serving.control import status_file
-from vdifs.mount.serving.control.status_file import StatusContents
+from vdifs.mount.serving.control import steady_contents
+from vdifs.mount.serving.control.steady_contents import SteadyContents
 
 
 class Maker:
@@ -18,7 +18,7 @@ class Maker:
 
 
 async def test_an_open_gets_what_the_size_was_told_of() -> None:
-    status = StatusContents(Maker())
+    status = SteadyContents(Maker())
     size = await status.size()
     assert await status.size() == size
     assert len(await status.open()) == size
@@ -26,23 +26,23 @@ async def test_an_open_gets_what_the_size_was_told_of() -> None:
 
 async def test_each_open_gets_another_state() -> None:
     maker = Maker()
-    status = StatusContents(maker)
+    status = SteadyContents(maker)
     await status.size()
     assert await status.open() != await status.open()
     assert maker.made == 2
 
 
 async def test_a_promise_does_not_hold_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_file, "PROMISE_S", 0.0)
+    monkeypatch.setattr(steady_contents, "PROMISE_S", 0.0)
     maker = Maker()
-    made = StatusContents(maker)
+    made = SteadyContents(maker)
     await made.size()
     await made.open()
     assert maker.made == 2
 
 
 async def test_the_size_is_that_of_what_was_opened_last() -> None:
-    status = StatusContents(Maker())
+    status = SteadyContents(Maker())
     first, second = await status.open(), await status.open()
     third = await status.open()
     assert len(third) > len(first)
@@ -55,7 +55,7 @@ async def test_the_size_is_that_of_what_was_opened_last() -> None:
 
 
 async def test_it_ends_on_a_whole_sector_and_a_newline() -> None:
-    status = StatusContents(Maker())
+    status = SteadyContents(Maker())
     for _ in range(5):
         contents = await status.open()
         assert len(contents) % 512 == 0
