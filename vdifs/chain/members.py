@@ -1,5 +1,6 @@
 """Opening the files of a chain under a policy, top first, with their data files and snapshots."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from vdifs.chain.links import (
 )
 from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
-from vdifs.errors import FormatError, VdifsError
+from vdifs.errors import ChainError, FormatError, VdifsError
 from vdifs.formats.image_format import Front, Metadata
 from vdifs.formats.layer import Layer
 from vdifs.formats.registry import probed
@@ -149,6 +150,9 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
 
 def _member(policy: Policy, ref: ImageRef, file: HostFile, metadata: Metadata, opened: ExitStack) -> Member:
     """Return the member for the active state or, if asked for, for a snapshot, whose name its path gets."""
+    if ref.snapshot is not None and metadata.format.unmarked:
+        what, remedy = f"a {metadata.format.name} image has no snapshots", "name the image itself"
+        raise ChainError(what, where=file.name, remedy=remedy, errno=errno.ENOENT)
     metadata.check(file)
     names = data_files_of(policy, ref.path, metadata)
     data = tuple(_open(policy, name, file, "data file", opened) for name in names) or (file,)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from vdifs.errors import ChainError
+from vdifs.errors import ChainError, quoted
 from vdifs.formats.problems import FileAudit, SnapshotStates
 from vdifs.storage.host_file import HostFile
 
@@ -121,9 +121,9 @@ class Metadata:
         """
         raise NotImplementedError
 
-    def label_of(self, file: HostFile, _wanted: str) -> str:
-        """Return the label of the snapshot whose label, else name, else ID, is wanted. Raises ChainError."""
-        what, remedy = f"a {self.format.name} image has no snapshots", "name the image itself"
+    def label_of(self, file: HostFile, wanted: str) -> str:
+        """Return the label of the snapshot whose label, else name, else ID, is `wanted`. Raises ChainError."""
+        what, remedy = f"it has no snapshot {quoted(wanted)}", "choose one of its snapshots (none)"
         raise ChainError(what, where=file.name, remedy=remedy, errno=errno.ENOENT)
 
     def labelled_snapshots(self, _file: HostFile) -> tuple[tuple[str, Snapshot], ...]:
