@@ -1,10 +1,10 @@
-"""Waiting for who changes the metadata of an open file: to the time stamps, and to inotify, that comes in two steps.
+"""Waiting for a program that changes the metadata of an open file: time stamps and inotify have that in two steps.
 
     utimensat(2)    lock [ time stamps  - - waits for the journal - -  IN_ATTRIB ] unlock
     FIEMAP                              |.......................................|  lock, unlock
 
-Both take the lock of the inode. So who has seen new time stamps, and then asks where the extents of the file are, finds
-the event queued.
+Both take the lock of the inode. So a program that has seen new time stamps, and then asks where the extents of the file
+are, finds the event queued.
 """
 
 import fcntl
