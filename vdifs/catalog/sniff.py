@@ -93,7 +93,6 @@ def _entries(
     except VdifsError as error:
         return (replace(entry, problem=error.bare()),)
     told: dict[str, Any] = {
-        "format": metadata.format.name,
         "virtual_size": _shared_size(metadata.virtual_size),
         "snapshots": metadata.snapshot_count,
         "hidden": metadata.hidden,
@@ -102,7 +101,8 @@ def _entries(
         told |= _links(policy, entry, metadata, known)
     except VdifsError as error:
         told["problem"] = error.bare()
-    return (replace(entry, **told),)
+    as_found = entry.fingerprint, entry.uid, entry.gid, entry.permissions
+    return (Entry(entry.path, metadata.format.name, *as_found, **told),)
 
 
 def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:

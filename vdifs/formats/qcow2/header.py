@@ -4,8 +4,8 @@ Messages name the field and its value; the caller, which knows the file, puts it
 """
 
 import struct
-from dataclasses import dataclass, replace
-from enum import IntEnum, IntFlag
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from vdifs.errors import FormatError, UnsupportedError, printable
@@ -51,7 +51,7 @@ _V3 = struct.Struct(">QQQII")
 _CRYPT_NAMES = {1: "AES", 2: "LUKS"}
 
 
-class Incompatible(IntFlag):
+class Incompatible(IntEnum):
     """Features that a reader must know."""
 
     DIRTY = 1 << 0
@@ -61,13 +61,13 @@ class Incompatible(IntFlag):
     EXTENDED_L2 = 1 << 4
 
 
-class Compatible(IntFlag):
+class Compatible(IntEnum):
     """Features that a reader may ignore."""
 
     LAZY_REFCOUNTS = 1 << 0
 
 
-class Autoclear(IntFlag):
+class Autoclear(IntEnum):
     """Features that a writer that does not know them must clear."""
 
     BITMAPS = 1 << 0
@@ -79,6 +79,10 @@ class CompressionType(IntEnum):
 
     DEFLATE = 0
     ZSTD = 1
+
+
+_KNOWN = sum(Incompatible)
+_COMPRESSION_TYPES = frozenset(CompressionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,8 @@ class Header:
         Follows qcow2_do_open. Raises FormatError where a rule is broken, and for an image that is marked corrupt unless
         corrupt_too, UnsupportedError for encryption and for incompatible features that are not known.
         """
-        h = _parse_fields(head)
+        values = _parse_fields(head)
+        h = cls(*values)
         _check_encryption(h)
         _check_tables(h)
         _check_backing_area(h)
@@ -123,7 +128,7 @@ class Header:
         _check_features(h, extensions)
         if h.corrupt and not corrupt_too:
             raise FormatError("the image is marked corrupt", remedy="repair it with 'qemu-img check -r all' first")
-        return _with_names(h, extensions, head)
+        return cls(*values, extensions=extensions, backing_file=_backing_name(h, head))
 
     def pack(self) -> bytes:
         """Return the header, its extensions and the backing file name, as they start the file."""
@@ -212,7 +217,8 @@ def not_qcow2(where: str | None = None) -> FormatError:
     return FormatError(what, where, remedy="name a qcow2 image, or a raw one called *.raw or *.img")
 
 
-def _parse_fields(head: bytes) -> Header:
+def _parse_fields(head: bytes) -> tuple[Any, ...]:
+    """Return the values of the fields of a header before `extensions`, in order."""
     if head[:4] != MAGIC:
         raise not_qcow2()
     if len(head) < V2_LENGTH:
@@ -224,7 +230,7 @@ def _parse_fields(head: bytes) -> Header:
     if not MIN_CLUSTER_BITS <= cluster_bits <= MAX_CLUSTER_BITS:
         raise FormatError(f"cluster_bits is {cluster_bits}, expected {MIN_CLUSTER_BITS} to {MAX_CLUSTER_BITS}")
     if version == 2:
-        return _in_order(version, *v2, 0, 0, 0, V2_REFCOUNT_ORDER, V2_LENGTH)
+        return version, *v2, 0, 0, 0, V2_REFCOUNT_ORDER, V2_LENGTH
     if len(head) < V3_LENGTH:
         raise FormatError(f"the header ends after {len(head)} bytes, expected at least {V3_LENGTH}")
     *features, refcount_order, header_length = _V3.unpack_from(head, V2_LENGTH)
@@ -235,12 +241,7 @@ def _parse_fields(head: bytes) -> Header:
     if refcount_order > 6:
         raise FormatError(f"refcount_order is {refcount_order}, expected 0 to 6")
     compression_type = head[V3_LENGTH] if header_length > V3_LENGTH and len(head) > V3_LENGTH else 0
-    return _in_order(version, *v2, *features, refcount_order, header_length, compression_type)
-
-
-def _in_order(*values: Any) -> Header:
-    """Return a header from the values of its first fields."""
-    return Header(*values)
+    return version, *v2, *features, refcount_order, header_length, compression_type
 
 
 def _check_encryption(h: Header) -> None:
@@ -291,8 +292,7 @@ def _check_backing_area(h: Header) -> None:
 
 
 def _check_features(h: Header, extensions: tuple[Extension, ...]) -> None:
-    known = sum(Incompatible)
-    if unknown := h.incompatible_features & ~known:
+    if unknown := h.incompatible_features & ~_KNOWN:
         names = {n.bit: n.name for n in feature_names(extensions) if n.kind == 0}
         listed = [printable(names.get(b, "")) or f"bit {b}" for b in range(64) if unknown >> b & 1]
         raise UnsupportedError(f"unknown incompatible feature: {', '.join(listed)}; a newer program wrote this image")
@@ -302,7 +302,7 @@ def _check_features(h: Header, extensions: tuple[Extension, ...]) -> None:
         raise FormatError(
             f"compression_type is {h.compression_type}, which contradicts the incompatible feature bit for it"
         )
-    if h.compression_type not in list(CompressionType):
+    if h.compression_type not in _COMPRESSION_TYPES:
         raise UnsupportedError(f"compression_type is {h.compression_type}, only 0 (deflate) and 1 (zstd) are known")
     for extension in extensions:
         if extension.type == ExtensionType.BACKING_FORMAT and len(extension.data) >= 16:
@@ -311,10 +311,10 @@ def _check_features(h: Header, extensions: tuple[Extension, ...]) -> None:
             raise FormatError("the image has a LUKS header, but its crypt_method says that it is not encrypted")
 
 
-def _with_names(h: Header, extensions: tuple[Extension, ...], head: bytes) -> Header:
+def _backing_name(h: Header, head: bytes) -> str | None:
     if not h.backing_file_offset:
-        return replace(h, extensions=extensions) if extensions else h
+        return None
     name = head[h.backing_file_offset : h.backing_file_offset + h.backing_file_size]
     if len(name) < h.backing_file_size:
         raise FormatError(f"the file ends inside the backing file name at {h.backing_file_offset:#x}")
-    return replace(h, extensions=extensions, backing_file=decode_name(name) or None)
+    return decode_name(name) or None

@@ -14,6 +14,7 @@ from vdifs.chain.links import MAX_DEPTH
 from vdifs.errors import VdifsError
 from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.serving.images.open_images import OpenImages
+from vdifs.mount.serving.images.sizes_ahead import Wanted
 from vdifs.mount.view.attributes import FileSize
 from vdifs.mount.view.inodes import InodeTable, KnownInode, StaleInodeError
 from vdifs.mount.view.nodes import ImageFile, Node
@@ -99,6 +100,12 @@ class CurrentInodes:
             raise self.renumber(file, opened)
         known.file_size = known.file_size or self._inodes.shared(size)
         known.size_state = None if state == inode else state
+
+    def note_size_ahead(self, wanted: Wanted, size: FileSize) -> None:
+        """Take note of a size that was found ahead, unless the number stands for another state by now."""
+        known = self._inodes.get(wanted.inode)
+        if known is not None and known.file_size is None and self.tree.inode(wanted.file) == wanted.inode:
+            known.file_size = self._inodes.shared(size)
 
     def discard_earlier(self, inode: int, source: Source) -> None:
         """Hand out no more what is open under a number that was kept, if it may be of another state than `source`.

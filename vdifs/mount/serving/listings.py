@@ -55,7 +55,7 @@ class Listings:
         """Take note that the kernel took the entry before `position`, which had that inode number."""
         name, node = self._open[number].entries[position - 1]
         if name not in _DOTS:
-            self._namespace.hand_out(inode, node)
+            self._namespace.told(inode, node)
 
     def release(self, number: int) -> None:
         """Close an open folder."""

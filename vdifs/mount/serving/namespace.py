@@ -21,6 +21,7 @@ from vdifs.mount.serving.failures import Failures
 from vdifs.mount.serving.hidden_nodes import HiddenNodes
 from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.serving.images.open_images import OpenImages
+from vdifs.mount.serving.images.sizes_ahead import SizesAhead, Wanted
 from vdifs.mount.serving.node_attributes import NodeAttributes
 from vdifs.mount.serving.rate_limited_log import RateLimitedLog
 from vdifs.mount.serving.scanner import Scannable, Scanner
@@ -77,6 +78,7 @@ class Namespace:
         self.inodes = InodeTable()
         self.current_inodes = CurrentInodes(Tree(catalog, salt, sidecars), catalog, images, self.inodes)
         self.failures = Failures()
+        self._ahead = SizesAhead(images.opener, tasks, threads)
         self._attributes = NodeAttributes(ownership, self.inodes, self.current_inodes, self.failures)
         self.warnings = RateLimitedLog()
         self.counters = Counters()
@@ -108,6 +110,15 @@ class Namespace:
         """Take note that the kernel is given `inode` once more. Raises VdifsError if it stands for another node."""
         self.inodes.hand_out(inode, node)
         self.current_inodes.tell(node, inode)
+
+    def told(self, inode: int, node: Node) -> None:
+        """Take note that the kernel is given `inode`, of what a folder holds, in an answer about the folder.
+
+        Raises what `hand_out` does.
+        """
+        self.hand_out(inode, node)
+        if isinstance(node, ImageFile):
+            self._ahead.tell(inode, node)
 
     async def listing(self, inode: int) -> list[tuple[str, Node]]:
         """Return what is in a folder, `.` and `..` first. `check_known` tells whether that is all."""
@@ -243,14 +254,25 @@ class Namespace:
             self.scanner.outdated()
 
     async def _stat_file(self, inode: int, file: ImageFile) -> Attributes:
+        await self._ahead.asked(inode)
         _, source = self._current(inode)
         known = self.inodes.get(inode)
         size = known.file_size if known and self.current_inodes.is_size_current(inode, file, known) else None
         if size is None and source.problem is None and self.failures.standing(inode) is None:
             size = await self._look_into(inode)
             self._current(inode)  # as the tree may be another one now
+            self._ahead.go_on(inode, self._wanted, self.current_inodes.note_size_ahead)
         self.current_inodes.tell(file, inode)
         return self._attributes.of_file(inode, file, size or (known.file_size if known else None))
+
+    def _wanted(self, inode: int, file: ImageFile) -> Wanted | None:
+        """Return what to open to know the size of a file before a program asks for it."""
+        known, source = self.inodes.get(inode), self.tree.source(file.path)
+        if known is None or known.file_size is not None or source is None or source.problem is not None:
+            return None
+        if self.tree.inode(file) != inode or self.failures.standing(inode) is not None:
+            return None
+        return Wanted(inode, file, source)
 
     async def _look_into(self, inode: int) -> FileSize | None:
         """Return the size of an image file, None if it cannot be opened."""

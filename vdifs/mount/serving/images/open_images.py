@@ -51,7 +51,7 @@ class OpenImages:
     """All open images of a mount, by inode number."""
 
     def __init__(self, opener: Opener, tasks: Tasks, threads: Threads) -> None:
-        self._opener = opener
+        self.opener = opener
         self._tasks = tasks
         self._threads = threads
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -153,7 +153,7 @@ class OpenImages:
         opening.begun = True
 
         def in_thread() -> OpenImage:
-            image = self._opener(file, source)
+            image = self.opener(file, source)
             return OpenImage(inode, image, source.devices, source.owner, file, source.generation)
 
         try:
