@@ -6,7 +6,7 @@ Fields have the specification's names; JSON that qemu-img has too is as qemu-img
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import IntFlag
+from enum import IntEnum
 from typing import Any
 
 from vdifs.formats.image_format import Description
@@ -30,7 +30,7 @@ __all__ = [
 
 _CRYPT_METHODS = {0: "none", 1: "AES", 2: "LUKS"}
 _COMPRESSION_NAMES = {CompressionType.DEFLATE: "zlib", CompressionType.ZSTD: "zstd"}
-_FEATURE_WORDS: list[tuple[str, type[IntFlag]]] = [
+_FEATURE_WORDS: list[tuple[str, type[IntEnum]]] = [
     ("incompatible", Incompatible),
     ("compatible", Compatible),
     ("autoclear", Autoclear),
@@ -242,7 +242,7 @@ def _compat(header: Header) -> str:
     return "0.10" if header.version == 2 else "1.1"
 
 
-def _bit_names(header: Header, kind: int, known: type[IntFlag]) -> list[str]:
+def _bit_names(header: Header, kind: int, known: type[IntEnum]) -> list[str]:
     """Return the name of each bit set: ours, else that of the image's feature name table, else its number."""
     word = getattr(header, f"{_FEATURE_WORDS[kind][0]}_features")
     names = {each.bit: each.name for each in feature_names(header.extensions) if each.kind == kind}

@@ -128,7 +128,8 @@ class Header:
         _check_features(h, extensions)
         if h.corrupt and not corrupt_too:
             raise FormatError("the image is marked corrupt", remedy="repair it with 'qemu-img check -r all' first")
-        return cls(*values, extensions=extensions, backing_file=_backing_name(h, head))
+        values = *values, extensions, _backing_name(h, head)
+        return cls(*values)
 
     def pack(self) -> bytes:
         """Return the header, its extensions and the backing file name, as they start the file."""
@@ -230,7 +231,7 @@ def _parse_fields(head: bytes) -> tuple[Any, ...]:
     if not MIN_CLUSTER_BITS <= cluster_bits <= MAX_CLUSTER_BITS:
         raise FormatError(f"cluster_bits is {cluster_bits}, expected {MIN_CLUSTER_BITS} to {MAX_CLUSTER_BITS}")
     if version == 2:
-        return version, *v2, 0, 0, 0, V2_REFCOUNT_ORDER, V2_LENGTH
+        return version, *v2, 0, 0, 0, V2_REFCOUNT_ORDER, V2_LENGTH, CompressionType.DEFLATE
     if len(head) < V3_LENGTH:
         raise FormatError(f"the header ends after {len(head)} bytes, expected at least {V3_LENGTH}")
     *features, refcount_order, header_length = _V3.unpack_from(head, V2_LENGTH)
