@@ -13,8 +13,9 @@ import pytest
 
 from tests.conftest import cannot_be_tried
 from tests.mount.mounting import ROOT, as_user, interpreter, remove_scratch
-from vdifs.linux.seccomp import filter_for
-from vdifs.linux.syscalls import this_machine
+from vdifs.linux.seccomp import instructions
+from vdifs.linux.syscall_numbers import this_machine
+from vdifs.mount.daemon.allowed_system_calls import allowed_system_calls
 from vdifs.mount.daemon.confinement import possible_confinement
 from vdifs.mount.view.confinement import Confinement
 
@@ -140,11 +141,13 @@ def test_the_filter_is_short_and_finds_the_calls_of_a_read_first() -> None:
     if machine is None:
         pytest.skip("no numbers for this machine")
     for landlock in (None, 1, 3):
-        code = filter_for(machine, 1, landlock)
+        calls = allowed_system_calls(1, landlock)
+        code = instructions(machine, calls)
         assert len(code) % 8 == 0
         assert len(code) // 8 < 320
-    assert len(set(machine.allowed)) == len(machine.allowed)
-    assert not set(machine.allowed) & set(machine.judged.values())
+        names = [*calls.always, *calls.by_arguments, *calls.absent]
+        assert len(set(names)) == len(names)
+        assert set(calls.always[:3]) == {"read", "preadv2", "fstat"}
 
 
 def test_nothing_is_imported_once_all_is_loaded() -> None:

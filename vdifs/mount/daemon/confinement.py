@@ -25,6 +25,7 @@ from vdifs.linux.capabilities import forbid_new_privileges
 from vdifs.linux.landlock import landlock_abi, restrict_files, restricts_all_threads, why_no_landlock
 from vdifs.linux.mountinfo import MOUNTINFO
 from vdifs.linux.seccomp import restrict_system_calls, why_no_filter
+from vdifs.mount.daemon.allowed_system_calls import allowed_system_calls
 from vdifs.mount.view.confinement import Confinement
 
 __all__ = ["confine", "possible_confinement", "preload"]
@@ -68,7 +69,7 @@ def confine(sources: Iterable[str]) -> Confinement:
     no_new_privs = _try("no_new_privs", None, forbid_new_privileges)
     files = no_new_privs and _try("Landlock", why_no_landlock(), lambda: restrict_files(readable))
     in_force = abi if files else None
-    calls = no_new_privs and _try("seccomp", why_no_filter(), lambda: restrict_system_calls(in_force))
+    calls = no_new_privs and _try("seccomp", why_no_filter(), lambda: _restrict_calls(in_force))
     return Confinement(no_new_privs, in_force, calls)
 
 
@@ -93,6 +94,10 @@ def _interpreter() -> list[str]:
     package = os.path.dirname(os.path.abspath(vdifs.__file__))
     paths = [path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) != "/"]
     return [*prefixes, package, *paths]
+
+
+def _restrict_calls(landlock: int | None) -> None:
+    restrict_system_calls(allowed_system_calls(os.getpid(), landlock))
 
 
 def _is_alone() -> bool:

@@ -12,7 +12,7 @@ from types import FrameType
 
 from vdifs.errors import Interrupted
 from vdifs.linux.libc import system_call
-from vdifs.linux.syscalls import number_here
+from vdifs.linux.syscall_numbers import number_here
 
 __all__ = ["ENDING", "blocked", "ignore_all_but_ending", "noted", "raise_on_ending", "set_ending", "wanted"]
 

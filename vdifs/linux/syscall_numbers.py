@@ -1,13 +1,14 @@
-"""The system calls that a mounted daemon may make, with their numbers on the machines that are known."""
+"""The numbers of system calls on the machines that are known."""
 
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 __all__ = ["Machine", "number_here", "this_machine"]
 
-# Those that answer a read come first: an old kernel looks through the list from its beginning. None: not there.
+# On x86_64 and on aarch64. None: not there.
 _NUMBERS: Final = {
     "read": (0, 63),
     "preadv2": (327, 286),
@@ -21,8 +22,10 @@ _NUMBERS: Final = {
     "epoll_pwait": (281, 22),
     "epoll_ctl": (233, 21),
     "write": (1, 64),
-    # files: nothing here makes, changes, renames or removes one
+    # files
     "close": (3, 57),
+    "fcntl": (72, 25),
+    "ioctl": (16, 29),
     "newfstatat": (262, 79),
     "stat": (4, None),
     "lstat": (6, None),
@@ -55,17 +58,22 @@ _NUMBERS: Final = {
     "fgetxattr": (193, 10),
     "listxattr": (194, 11),
     "flistxattr": (196, 13),
-    # watching files through an inotify that was made before; no other can be made
+    # watching files
     "inotify_add_watch": (254, 27),
     "inotify_rm_watch": (255, 28),
+    # opening files
+    "openat": (257, 56),
+    "open": (2, None),
+    "openat2": (437, 437),
     # memory
     "mmap": (9, 222),
     "munmap": (11, 215),
     "mremap": (25, 216),
     "mprotect": (10, 226),
     "brk": (12, 214),
+    "madvise": (28, 233),
     "getrandom": (318, 278),
-    # time and signals of its own
+    # time and signals
     "clock_gettime": (228, 113),
     "clock_getres": (229, 114),
     "clock_nanosleep": (230, 115),
@@ -78,7 +86,13 @@ _NUMBERS: Final = {
     "rt_sigaction": (13, 134),
     "sigaltstack": (131, 132),
     "restart_syscall": (219, 128),
-    # threads; the daemon's leaving of its caller's session; the end of the supervisor, which is waited for
+    # threads and processes
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "tgkill": (234, 131),
+    "prctl": (157, 167),
+    "prlimit64": (302, 261),
+    "seccomp": (317, 277),
     "set_robust_list": (273, 99),
     "rseq": (334, 293),
     "sched_yield": (24, 124),
@@ -90,7 +104,7 @@ _NUMBERS: Final = {
     "wait4": (61, 260),
     "setsid": (112, 157),
     "waitid": (247, 95),
-    # who and where am I
+    # who and where a process is
     "getpid": (39, 172),
     "gettid": (186, 178),
     "getppid": (110, 173),
@@ -103,23 +117,11 @@ _NUMBERS: Final = {
     "sysinfo": (99, 179),
     "uname": (63, 160),
     "getrlimit": (97, 163),
-    # answers from sockets that are open already: those with which trio wakes itself, and that of a log opened anew
+    # sockets
     "recvfrom": (45, 207),
+    "sendto": (44, 206),
     "recvmsg": (47, 212),
 }
-_OPENING: Final = {"openat": (257, 56), "open": (2, None), "openat2": (437, 437)}
-_JUDGED: Final = {
-    "clone": (56, 220),
-    "clone3": (435, 435),
-    "fcntl": (72, 25),
-    "madvise": (28, 233),
-    "tgkill": (234, 131),
-    "prctl": (157, 167),
-    "ioctl": (16, 29),
-    "sendto": (44, 206),
-    "prlimit64": (302, 261),
-}
-_OTHERS: Final = {"seccomp": (317, 277)}
 _ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _NEWEST_KNOWN: Final = 470
 
@@ -128,15 +130,12 @@ _NEWEST_KNOWN: Final = 470
 class Machine:
     """Numbers on one kind of machine. architecture: AUDIT_ARCH of seccomp(2).
 
-    allowed: to be let through. opening: those that open files. judged: those whose arguments decide. newest: no number
-    above it has a meaning yet that anything of ours could rely on.
+    numbers: by name; of one that this kind of machine never had, None. newest: no number above it has a meaning yet
+    that anything of ours could rely on.
     """
 
     architecture: int
-    allowed: tuple[int, ...]
-    opening: dict[str, int]
-    judged: dict[str, int]
-    seccomp: int
+    numbers: Mapping[str, int | None]
     newest: int = _NEWEST_KNOWN
 
 
@@ -146,10 +145,7 @@ def this_machine() -> Machine | None:
     if found is None or sys.maxsize < 1 << 32 or sys.byteorder != "little":
         return None
     column, architecture = found
-    allowed = tuple(number for row in _NUMBERS.values() if (number := row[column]) is not None)
-    opening = {name: number for name, row in _OPENING.items() if (number := row[column]) is not None}
-    judged = {name: row[column] for name, row in _JUDGED.items()}
-    return Machine(architecture, allowed, opening, judged, _OTHERS["seccomp"][column])
+    return Machine(architecture, {name: row[column] for name, row in _NUMBERS.items()})
 
 
 def number_here(name: str) -> int | None:
