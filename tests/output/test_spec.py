@@ -14,7 +14,8 @@ from vdifs.chain.naming import ImageName
 from vdifs.errors import UsageError
 from vdifs.output.opening import OUTPUTS
 from vdifs.output.process_caches import summary_cache
-from vdifs.output.spec import OutputSpec, View
+from vdifs.output.spec import OutputSpec
+from vdifs.output.view import View
 
 TIB = 1 << 40
 

@@ -13,7 +13,7 @@ from tests.conftest import cannot_be_tried, require_tool
 from tests.support import oracle
 from tests.support.builder import make
 from vdifs.output.export.exporting import export
-from vdifs.output.spec import View
+from vdifs.output.view import View
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 

@@ -22,7 +22,7 @@ from tests.support.units import GIB, MIB
 from vdifs.catalog.catalog import Catalog
 from vdifs.output.export.exporting import export
 from vdifs.output.process_caches import summary_cache, window_cache
-from vdifs.output.spec import View
+from vdifs.output.view import View
 from vdifs.report.audit import audit
 from vdifs.report.list import survey
 

@@ -4,10 +4,12 @@ import grp
 import pwd
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 from click.shell_completion import CompletionItem
+
+from vdifs.output.view import View
 
 __all__ = [
     "Account",
@@ -16,6 +18,7 @@ __all__ = [
     "PathName",
     "Size",
     "check_goes_with_format",
+    "format_option",
     "live_option",
     "output_option",
     "trust_option",
@@ -102,11 +105,13 @@ def _group(name: str) -> int:
     return grp.getgrnam(name).gr_gid
 
 
-def check_goes_with_format(view: str, base: str | None, cluster_size: int | None, extended_l2: bool) -> None:
+def check_goes_with_format(view: View, base: str | None, cluster_size: int | None, extended_l2: bool) -> None:
     """Raise UsageError for --format raw together with a base or a kind of cluster, of which it has none."""
     if view == "raw" and (base is not None or cluster_size is not None or extended_l2):
         raise click.UsageError("--format raw goes with neither --base nor --cluster-size nor --extended-l2")
 
+
+format_option = click.option("--format", "view", type=click.Choice(get_args(View)), default="qcow2", show_default=True)
 
 output_option = click.option(
     "--output",

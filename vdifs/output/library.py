@@ -9,7 +9,8 @@ from vdifs.chain.policy import Live, Policy
 from vdifs.output.arguments import FileName, choice, file_name, file_names, name
 from vdifs.output.image import Image
 from vdifs.output.opening import open_image
-from vdifs.output.spec import OutputSpec, View, no_backing_file
+from vdifs.output.spec import OutputSpec, no_backing_file
+from vdifs.output.view import View
 
 __all__ = ["open_named", "open_path"]
 

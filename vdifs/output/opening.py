@@ -14,7 +14,8 @@ from vdifs.output.image import Image
 from vdifs.output.protocol import Output, Plan, ResolvedSpec
 from vdifs.output.qcow2.output import Qcow2Output
 from vdifs.output.raw import RawOutput
-from vdifs.output.spec import OutputSpec, View
+from vdifs.output.spec import OutputSpec
+from vdifs.output.view import View
 
 __all__ = ["OUTPUTS", "open_image"]
 

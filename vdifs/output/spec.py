@@ -1,17 +1,15 @@
 """Which synthetic file of an image is wanted: one value, validated when it is made."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from vdifs.chain.naming import ImageName
 from vdifs.errors import UsageError
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
 from vdifs.output.arguments import choice, file_name, flag, name, number
+from vdifs.output.view import View
 
-__all__ = ["OutputSpec", "View", "check_cluster_size", "no_backing_file"]
-
-View = Literal["qcow2", "raw"]
-"""The kinds of output, as the library and `--format` call them."""
+__all__ = ["OutputSpec", "check_cluster_size", "no_backing_file"]
 
 _CLUSTER_SIZES = [1 << bits for bits in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)]
 

@@ -7,7 +7,7 @@ import click
 
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
-from vdifs.cli.arguments import PathName, Size, check_goes_with_format, live_option, trust_option
+from vdifs.cli.arguments import PathName, Size, check_goes_with_format, format_option, live_option, trust_option
 from vdifs.cli.interrupts import clearing_away
 from vdifs.cli.render.progress import progress_reports
 from vdifs.errors import UsageError, quoted
@@ -16,6 +16,7 @@ from vdifs.output.export.exporting import export as export_image
 from vdifs.output.image import Image
 from vdifs.output.library import open_named
 from vdifs.output.spec import OutputSpec
+from vdifs.output.view import View
 
 __all__ = ["export"]
 
@@ -31,7 +32,7 @@ _HEAD = 4096  # more than a header, its extensions and a backing file name of 10
     metavar="B",
     help="Write only what IMAGE holds that B, an ancestor or IMAGE itself, does not.",
 )
-@click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
+@format_option
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--backing-name", metavar="NAME", help="What a delta calls its base; by default the base's file name.")
 @click.option("--extended-l2", is_flag=True, help="Write subclusters; a delta then holds no more than what changed.")
@@ -49,7 +50,7 @@ def export(
     image: str,
     output: str,
     base: str | None,
-    view: Literal["qcow2", "raw"],
+    view: View,
     cluster_size: int | None,
     backing_name: str | None,
     extended_l2: bool,

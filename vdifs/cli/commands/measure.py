@@ -1,14 +1,22 @@
 """`vdifs measure`: the exact size of a synthetic file."""
 
-from typing import Literal
-
 import click
 
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
-from vdifs.cli.arguments import Output, PathName, Size, check_goes_with_format, live_option, output_option, trust_option
+from vdifs.cli.arguments import (
+    Output,
+    PathName,
+    Size,
+    check_goes_with_format,
+    format_option,
+    live_option,
+    output_option,
+    trust_option,
+)
 from vdifs.cli.render.text import echo_fields, echo_json
 from vdifs.cli.render.waiting import waiting
+from vdifs.output.view import View
 from vdifs.report.measure import Measured, measured_json
 from vdifs.wording import size_with_bytes
 
@@ -18,7 +26,7 @@ __all__ = ["measure"]
 @click.command(short_help="Show the exact size of a synthetic file.")
 @click.argument("image", type=PathName())
 @click.option("--base", type=PathName(), metavar="B", help="Measure the delta against B, an ancestor or IMAGE itself.")
-@click.option("--format", "view", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
+@format_option
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--extended-l2", is_flag=True, help="Measure a file with extended L2 entries.")
 @trust_option
@@ -27,7 +35,7 @@ __all__ = ["measure"]
 def measure(
     image: str,
     base: str | None,
-    view: Literal["qcow2", "raw"],
+    view: View,
     cluster_size: int | None,
     extended_l2: bool,
     trusted: tuple[str, ...],

@@ -7,7 +7,7 @@ between folders, decoded as the file system encoding with surrogateescape.
 import os
 import posixpath
 
-from vdifs.output.spec import View
+from vdifs.output.view import View
 
 __all__ = [
     "CONTROL",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vdifs.output.spec import View
+from vdifs.output.view import View
 
 __all__ = ["Folder", "ImageFile", "Node", "Sidecar", "StatusFile"]
 
