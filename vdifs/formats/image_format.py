@@ -178,6 +178,10 @@ class ImageFormat(Protocol):
         One is taken for that where an overlay states it, or where its own name says so and a user asks for it.
         """
 
+    @property
+    def no_mark(self) -> str:
+        """What is said of a file that does not bear its mark, empty for a format without one."""
+
     def probe(self, front: Front, /) -> bool:
         """Tell whether a file bears the mark of this format. Raises StorageError."""
 

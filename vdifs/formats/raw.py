@@ -30,6 +30,7 @@ class Raw:
     name = "raw"
     suffixes = (".raw", ".img")
     unmarked = True
+    no_mark = ""
 
     def probe(self, _front: Front) -> bool:
         """Return False; see ImageFormat."""

@@ -3,7 +3,6 @@
 from vdifs.errors import FormatError
 from vdifs.formats.image_format import Front, ImageFormat
 from vdifs.formats.qcow2.format import QCOW2
-from vdifs.formats.qcow2.header import not_qcow2
 from vdifs.formats.raw import RAW
 
 __all__ = ["FORMATS", "USUAL", "by_suffix", "names", "no_image", "probed", "suffixes"]
@@ -17,8 +16,14 @@ USUAL = QCOW2.name
 
 
 def no_image(where: str) -> FormatError:
-    """Return the error for a file that bears no mark of any."""
-    return not_qcow2(where)
+    """Return the error for a file that bears no mark of any, and is not to be read as one without a mark."""
+    marked = [each for each in FORMATS.values() if not each.unmarked]
+    unmarked = [each for each in FORMATS.values() if each.unmarked]
+    kinds = _joined([each.name for each in marked], "or")
+    what = f"not a {kinds} image: {', '.join(each.no_mark for each in marked)}"
+    called = _joined([f"*{suffix}" for each in unmarked for suffix in each.suffixes], "or")
+    others = _joined([each.name for each in unmarked], "or")
+    return FormatError(what, where, remedy=f"name a {kinds} image, or a {others} one called {called}")
 
 
 def probed(front: Front) -> ImageFormat | None:
@@ -38,5 +43,9 @@ def suffixes() -> tuple[str, ...]:
 
 def names() -> str:
     """Return the names of all, for a message."""
-    *others, last = FORMATS
-    return f"{', '.join(others)} and {last}" if others else last
+    return _joined(list(FORMATS), "and")
+
+
+def _joined(words: list[str], conjunction: str) -> str:
+    *others, last = words
+    return f"{', '.join(others)} {conjunction} {last}" if others else last

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vdifs.errors import FormatError
 from vdifs.formats.image_format import BackingName, Description, Front, Metadata
 from vdifs.formats.problems import FileAudit, SnapshotStates
-from vdifs.formats.qcow2.header import MAGIC, Header, Incompatible
+from vdifs.formats.qcow2.header import MAGIC, NO_MAGIC, Header, Incompatible
 from vdifs.formats.qcow2.metadata import find_snapshot, labels_and_sizes, read_bitmaps, read_header, read_snapshots
 from vdifs.formats.qcow2.snapshots import Snapshot, snapshot_labels
 from vdifs.storage.host_file import HostFile
@@ -93,6 +93,7 @@ class Qcow2:
     name = "qcow2"
     suffixes = (".qcow2", ".qcow")
     unmarked = False
+    no_mark = NO_MAGIC
 
     def probe(self, front: Front) -> bool:
         """Tell whether a file starts with the magic; see ImageFormat."""

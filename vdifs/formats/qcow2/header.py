@@ -30,16 +30,18 @@ from vdifs.units import SECTOR, ceil_div, round_down
 __all__ = [
     "MAGIC",
     "MAX_BACKING_NAME",
+    "NO_MAGIC",
     "Autoclear",
     "Compatible",
     "CompressionType",
     "Header",
     "Incompatible",
     "check_place",
-    "not_qcow2",
 ]
 
 MAGIC = b"QFI\xfb"
+NO_MAGIC = "its first bytes are not 'QFI\\xfb'"
+"""What is said of a file that begins in another way."""
 MAX_BACKING_NAME = 1023
 MAX_SNAPSHOTS = 65536
 V2_LENGTH, V3_LENGTH = 72, 104
@@ -212,16 +214,10 @@ class Header:
         return next((decode_name(e.data) for e in reversed(self.extensions) if e.type == kind), None)
 
 
-def not_qcow2(where: str | None = None) -> FormatError:
-    """Return the error for a file that is to be a qcow2 image, and is none."""
-    what = "not a qcow2 image: its first bytes are not 'QFI\\xfb'"
-    return FormatError(what, where, remedy="name a qcow2 image, or a raw one called *.raw or *.img")
-
-
 def _parse_fields(head: bytes) -> tuple[Any, ...]:
     """Return the values of the fields of a header before `extensions`, in order."""
     if head[:4] != MAGIC:
-        raise not_qcow2()
+        raise FormatError(f"not a qcow2 image: {NO_MAGIC}")
     if len(head) < V2_LENGTH:
         raise FormatError(f"the header ends after {len(head)} bytes, expected at least {V2_LENGTH}")
     version, *v2 = _V2.unpack_from(head)[1:]
