@@ -143,13 +143,6 @@ def test_a_chain_that_contains_itself_ends(vdifs: Vdifs, tmp_path: Path) -> None
     assert "in its own chain" in err
 
 
-def test_a_chain_that_is_too_long_to_be_served_is_described(vdifs: Vdifs, tmp_path: Path) -> None:
-    for index in range(258):
-        write_blank(tmp_path / f"{index}.qcow2", f"{index - 1}.qcow2" if index else None, "qcow2" if index else None)
-    described = info_json(vdifs, tmp_path / "257.qcow2", "--backing-chain")
-    assert [each["filename"] for each in described] == [str(tmp_path / f"{n}.qcow2") for n in range(257, -1, -1)]
-
-
 def test_a_backing_file_is_described_in_the_format_that_is_stated_or_that_its_bytes_or_its_name_tell(
     vdifs: Vdifs, tmp_path: Path
 ) -> None:
@@ -283,6 +276,20 @@ def test_a_raw_image_has_a_size(vdifs: Vdifs, tmp_path: Path) -> None:
     given = info_json(vdifs, image)
     assert missing_or_different(oracle.info(image, "raw"), given) == {}
     assert given["file-length"] == 1000
+
+
+def test_a_chain_of_256_is_described_and_one_of_257_is_refused(vdifs: Vdifs, tmp_path: Path) -> None:
+    for index in range(257):
+        backing = (f"{index - 1}.qcow2", "qcow2") if index else (None, None)
+        write_blank(tmp_path / f"{index}.qcow2", *backing)
+    described = info_json(vdifs, "--backing-chain", tmp_path / "255.qcow2")
+    assert [each["filename"] for each in described] == [str(tmp_path / f"{n}.qcow2") for n in range(255, -1, -1)]
+    assert vdifs("info", "--backing-chain", tmp_path / "256.qcow2") == (
+        1,
+        "",
+        f"vdifs: {tmp_path / '0.qcow2'}: the chain above it has 256 images already: commit some\n",
+    )
+    assert len(info_json(vdifs, tmp_path / "256.qcow2")["warnings"]) == 0, "the image itself is described"
 
 
 def test_a_file_that_is_no_image_is_refused(vdifs: Vdifs, tmp_path: Path) -> None:

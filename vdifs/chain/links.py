@@ -88,10 +88,10 @@ class Lookup(Protocol[_File, _Link]):
         """Return the error that says that the file is not read for `fault`."""
 
 
-def resolve(ref: ImageRef, lookup: Lookup[_File, _Link], *, deepest: int | None = MAX_DEPTH) -> Iterator[_Link]:
-    """Yield the links of the chain of `ref`, top first, each before the next is looked for.
+def resolve(ref: ImageRef, lookup: Lookup[_File, _Link]) -> Iterator[_Link]:
+    """Yield the links of the chain of `ref`, MAX_DEPTH at most, top first, each before the next is looked for.
 
-    deepest: so many images a chain may have, None for any number. Raises what `lookup` does, and its refusals.
+    Raises what `lookup` does, and its refusals.
     """
     seen: dict[Identity, None] = {}  # in order
     above: _Link | None = None
@@ -103,7 +103,7 @@ def resolve(ref: ImageRef, lookup: Lookup[_File, _Link], *, deepest: int | None 
             known = tuple(seen)
             looped.about = "loop", min(known[known.index(identity) :])  # the same from wherever it is entered
             raise looped
-        if len(seen) == deepest:
+        if len(seen) == MAX_DEPTH:
             raise lookup.refusal(Fault.TOO_DEEP, ref, file, above)
         seen[identity] = None
         above = lookup.read(ref, file, above)

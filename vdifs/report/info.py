@@ -86,7 +86,7 @@ def describe(policy: Policy, ref: ImageRef, name: str) -> Described:
 
 def describe_chain(policy: Policy, ref: ImageRef, name: str) -> Iterator[Described]:
     """Yield the descriptions of an image and of all its backing files, top first. name: what the first is called."""
-    return resolve(ref, _Describing(policy, name), deepest=None)
+    return resolve(ref, _Describing(policy, name))
 
 
 @dataclass(frozen=True, slots=True)
