@@ -18,7 +18,7 @@ from tests.support.age import grow_old
 from tests.support.builder import write_blank
 from tests.support.image_file import Image
 from vdifs.errors import InUseError, SourceChangedError
-from vdifs.storage import host_file as hostfile
+from vdifs.storage import generation
 from vdifs.storage.fingerprint import Fingerprint
 
 MS = 1_000_000
@@ -97,7 +97,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(hostfile, "time", clock)
+    monkeypatch.setattr(generation, "time", clock)
     return clock
 
 
