@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.builder import write_blank
-from vdifs.catalog import skipped
+from vdifs.catalog import walk
 from vdifs.catalog.catalog import Catalog
-from vdifs.catalog.skipped import may_be_image
+from vdifs.catalog.image_names import may_be_image
 
 
 def left_out(source: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[tuple[str, str, str]]:
@@ -110,8 +110,8 @@ def test_links_lead_nowhere_and_cost_nothing(source: Path, monkeypatch: pytest.M
 
 
 def test_thousands_of_links_are_counted_and_a_thousand_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skipped, "_MOST_READ", 30)
-    monkeypatch.setattr(skipped, "_MOST_KEPT", 10)
+    monkeypatch.setattr(walk, "_MOST_LINKS_READ", 30)
+    monkeypatch.setattr(walk, "_MOST_KEPT", 10)
     for number in range(50):
         (source / f"{number}.qcow2").symlink_to("/elsewhere.qcow2")
     found = left_out(source)

@@ -21,11 +21,10 @@ from vdifs.catalog.live import with_writers
 from vdifs.catalog.offered import OfferedSnapshots
 from vdifs.catalog.readers import Above, Readers, permissions_above
 from vdifs.catalog.search import Search, search
-from vdifs.catalog.skipped import Passed
 from vdifs.catalog.sniff import has_same_links, sniff
 from vdifs.catalog.still_known import still_known
 from vdifs.catalog.troubles import Images, as_before, emptied, in_trouble, is_within
-from vdifs.catalog.walk import Filter, Found, Identity
+from vdifs.catalog.walk import Filter, Found, Identity, Passed
 from vdifs.chain.access import Access
 from vdifs.chain.policy import Live, Policy
 from vdifs.errors import ChainError, FormatError, StorageError, VdifsError, printable

@@ -5,8 +5,8 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from vdifs.catalog.skipped import Passed, is_called_image
-from vdifs.catalog.walk import Filter
+from vdifs.catalog.image_names import is_called_image
+from vdifs.catalog.walk import Filter, Passed
 from vdifs.errors import FormatError, PolicyError, StorageError, UsageError, VdifsError, printable, quoted
 from vdifs.formats.problems import Severity
 

@@ -8,9 +8,8 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from vdifs.catalog.skipped import Passed
 from vdifs.catalog.sniff import find
-from vdifs.catalog.walk import Filter, Found, Identity, Seen, vdifs_mounts, walk
+from vdifs.catalog.walk import Filter, Found, Identity, Passed, Seen, vdifs_mounts, walk
 from vdifs.chain.policy import Policy
 from vdifs.errors import StorageError, VdifsError
 

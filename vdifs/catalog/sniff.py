@@ -13,7 +13,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from vdifs.catalog.entry import Entry, unmarked
-from vdifs.catalog.skipped import may_be_image
+from vdifs.catalog.image_names import may_be_image
 from vdifs.catalog.walk import Found
 from vdifs.chain.access import Permission
 from vdifs.chain.links import backing_of, cannot_be_opened, data_files_of

@@ -1,6 +1,8 @@
 """Finding the regular files below a directory: no hidden ones, no links, nothing inside another vdifs mount.
 
-Folders are opened strictly beneath the directory, so that one which becomes a link meanwhile leads nowhere.
+Folders are opened strictly beneath the directory, so that one which becomes a link meanwhile leads nowhere. What is
+passed by and may lead to an image, links and files that are not regular, is taken note of. Nothing that a link points
+at is looked at: it may hang, or lie where nothing may be opened. Its name has to tell.
 """
 
 import errno
@@ -9,8 +11,9 @@ import os
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from vdifs.catalog.skipped import Passed
+from vdifs.catalog.image_names import is_called_image, may_be_image
 from vdifs.chain.access import Permission
 from vdifs.chain.roots import Root
 from vdifs.linux.beneath import open_beneath
@@ -18,7 +21,7 @@ from vdifs.linux.filesystems import mount_number
 from vdifs.linux.mountinfo import FUSE_TYPE, mounts
 from vdifs.storage.fingerprint import Fingerprint
 
-__all__ = ["Filter", "Found", "Identity", "Seen", "vdifs_mounts", "walk"]
+__all__ = ["Filter", "Found", "Identity", "Passed", "Seen", "Skipped", "vdifs_mounts", "walk"]
 
 _RESERVED = "@trust"
 """What stands for the trusted directories in a PATH: a folder of this name in the root is not searched."""
@@ -28,6 +31,8 @@ _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _NO_FILE = _VANISHED | {errno.ESTALE, errno.EINVAL, errno.ENXIO}
 """The same of a file."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
+_MOST_LINKS_READ = 10_000
+_MOST_KEPT = 1_000
 
 Identity = tuple[int, int, int]
 """Device and inode number; of a folder where a file system is mounted, which that is, else 0."""
@@ -94,6 +99,47 @@ class Seen:
             self.close(folder, error)  # its names may be read, and nothing else in it
         elif error.errno not in _NO_FILE:
             self.lost[path] = error
+
+
+class Skipped(NamedTuple):
+    """Something passed by. target: of a link, as it stands there; None for what is no link."""
+
+    path: str
+    target: str | None
+    is_folder: bool = False
+
+
+@dataclass(slots=True)
+class Passed:
+    """Collects what a walk passes by. more: how many were left unread, or not kept, as there are so many."""
+
+    root: str
+    kept: list[Skipped] = field(default_factory=list)
+    more: int = 0
+    _read: int = 0
+
+    def note(self, path: str, *, is_link: bool, is_folder: bool) -> None:
+        """Take note of a link, of a folder, or of something that is no regular file; `path` is relative to the root."""
+        if not is_link:
+            if is_folder or is_called_image(path):
+                self._keep(Skipped(path, None, is_folder))
+            return
+        if self._read == _MOST_LINKS_READ:
+            self.more += 1
+            return
+        self._read += 1
+        try:
+            target = os.readlink(os.path.join(self.root, path))
+        except OSError:
+            return  # gone, or another thing meanwhile
+        if is_called_image(path) or may_be_image(target):
+            self._keep(Skipped(path, target))
+
+    def _keep(self, skipped: Skipped) -> None:
+        if len(self.kept) < _MOST_KEPT:
+            self.kept.append(skipped)
+        else:
+            self.more += 1
 
 
 def walk(

@@ -9,7 +9,7 @@ from vdifs.catalog.catalog import Catalog
 from vdifs.mount.serving.change_watch import ChangeWatch, PageCache
 from vdifs.mount.serving.control.control_files import ControlFiles
 from vdifs.mount.serving.control.sidecars import SidecarContents
-from vdifs.mount.serving.control.status_collector import StatusCollector
+from vdifs.mount.serving.control.status_gathering import StatusCollector
 from vdifs.mount.serving.handles import Handles
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.images.opening import opener_for

@@ -1,14 +1,23 @@
-"""Gathering what `.vdifs/status.json` tells of a mount: what is served, what is refused and why. Pure."""
+"""Gathering what `.vdifs/status.json` tells, from all parts of a mount: what is served, what is refused and why.
+
+The fields of it are `vdifs.report.status`'s. `StatusCollector` asks the parts, and all else here is pure.
+"""
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+
+import trio
 
 from vdifs.catalog.grouping import refusals
 from vdifs.errors import VdifsError
 from vdifs.formats.problems import Severity, failed
-from vdifs.mount.serving.handles import Handle
+from vdifs.mount.serving.handles import Handle, Handles
+from vdifs.mount.serving.images.open_images import OpenImages
+from vdifs.mount.serving.inspection import Inspection
+from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.view.confinement import Confinement
 from vdifs.mount.view.log_destination import log_destination
 from vdifs.mount.view.nodes import ImageFile
@@ -16,7 +25,7 @@ from vdifs.mount.view.options import MountOptions
 from vdifs.mount.view.tree import Tree
 from vdifs.report.status import Counters, MountProblem, MountStatus, OpenFile, ServedImage, status_json
 
-__all__ = ["Served", "mount_status", "status_bytes"]
+__all__ = ["Served", "StatusCollector", "mount_status", "status_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,47 @@ class Served:
     failures: Sequence[tuple[ImageFile, VdifsError]] = ()
     images_to_open: int = 0
     trouble: VdifsError | None = None
+
+
+class StatusCollector:
+    """The status of one mount. confinement: what is in force."""
+
+    def __init__(
+        self,
+        options: MountOptions,
+        namespace: Namespace,
+        images: OpenImages,
+        handles: Handles,
+        inspection: Inspection,
+    ) -> None:
+        self._options = options
+        self._namespace = namespace
+        self._images = images
+        self._handles = handles
+        self._inspection = inspection
+        self._started = time.time()
+        self._one_at_a_time = trio.CapacityLimiter(1)  # it takes memory while it is made
+        self.confinement = Confinement()
+
+    async def collect(self) -> bytes:
+        """Return the present status as JSON. Wakes the inspection, if it has something to try again."""
+        namespace = self._namespace
+        namespace.counters.scans = namespace.scanner.scans
+        self._inspection.retry()
+        served = Served(
+            options=self._options,
+            tree=namespace.tree,
+            started=self._started,
+            confinement=self.confinement,
+            counters=namespace.counters,
+            images_open=len(self._images),
+            inodes_known=len(namespace.inodes),
+            open_files=self._handles.images(),
+            failures=namespace.failures.items(),
+            trouble=namespace.scanner.trouble,
+            images_to_open=await trio.to_thread.run_sync(self._inspection.unknown),
+        )
+        return await trio.to_thread.run_sync(status_bytes, served, limiter=self._one_at_a_time)
 
 
 def status_bytes(served: Served) -> bytes:
