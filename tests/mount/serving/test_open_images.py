@@ -262,7 +262,7 @@ async def test_an_image_is_not_closed_under_a_reader_that_was_left_behind(
     opened = await hasty.acquire(1, A, SOURCE)
     image = opener.opened[0]
     image.hang = Event()
-    with pytest.raises(DeadlineError):
+    with pytest.raises(DeadlineError, match=r"^a: the source did not answer within 0\.5 s: check the disk"):
         await hasty.read(opened, image.read_at, 0, 4)
     hasty.release(opened)
     hasty.discard(opened)

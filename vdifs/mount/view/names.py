@@ -17,6 +17,7 @@ __all__ = [
     "MAX_BACKING_NAME",
     "MAX_NAME",
     "RAW",
+    "STATUS",
     "backing_name",
     "base_against_itself",
     "base_view",
@@ -33,6 +34,7 @@ FLATTENED = "qcow2"
 """The format of the files in `full/`."""
 
 FULL, DELTA, RAW, CONTROL = "full", "delta", "raw", ".vdifs"
+STATUS = "status.json"
 
 MAX_NAME = 255
 """Bytes in one name: NAME_MAX of Linux."""

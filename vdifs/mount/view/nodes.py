@@ -1,8 +1,12 @@
-"""What stands in the tree: folders, synthetic files, files about them, the status file. Values without behaviour."""
+"""What stands in the tree: folders, synthetic files, files about them, the status file.
+
+Values without behaviour; as a str each is what messages call it: what is of an image by the image's PATH.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from vdifs.mount.view import names
 from vdifs.output.view import View
 
 __all__ = ["Folder", "ImageFile", "Node", "Sidecar", "StatusFile"]
@@ -14,6 +18,9 @@ class Folder:
 
     path: str
     base: str | None = None
+
+    def __str__(self) -> str:
+        return self.path or "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +34,16 @@ class ImageFile:
     base: str | None = None
     view: View = "qcow2"
 
+    def __str__(self) -> str:
+        return self.path
+
 
 @dataclass(frozen=True, slots=True)
 class StatusFile:
     """`.vdifs/status.json`."""
+
+    def __str__(self) -> str:
+        return f"{names.CONTROL}/{names.STATUS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,9 @@ class Sidecar:
 
     kind: str
     path: str
+
+    def __str__(self) -> str:
+        return self.path
 
 
 Node: TypeAlias = Folder | ImageFile | Sidecar | StatusFile

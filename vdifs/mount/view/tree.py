@@ -28,7 +28,6 @@ from vdifs.mount.view.subtree import Subtree
 __all__ = ["Tree"]
 
 T = TypeVar("T", bound=Hashable)
-STATUS_NAME = "status.json"
 _BASES_KEPT = 64
 _FEW = 1000
 """Images of which all folders are made within a few milliseconds."""
@@ -80,7 +79,7 @@ class Tree:
             return {section: Folder(section) for section in sections}
         if folder.path == names.CONTROL:
             folders: dict[str, Node] = {kind: Folder(path) for path, kind in sorted(self._sidecars.items())}
-            return {**folders, STATUS_NAME: StatusFile()}
+            return {**folders, names.STATUS: StatusFile()}
         subtree = self._section(self._section_of(folder.path)) if folder.base is None else self._base(folder.base)
         return None if subtree is None else subtree.folders.get(folder.path)
 
