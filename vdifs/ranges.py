@@ -97,6 +97,11 @@ class Ranges:
             return start
         return int(self.edges[at]) if at < len(self.edges) and self.edges[at] < stop else None
 
+    def first_outside(self, value: int) -> int:
+        """Return the lowest number from `value` on that lies in no range."""
+        at = int(self.edges.searchsorted(value, "right"))
+        return int(self.edges[at]) if at % 2 else value
+
     def clip(self, low: int, high: int) -> "Ranges":
         """Return what lies in [low, high), which may lie beyond all that 64 bits hold: an image claims any place."""
         low, high = min(low, _MOST), min(high, _MOST)

@@ -3,6 +3,7 @@
 head of 100 bytes | for each block that holds data: 24 bytes that are zeros, the block
 """
 
+import os
 from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
@@ -50,6 +51,9 @@ class BlockFile:
         yield Region(0, HEAD, None)
         yield from self._area.regions(HEAD)
 
+    def seek(self, offset: int, whence: int) -> int:
+        return offset if whence == os.SEEK_DATA else self.size
+
     def _pieces(self, index: int, wait: bool) -> Pieces:
         return self._kept.get(index, self._resolve, wait=wait)
 
@@ -80,6 +84,7 @@ def test_its_bytes_are_those_of_its_own_layout_in_any_cuts(stated: StatedChain, 
     wanted = expected(stated)
     assert image.size == len(wanted) <= output.size_if_full
     assert b"".join(image.stream(step)) == wanted
+    assert (image.seek(step % HEAD, os.SEEK_DATA), image.seek(step % HEAD, os.SEEK_HOLE)) == (step % HEAD, image.size)
 
 
 @given(stated_chains())

@@ -19,7 +19,7 @@ from vdifs.output.granularity import Granularity
 from vdifs.output.process_caches import summary_cache
 from vdifs.output.summary import Counting, Summary
 from vdifs.output.window import unit_states
-from vdifs.output.window_sums import count_by_window
+from vdifs.output.window_sums import count_by_window, full_windows
 from vdifs.output.windows import Windows
 from vdifs.pace import give_way
 from vdifs.ranges import Ranges
@@ -101,8 +101,10 @@ class Allocation:
             with_data = Ranges.touching_units(extents.start[data], stop[data], unit_bits)
             stored = holding.intersection(with_data).coarser(block_bits - unit_bits)
         else:
-            stored = Ranges.touching_units(extents.start[data], stop[data], block_bits)
+            runs = Ranges.touching_units(extents.start[data], stop[data], 0)
+            stored = runs.coarser(block_bits)
             holding = stored.finer(block_bits - unit_bits)
+            counting.add_full(full_windows(runs, int(extents.start[0]), extents.end, self.windows.size, cuts))
         if table_bits is not None:
             counting.add_tables(holding.coarser(table_bits - unit_bits))
         counting.add_stored(count_by_window(stored, self.windows.size >> block_bits, cuts))

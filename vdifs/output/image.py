@@ -1,12 +1,15 @@
 """A synthetic file, open: its size, its bytes from any offset, and what else is known about it."""
 
+import errno
 import io
+import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from vdifs.chain.members import damage_only_if_unchanged
 from vdifs.chain.open_chain import Chain
 from vdifs.errors import UsageError, VdifsError
 from vdifs.output.arguments import buffer_of, number
@@ -107,6 +110,30 @@ class Image:
         self._check_open()
         return self._output.regions()
 
+    def seek(self, offset: int, whence: int) -> int:
+        """Return where data (os.SEEK_DATA) or a hole (os.SEEK_HOLE) begin next, from `offset` on, as lseek(2) does.
+
+        The end of the file counts as a hole. Reads tables, no data. Raises UsageError, of errno ENXIO, where `offset`
+        is not within the file or no data follow, SourceChangedError once a file of the chain has changed, FormatError
+        for damaged tables, StorageError.
+        """
+        self._check_open()
+        offset, whence = number("offset", offset), number("whence", whence)
+        if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
+            raise UsageError(f"whence={whence}", remedy="give os.SEEK_DATA or os.SEEK_HOLE")
+        if not 0 <= offset < self.size:
+            raise _nothing_there(f"offset {offset} is not within the {self.size} bytes of the file")
+        try:
+            with damage_only_if_unchanged(*self.chain.files):
+                found = self._output.seek(offset, whence)
+            self.chain.check_unchanged()
+        except (VdifsError, OSError):
+            self._check_open()
+            raise
+        if whence == os.SEEK_DATA and found == self.size:
+            raise _nothing_there(f"no data follow from offset {offset} on")
+        return found
+
     def stream(self, chunk_size: int = 1 << 20) -> Iterator[bytes]:
         """Yield the whole file in order, `chunk_size` bytes at a time."""
         self._check_open()
@@ -132,6 +159,10 @@ class Image:
         except (VdifsError, OSError):
             self._check_open()  # another thread has closed it meanwhile, whatever came of that
             raise
+
+
+def _nothing_there(what: str) -> UsageError:
+    return UsageError(what, remedy="the file ends there, or with zeros", errno=errno.ENXIO)
 
 
 def _too_long(length: int) -> UsageError:

@@ -1,9 +1,11 @@
 """The raw output: the guest contents, which have no layout and no tables."""
 
+import os
 from collections.abc import Hashable, Iterator, Mapping
 from functools import partial
 
 from vdifs.output.allocation import Allocation
+from vdifs.output.data_runs import DataRuns
 from vdifs.output.granularity import Granularity
 from vdifs.output.kept_windows import KeptWindows
 from vdifs.output.piece_reader import PieceReader
@@ -55,6 +57,11 @@ class RawOutput:
             if len(pieces.out):
                 reading = partial(self._reader.readinto, pieces, wait=True)
                 yield Region(int(whole.start[0]), whole.end, pieces, reading)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """See Output. Data are what a file of the chain holds, packed or not, to the byte."""
+        runs = DataRuns(self._summary, partial(self._kept.get, resolve=self._resolve, wait=True))
+        return runs.data_from(offset) if whence == os.SEEK_DATA else runs.hole_from(offset)
 
     def _resolve(self, index: int) -> Pieces:
         """Return what a window is made of, its start being 0."""

@@ -1,4 +1,7 @@
-"""What is kept of a whole disk: how many blocks each window stores, and in which tables anything is held."""
+"""What is kept of a whole disk: how many blocks each window stores, and in which tables anything is held.
+
+And which windows are data all through.
+"""
 
 from dataclasses import dataclass
 
@@ -56,18 +59,20 @@ class Summary:
     """What a disk holds, counted.
 
     granularity: by which it was counted. stored: the blocks that are stored, by window. tables: the indices of those
-    in whose range anything is held, data or zeros; none where the granularity has no tables.
+    in whose range anything is held, data or zeros; none where the granularity has no tables. full: the windows that are
+    data to the last byte; none of a delta.
     """
 
     granularity: Granularity
     windows: Windows
     stored: WindowSums
     tables: Bits
+    full: Ranges
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory, about."""
-        return self.stored.nbytes + self.tables.nbytes + self.windows.nbytes
+        return self.stored.nbytes + self.tables.nbytes + self.windows.nbytes + self.full.nbytes
 
 
 class Counting:
@@ -77,6 +82,7 @@ class Counting:
         """Starts with nothing stored and nothing held."""
         self._granularity = granularity
         self._runs: list[Runs] = [np.empty((0, 3), np.int64)]
+        self._full: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
         bits = granularity.table_bits
         self._flags = np.zeros(0 if bits is None else ceil_div(virtual_size, 1 << bits), np.bool_)
 
@@ -94,6 +100,12 @@ class Counting:
         turns[ranges.stops - low] = -1
         self._flags[low:high] |= turns[:-1].cumsum(dtype=np.int8).view(np.bool_)
 
+    def add_full(self, windows: Ranges) -> None:
+        """Add windows that are data all through, above all before."""
+        if len(windows):
+            self._full.append(windows.rows)
+
     def finish(self, windows: Windows) -> Summary:
         """Return the summary of the disk, of which `windows` are the windows."""
-        return Summary(self._granularity, windows, WindowSums(np.concatenate(self._runs)), Bits(self._flags))
+        stored, full = WindowSums(np.concatenate(self._runs)), Ranges.union(np.concatenate(self._full))
+        return Summary(self._granularity, windows, stored, Bits(self._flags), full)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vdifs.ranges import Ranges
 
-__all__ = ["Runs", "WindowSums", "count_by_window", "merged"]
+__all__ = ["Runs", "WindowSums", "count_by_window", "full_windows", "merged"]
 
 Runs = NDArray[np.int64]
 """Shape (n, 3): the first of neighbouring windows, how many they are, and the amount of each; sorted, apart."""
@@ -57,6 +57,11 @@ class WindowSums:
         windows = min(window - self._first[at], self._windows[at])
         return (self._before[at] + windows * self._each[at]) * self._unit
 
+    def next_with_any(self, window: int) -> int | None:
+        """Return the lowest window from `window` on that has any of the amount, None if none does."""
+        before = self.before(window)
+        return self.find(before)[0] if before < self.total else None
+
     def find(self, position: int) -> tuple[int, int, int]:
         """Return the window that `position`, below the total, falls into, and the amounts below it and through it."""
         index = position // self._unit
@@ -90,6 +95,22 @@ def count_by_window(blocks: Ranges, per_window: int, cuts: int) -> Runs:
     begins = np.flatnonzero(np.append(True, runs[1:, 0] != runs[:-1, 0]))
     each = np.add.reduceat(runs[:, 2], begins)
     return np.stack([runs[begins, 0], runs[begins, 1], each], 1)
+
+
+def full_windows(ranges: Ranges, start: int, end: int, size: int, cuts: int) -> Ranges:
+    """Return the windows of [start, end), all of them within it, of which each lies in one of `ranges`.
+
+    ranges: in bytes, within [start, end). size: of most windows. cuts: how often windows are cut up to `start`.
+
+    ranges      |=====]..[======================]....[=====|
+    windows     |     |       |       |       |       |    |
+    result      [0    1)      [2              4)
+    """
+    starts, stops = ranges.starts, ranges.stops
+    first = np.where(starts == start, start // size, -(-starts // size))
+    last = np.where(stops == end, -(-end // size), stops // size)
+    rows = np.stack([first, last], 1) + cuts
+    return Ranges.of(rows[first < last])
 
 
 def merged(runs: Runs) -> Runs:

@@ -1,5 +1,6 @@
 """A synthetic qcow2: tables, then the data clusters in guest order."""
 
+import os
 import posixpath
 from collections.abc import Hashable, Iterator, Mapping
 
@@ -53,6 +54,10 @@ class Qcow2Output:
         """See Output."""
         yield Region(0, self._data_offset, None)
         yield from self._data.regions(self._data_offset)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """See Output. It is one piece of data: what is a hole on the disk has no place in the file."""
+        return offset if whence == os.SEEK_DATA else self.size
 
 
 def _backing(spec: ResolvedSpec, index: int) -> Backing:
