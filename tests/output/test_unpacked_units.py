@@ -18,7 +18,8 @@ from tests.support.builder import make
 from vdifs.errors import FormatError
 from vdifs.formats.qcow2.inflate import Inflater
 from vdifs.output import unpacked_units
-from vdifs.output.process_caches import window_cache
+from vdifs.output.process_caches import unit_cache, window_cache, workers
+from vdifs.output.workers import Workers
 
 MIB = 1 << 20
 CLUSTERS = 16
@@ -37,9 +38,7 @@ def image(tmp_path: Path) -> Iterator[vdifs.Image]:
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Callable[[Hook], None]:
     """Have a function called with the packed bytes before each cluster is inflated; four threads may do so."""
-    monkeypatch.setattr(unpacked_units, "_WORKERS", 4)
-    pool = ThreadPoolExecutor(4)
-    monkeypatch.setattr(unpacked_units, "_pool", lambda: pool)
+    monkeypatch.setattr(unpacked_units, "workers", Workers(4))
     inflate = Inflater.inflate
 
     def install(before: Hook) -> None:
@@ -155,7 +154,7 @@ def test_a_forked_process_reads_what_was_open_and_what_it_opens(locked: bool, im
     child = multiprocessing.get_context("fork").Process(target=read_in_child)
     with ExitStack() as held:
         if locked:
-            for lock in (window_cache._lock, unpacked_units._kept._lock, *unpacked_units._locks):
+            for lock in (window_cache._lock, unit_cache._lock, workers._beginning, *workers._locks):
                 held.enter_context(lock)
         child.start()
     child.join(100)

@@ -4,12 +4,12 @@ Every read looks into one, so it counts: a hit takes 0.4 us here and 2.3 us with
 In a process just forked every cache is empty, and locked by no thread: the thread that held the lock is not there.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Any, Generic, TypeVar
-from weakref import WeakSet
+from typing import Generic, TypeVar
+
+from vdifs.output.forks import start_anew_when_forked
 
 __all__ = ["ByteBoundedCache"]
 
@@ -22,8 +22,7 @@ class ByteBoundedCache(Generic[V]):
     def __init__(self, limit: int, size_of: Callable[[V], int]) -> None:
         self._limit, self._size_of = limit, size_of
         self.start_anew()
-
-        _all.add(self)
+        start_anew_when_forked(self)
 
     def start_anew(self) -> None:
         """Become empty, and locked by no thread."""
@@ -50,14 +49,3 @@ class ByteBoundedCache(Generic[V]):
             self._values[key] = value
             while self._size > self._limit:
                 self._size -= self._size_of(self._values.popitem(last=False)[1])
-
-
-_all: WeakSet[ByteBoundedCache[Any]] = WeakSet()
-
-
-def _start_all_anew() -> None:
-    for cache in _all:
-        cache.start_anew()
-
-
-os.register_at_fork(after_in_child=_start_all_anew)

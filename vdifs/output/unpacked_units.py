@@ -4,29 +4,21 @@ The thread that asks reads the packed bytes; the others only compute. So a sourc
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from functools import cache
-from threading import Lock
 from typing import NamedTuple
 
 from vdifs.chain.open_chain import Chain
 from vdifs.errors import FormatError, WouldBlock
 from vdifs.formats.layer import Compressed
-from vdifs.output.cache import ByteBoundedCache
+from vdifs.output.process_caches import unit_cache, workers
 from vdifs.storage.host_file import HostFile
 
 __all__ = ["UnpackedUnits", "Use"]
 
-_kept: ByteBoundedCache[bytes] = ByteBoundedCache(16 << 20, len)
 _serial = itertools.count()
 _AT_ONCE = 4 << 20
 """So many unpacked bytes' units are read before they are unpacked: a bound on memory, not on the request."""
-_WORKERS = min(8, os.cpu_count() or 1)
-_locks = [Lock() for _ in range(64)]
-"""Two requests for parts of one unit unpack it once; keys share them."""
 
 
 class Use(NamedTuple):
@@ -72,7 +64,7 @@ class UnpackedUnits:
         """
         missing: dict[tuple[int, int], list[Use]] = {}
         for use in uses:
-            data = _kept.get((self._key, use.file, use.token))
+            data = unit_cache.get((self._key, use.file, use.token))
             if data is None:
                 missing.setdefault((use.file, use.token), []).append(use)
             else:
@@ -98,8 +90,8 @@ class UnpackedUnits:
 
     def _unpack_side_by_side(self, jobs: list[_Job]) -> None:
         """Do `jobs`, a part of them in this thread; return, or raise the first error, when all are done."""
-        shares = [jobs[index::_WORKERS] for index in range(min(_WORKERS, len(jobs)))]
-        others = [_pool().submit(self._unpack, share) for share in shares[1:]]
+        shares = [jobs[index :: workers.count] for index in range(min(workers.count, len(jobs)))]
+        others = [workers.submit(self._unpack, share) for share in shares[1:]]
         try:
             if shares:
                 self._unpack(shares[0])
@@ -113,8 +105,8 @@ class UnpackedUnits:
         for job in jobs:
             file, token = job.uses[0].file, job.uses[0].token
             key = self._key, file, token
-            with _locks[hash(key) % len(_locks)]:
-                data = _kept.get(key)
+            with workers.lock_of(key):  # two requests for parts of one unit unpack it once
+                data = unit_cache.get(key)
                 if data is None:
                     if file not in unpackers:
                         unpackers[file] = self._of(file).unpacker()
@@ -122,7 +114,7 @@ class UnpackedUnits:
                         data = unpackers[file](job.packed)
                     except FormatError as error:
                         raise _damaged(self._files[file], job.offset, error) from error
-                    _kept.put(key, data)
+                    unit_cache.put(key, data)
             for use in job.uses:
                 _copy(data, use)
 
@@ -131,21 +123,6 @@ def _damaged(file: HostFile, offset: int, error: FormatError) -> FormatError:
     damaged = error.at(file.name, f"compressed cluster at {offset:#x}")
     damaged.about = "inflating", file.path  # one line in the log, not one for each cluster
     return damaged
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_WORKERS, "unpack")
-
-
-def _start_anew() -> None:
-    """Forget what threads of the parent had to do with: in a process just forked there are none of them."""
-    _kept.start_anew()
-    _locks[:] = [Lock() for _ in _locks]
-    _pool.cache_clear()
-
-
-os.register_at_fork(after_in_child=_start_anew)
 
 
 def _copy(data: bytes, use: Use) -> None:
