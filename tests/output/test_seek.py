@@ -32,7 +32,7 @@ from vdifs.output.image import Image
 from vdifs.output.protocol import ResolvedSpec
 from vdifs.output.qcow2.output import Qcow2Output
 from vdifs.output.raw import RawOutput
-from vdifs.output.spec import View
+from vdifs.output.view import View
 from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
 

@@ -15,7 +15,7 @@ _LOCKS = 64
 
 
 class Workers:
-    """The threads, no more than `count`, and locks that keep two from the same work. May be used from several threads."""
+    """The threads, no more than `count`, and locks that keep two from the same work. Any thread may use it."""
 
     def __init__(self, count: int = min(8, os.cpu_count() or 1)) -> None:
         self.count = count
