@@ -14,6 +14,7 @@ from vdifs.chain.access import Access
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, VdifsError
 from vdifs.mount.serving import inspection as module
 from vdifs.mount.serving.images.open_images import OpenImages
+from vdifs.mount.serving.inspected_images import InspectedImages
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.serving.scheduling.tasks import Tasks
@@ -50,7 +51,7 @@ class Inspected:
         ownership = Ownership(MountOptions(source="/src", mountpoint="/mnt"), Access(0o555, 0, 0))
         images = OpenImages(self.opener, tasks, threads)
         self.namespace = Namespace(self.catalog, images, tasks, threads, ownership)
-        self.inspection = Inspection(self.namespace, self.opener, tasks, Threads(1, deadline))
+        self.inspection = Inspection(InspectedImages(self.namespace), self.opener, tasks, Threads(1, deadline))
         self.namespace.when_changed = self.inspection.wake
 
     async def settle(self) -> Counter[str]:

@@ -13,6 +13,7 @@ from vdifs.mount.serving.control.status_gathering import StatusCollector
 from vdifs.mount.serving.handles import Handles
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.images.opening import opener_for
+from vdifs.mount.serving.inspected_images import InspectedImages
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.serving.open_files import OpenFiles
@@ -59,7 +60,7 @@ def assemble(
     hide, salt = options.refused == "hide", options.determines_bytes
     sidecars = SidecarContents(catalog, one_by_one)
     namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars.kinds, hide=hide)
-    inspection = Inspection(namespace, opener, tasks, behind)
+    inspection = Inspection(InspectedImages(namespace), opener, tasks, behind)
     namespace.when_changed = inspection.wake
     status = StatusCollector(options, namespace, images, handles, inspection)
     watch = ChangeWatch(images, handles, pages, tasks, namespace.note_change, live=options.live == "allow")

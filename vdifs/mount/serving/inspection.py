@@ -10,8 +10,9 @@ import errno
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
@@ -19,13 +20,12 @@ from vdifs.catalog.entry import Entry
 from vdifs.chain.links import MAX_DEPTH
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, SourceChangedError, VdifsError, printable
 from vdifs.mount.serving.images.open_images import Opener
-from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.serving.scheduling.tasks import Tasks
 from vdifs.mount.serving.scheduling.threads import DeadlineError, Threads
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.mount.view.sources import Source
 
-__all__ = ["Inspection"]
+__all__ = ["Inspectable", "Inspection"]
 
 _ROUND_S = 300.0
 """So long a round may work, pauses apart."""
@@ -45,18 +45,48 @@ _MOVED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errn
 log = logging.getLogger("vdifs.mount")
 
 
+class Inspectable(Protocol):
+    """The images of a mount, as far as an inspection has to do with them."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Those that there are now, by PATH."""
+
+    @property
+    def requests(self) -> int:
+        """How many requests there were, which an inspection gives way to."""
+
+    def source(self, path: str, /) -> Source | None:
+        """Return what is known of the chain of an image, None if it is not there."""
+
+    def failed(self) -> Iterable[tuple[str, VdifsError]]:
+        """Return the images of which a file could not be opened, and why."""
+
+    def note_failure(self, path: str, error: VdifsError, /) -> bool:
+        """Take note that an image cannot be opened. Return whether it is still there."""
+
+    def note_well(self, path: str, /) -> None:
+        """Take note that an image can be opened."""
+
+    def note_change(self) -> None:
+        """Take note that an image is another than the last search of the source has found."""
+
+    def warn(self, error: VdifsError, /) -> None:
+        """Tell the log, once in a while."""
+
+
 class Inspection:
-    """The inspection of the images of one mount. Images that cannot be opened are put among the namespace's failures.
+    """The inspection of the images of one mount, which is told of those that cannot be opened.
 
     threads: those that open them, by themselves, so that a disk that hangs keeps no thread from a reader.
     """
 
-    def __init__(self, namespace: Namespace, opener: Opener, tasks: Tasks, threads: Threads) -> None:
-        self._namespace = namespace
+    def __init__(self, images: Inspectable, opener: Opener, tasks: Tasks, threads: Threads) -> None:
+        self._images = images
         self._opener = opener
         self._tasks = tasks
         self._threads = threads
-        self._pace = _Pace(self._requests)
+        self._pace = _Pace(lambda: images.requests)
         self._known: set[int] = set()
         self._again: set[int] = set()
         self._wanted = False
@@ -77,8 +107,8 @@ class Inspection:
 
         A round that a bug has ended is begun again too.
         """
-        entries = self._namespace.tree.entries
-        paths = {file.path for file, error in self._namespace.failures.items() if not isinstance(error, FormatError)}
+        entries = self._images.entries
+        paths = {path for path, error in self._images.failed() if not isinstance(error, FormatError)}
         ended = self._wanted and not self._running
         if (paths or ended) and time.monotonic() - self._retried > _RETRY_S:
             self._retried = time.monotonic()
@@ -96,12 +126,8 @@ class Inspection:
 
     def unknown(self) -> int:
         """Return how many images have not been opened in their present state. May be called in any thread."""
-        entries = self._namespace.tree.entries
+        entries = self._images.entries
         return sum(_state_of(entries, entry) not in self._known for entry in entries.values())
-
-    def _requests(self) -> int:
-        counted = self._namespace.counters
-        return counted.lookups + counted.stats + counted.listings + counted.opens + counted.reads
 
     async def _run(self) -> None:
         if self._running:
@@ -121,7 +147,7 @@ class Inspection:
 
     async def _round(self) -> None:
         """Look at each image once, active states first: snapshots may be very many."""
-        entries, states, this = self._namespace.tree.entries, set[int](), _Round()
+        entries, states, this = self._images.entries, set[int](), _Round()
         self._pace.start()
         for number, entry in enumerate(_in_order(entries)):
             if number % _LOOK_UP == 0:
@@ -133,14 +159,14 @@ class Inspection:
             if state in this.failed:
                 self._tell(entry.path, this.failed[state])
             elif state in self._again and state in self._known:
-                self._namespace.failures.forget_passing(entry.path)
+                self._images.note_well(entry.path)
         self._known &= states
         self._again.clear()
         self._first = False
 
     async def _look_at(self, entry: Entry, state: int, this: "_Round") -> None:
         """Open an image that is not known in this state, unless that costs too much, or its disk hangs."""
-        file, source = ImageFile(entry.path), self._namespace.tree.source(entry.path)
+        file, source = ImageFile(entry.path), self._images.source(entry.path)
         if source is None or not this.may_open(entry, source):
             return
         if source.problem is not None:
@@ -154,7 +180,7 @@ class Inspection:
             work = self._threads.work(source.devices, source.owner)
             await self._threads.answer_work(work, source.devices, self._open_and_close, file, source)
         except SourceChangedError:
-            self._namespace.scanner.outdated()
+            self._images.note_change()
             return
         except DeadlineError:
             this.hung |= source.devices
@@ -176,10 +202,7 @@ class Inspection:
             self._opener(file, source).close()  # unless it was written meanwhile, this fails again
 
     def _tell(self, path: str, error: VdifsError) -> None:
-        file = ImageFile(path)
-        inode = self._namespace.tree.inode(file)
-        if inode is not None:
-            self._namespace.failures.note(inode, file, error)
+        if self._images.note_failure(path, error):
             self._say(error)
 
     def _say(self, error: VdifsError) -> None:
@@ -187,7 +210,7 @@ class Inspection:
         if isinstance(error, InUseError):
             log.info("%s", error)
         else:
-            self._namespace.warnings.log(error)
+            self._images.warn(error)
 
 
 @dataclass(slots=True)
