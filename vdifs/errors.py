@@ -27,6 +27,7 @@ __all__ = [
     "UsageError",
     "VdifsError",
     "WouldBlock",
+    "message_of",
     "printable",
     "quoted",
 ]
@@ -47,6 +48,11 @@ def printable(name: str | bytes) -> str:
 def quoted(name: str | bytes) -> str:
     """Return a name for a message as `printable` does, in quotation marks."""
     return f"'{printable(name)}'"
+
+
+def message_of(what: str, where: str | None = None, remedy: str | None = None) -> str:
+    """Return the one line that says what is wrong, where, and what to do. where: printable."""
+    return ": ".join(each for each in (where, what, remedy) if each is not None)
 
 
 _Error = TypeVar("_Error", bound="VdifsError")
@@ -107,10 +113,10 @@ class VdifsError(Exception):
     @property
     def finding(self) -> str:
         """Where it is and what is wrong, without what to do."""
-        return self.what if self.where is None else f"{self.where}: {self.what}"
+        return message_of(self.what, self.where)
 
     def __str__(self) -> str:
-        return self.finding if self.remedy is None else f"{self.finding}: {self.remedy}"
+        return message_of(self.what, self.where, self.remedy)
 
     def at(self, *places: str | bytes) -> Self:
         """Return the same error, in `places`, the outermost first, around where it was said to be so far."""

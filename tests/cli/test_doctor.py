@@ -39,6 +39,13 @@ def test_what_keeps_from_mounting_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     assert "error: FUSE: /dev/fuse: not there: load it\n" in shown.stdout
 
 
+def test_what_is_wrong_and_what_to_do_are_told_apart_and_shown_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "find_fusermount", lambda: None)
+    (found,) = [each for each in examine() if each.name == "fusermount3"]
+    assert (found.what, found.remedy) == ("not found: only root can mount", "install the package fuse3")
+    assert f"warning: fusermount3: {found.what}: {found.remedy}\n" in CliRunner().invoke(doctor).stdout
+
+
 def test_what_is_missing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Iterator[Finding]:
         yield Finding("FUSE", State.OK, "fine")

@@ -1,11 +1,19 @@
 """What is told of an image that is not as it should be: a value, with a severity, and what finds more of them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
-from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, StorageError, UnsupportedError, VdifsError
+from vdifs.errors import (
+    ChainError,
+    FormatError,
+    InUseError,
+    PolicyError,
+    StorageError,
+    UnsupportedError,
+    VdifsError,
+    message_of,
+)
 
 if TYPE_CHECKING:
     from vdifs.formats.layer import Layer, State  # and with it numpy, which `vdifs info` does without
@@ -25,24 +33,44 @@ class Severity(StrEnum):
 class Problem:
     """One problem. path: PATH of the image that has it. kind: one of a few words, for programs.
 
+    what, where, remedy: as of an error; a remedy is there if anything is to be done.
     about: what it is told once for, however many images it keeps from being served; None: it keeps none. keeps: those.
     """
 
     path: str
     severity: Severity
     kind: str
-    message: str
+    what: str
+    where: str | None = None
+    remedy: str | None = None
     about: object = None
     keeps: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, path: str, severity: Severity, kind: str, error: VdifsError, about: object = None) -> Self:
+        """Return the problem that an error tells of."""
+        return cls(path, severity, kind, error.what, error.where, error.remedy, about)
 
-Tell = Callable[[Severity, str, str], Problem]
-"""Makes a Problem of one image from its severity, its kind and its message."""
+    @property
+    def message(self) -> str:
+        """The line that tells of it."""
+        return message_of(self.what, self.where, self.remedy)
+
+
+class Tell(Protocol):
+    """Makes a Problem of one image from its severity, its kind, what is wrong, and what to do."""
+
+    def __call__(self, severity: Severity, kind: str, what: str, remedy: str | None = None, /) -> Problem:
+        """Return it."""
 
 
 def of_file(file_name: str, path: str) -> Tell:
     """Return what makes a Problem of PATH, which lies in a file of that name."""
-    return lambda severity, kind, message: Problem(path, severity, kind, f"{file_name}: {message}")
+
+    def tell(severity: Severity, kind: str, what: str, remedy: str | None = None, /) -> Problem:
+        return Problem(path, severity, kind, what, file_name, remedy)
+
+    return tell
 
 
 def failed(path: str, error: VdifsError) -> Problem:
@@ -51,7 +79,7 @@ def failed(path: str, error: VdifsError) -> Problem:
     That a machine is writing it is a NOTE: nothing is wrong with it.
     """
     severity = Severity.NOTE if isinstance(error, InUseError) else Severity.ERROR
-    return Problem(path, severity, _kind_of(error), str(error), error.subject)
+    return Problem.of(path, severity, _kind_of(error), error, error.subject)
 
 
 def _kind_of(error: VdifsError) -> str:

@@ -72,8 +72,8 @@ def _audit_all(catalog: Catalog, entries: list[Entry], at: Callable[[str], None]
     backing = {entry.path: entry.backing_path for entry in entries}
     refused = [replace(each[place_of(each, backing.get)], keeps=tuple(sorted(each))) for each in kept.values()]
     order = list(Severity)
-    left_out = [Problem(each.path, each.severity, each.kind, str(each.error)) for each in catalog.left_out]
-    troubles = [Problem(path, Severity.ERROR, "trouble", str(error)) for path, error in catalog.troubles.items()]
+    left_out = [Problem.of(each.path, each.severity, each.kind, each.error) for each in catalog.left_out]
+    troubles = [Problem.of(path, Severity.ERROR, "trouble", error) for path, error in catalog.troubles.items()]
     return sorted(
         [*refused, *found.values(), *left_out, *troubles],
         key=lambda problem: (order.index(problem.severity), problem.path),

@@ -24,6 +24,10 @@ from vdifs.storage.known_holes import data_of
 
 __all__ = ["Qcow2Audit"]
 
+_REPAIR = "'qemu-img check -r all'"
+_RESTORE = "restore it from a copy"
+_REFUSED = "QEMU may refuse the whole image"
+
 
 @dataclass(frozen=True, slots=True)
 class Qcow2Audit(FileAudit):
@@ -54,11 +58,11 @@ class Qcow2Audit(FileAudit):
 
 def _of_header(header: Header, problem: Tell, *, has_overlay: bool) -> Iterator[Problem]:
     if header.incompatible_features & Incompatible.DIRTY:
-        what = "it is marked dirty: its refcounts may be wrong, which no reader needs: 'qemu-img check -r all'"
-        yield problem(Severity.WARNING, "dirty", what)
+        what = "it is marked dirty: its refcounts may be wrong, which no reader needs"
+        yield problem(Severity.WARNING, "dirty", what, _REPAIR)
     if header.backing_file and header.backing_format is None:
-        what = "it does not state the format of its backing file: state it with 'qemu-img rebase -u -F'"
-        yield problem(Severity.WARNING, "unstated-format", what)
+        what, remedy = "it does not state the format of its backing file", "state it with 'qemu-img rebase -u -F'"
+        yield problem(Severity.WARNING, "unstated-format", what, remedy)
     if header.hidden and not has_overlay:
         yield problem(Severity.NOTE, "hidden", "it is marked hidden, and no image of this chain is above it")
 
@@ -83,18 +87,21 @@ def _of_bitmaps(file: HostFile, header: Header, path: str) -> Iterator[Problem]:
                 raise error.at(file.name, f"the {what} at {bitmap.table_offset:#x}") from error
     except FormatError as error:
         # What is said of every damaged image is about its disk, which is read all the same.
-        said = error.finding if error.remedy == FormatError.remedy else str(error)
-        yield Problem(path, Severity.WARNING, "bitmaps", f"{said}: QEMU may refuse the whole image")
+        if error.remedy == FormatError.remedy:
+            yield Problem(path, Severity.WARNING, "bitmaps", f"{error.what}: {_REFUSED}", error.where)
+        else:
+            remedy = f"{error.remedy}: {_REFUSED}"
+            yield Problem(path, Severity.WARNING, "bitmaps", error.what, error.where, remedy)
 
 
 def _of_tables(tables: FileTables, tell: Tell) -> Iterator[Problem]:
     if tables.lost_blocks:
         what = f"its refcount table is wrong in {tables.lost_blocks} of its entries, which no reader needs"
-        yield tell(Severity.WARNING, "refcounts", f"{what}: 'qemu-img check -r all'")
+        yield tell(Severity.WARNING, "refcounts", what, _REPAIR)
     yield from _of_reserved("refcount table", int(np.count_nonzero(reserved_table_bits(tables.refcount_table))), tell)
     if tables.overlap is not None:
         what = f"two of its tables overlap at {tables.overlap:#x}"
-        yield tell(Severity.WARNING, "overlap", f"{what}: restore it from a copy")
+        yield tell(Severity.WARNING, "overlap", what, _RESTORE)
 
 
 def _of_state(tables: FileTables, layer: Qcow2Layer, path: str) -> Iterator[Problem]:
@@ -122,7 +129,7 @@ def _of_entries(tables: FileTables, layer: Qcow2Layer, path: str) -> Iterator[Pr
     yield from _of_reserved("L2 tables", reserved, tell)
     if on_table is not None:
         what = f"guest data lie on its own tables, first at {on_table:#x}"
-        yield tell(Severity.WARNING, "overlap", f"{what}: restore it from a copy")
+        yield tell(Severity.WARNING, "overlap", what, _RESTORE)
     if damage is not None:
         yield failed(path, damage)
 

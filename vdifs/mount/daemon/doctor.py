@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import vdifs
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import VdifsError, message_of, printable
 from vdifs.linux.landlock import landlock_abi, why_no_landlock
 from vdifs.linux.mountinfo import mounts
 from vdifs.linux.seccomp import why_no_filter
@@ -37,11 +37,17 @@ class State(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. message: what was found and, unless all is well, what to do."""
+    """One thing that was looked at. what: was found. remedy: what to do, if anything is to be done."""
 
     name: str
     state: State
-    message: str
+    what: str
+    remedy: str | None = None
+
+    @property
+    def message(self) -> str:
+        """The line that tells of it."""
+        return message_of(self.what, remedy=self.remedy)
 
 
 def examine() -> Iterator[Finding]:
@@ -49,7 +55,7 @@ def examine() -> Iterator[Finding]:
     yield _fuse()
     yield _fusermount()
     if not os.path.exists(MTAB):
-        yield Finding("mtab", State.WARNING, f"no {MTAB}: ordinary users can mount, not unmount: {MTAB_REMEDY}")
+        yield Finding("mtab", State.WARNING, f"no {MTAB}: ordinary users can mount, not unmount", MTAB_REMEDY)
     yield _allow_other()
     yield _confinement("Landlock", f"ABI {landlock_abi()}", why_no_landlock())
     yield _confinement("seccomp", "can be filtered", why_no_filter())
@@ -78,16 +84,16 @@ def _fuse() -> Finding:
     try:
         check_machine()
     except VdifsError as error:
-        return Finding("FUSE", State.ERROR, str(error))
+        return Finding("FUSE", State.ERROR, error.finding, error.remedy)
     return Finding("FUSE", State.OK, f"{DEVICE} can be used")
 
 
 def _fusermount() -> Finding:
     program = find_fusermount()
     if program is None:
-        return Finding(FUSERMOUNT, State.WARNING, "not found: only root can mount: install the package fuse3")
+        return Finding(FUSERMOUNT, State.WARNING, "not found: only root can mount", "install the package fuse3")
     if not os.stat(program).st_mode & 0o4000 and os.geteuid() != 0:
-        return Finding(FUSERMOUNT, State.WARNING, f"{program} is not setuid root: reinstall the package fuse3")
+        return Finding(FUSERMOUNT, State.WARNING, f"{program} is not setuid root", "reinstall the package fuse3")
     return Finding(FUSERMOUNT, State.OK, program)
 
 
@@ -109,8 +115,8 @@ def _allow_other() -> Finding:
     with suppress(OSError), open(FUSE_CONF, encoding="utf-8", errors="replace") as lines:
         if any(line.strip() == name for line in lines):
             return Finding(name, State.OK, f"set in {FUSE_CONF}")
-    message = f"not set: --allow-other is refused: have root add '{name}' to {FUSE_CONF} if you need it"
-    return Finding(name, State.WARNING, message)
+    remedy = f"have root add '{name}' to {FUSE_CONF} if you need it"
+    return Finding(name, State.WARNING, "not set: --allow-other is refused", remedy)
 
 
 def _confinement(name: str, found: str, why_not: str | None) -> Finding:
@@ -124,8 +130,8 @@ def _open_files() -> Finding:
     if limit == resource.RLIM_INFINITY or limit >= _FEW_FILES:
         return Finding("open files", State.OK, "no limit" if limit == resource.RLIM_INFINITY else f"up to {limit}")
     remedy = "have root raise it with 'ulimit -n 65536' or LimitNOFILE=65536"
-    message = f"up to {limit}: an open image takes one for each file of its chain: {remedy}"
-    return Finding("open files", State.WARNING, message)
+    what = f"up to {limit}: an open image takes one for each file of its chain"
+    return Finding("open files", State.WARNING, what, remedy)
 
 
 def _system_log() -> Finding:
@@ -139,5 +145,5 @@ def _system_log() -> Finding:
 def _remote_sources() -> Iterator[Finding]:
     places = [printable(mount.mountpoint) for mount in mounts() if _REMOTE.match(mount.type)]
     if places:
-        message = f"{', '.join(places)}: what another host changes is seen only after a while: mount with actimeo=1"
-        yield Finding("remote file systems", State.WARNING, message)
+        what = f"{', '.join(places)}: what another host changes is seen only after a while"
+        yield Finding("remote file systems", State.WARNING, what, "mount with actimeo=1")
