@@ -19,6 +19,7 @@ from tests.support.builder import make_raw, write_blank
 from tests.support.stated import GRAIN, StatedChain, StatedFile, stated_chains
 from tests.support.units import KIB, MIB, TIB
 from vdifs.chain.open_chain import Chain, Member
+from vdifs.errors import WouldBlock
 from vdifs.extents import NO_FILE, Extents, Kind
 from vdifs.formats.flat_layer import FlatState
 from vdifs.formats.image_format import Metadata
@@ -281,6 +282,20 @@ def test_a_walk_of_what_reads_have_resolved_asks_for_nothing() -> None:
     layer.asked.clear()
     assert len(list(walk(image))) == len(layer.runs)
     assert layer.asked == []
+
+
+def test_without_waiting_it_answers_where_the_window_is_known_and_else_resolves_nothing() -> None:
+    layer = Wide(5 * WINDOW, runs_of((WINDOW, 2 * WINDOW), (3 * WINDOW + CLUSTER, 3 * WINDOW + 2 * CLUSTER)))
+    image = layer.image()
+    assert image.seek(0, os.SEEK_DATA, wait=False) == image.seek(WINDOW, os.SEEK_DATA, wait=False) == WINDOW
+    assert image.seek(WINDOW, os.SEEK_HOLE, wait=False) == 2 * WINDOW
+    for at, whence in [(2 * WINDOW, os.SEEK_DATA), (3 * WINDOW, os.SEEK_HOLE)]:
+        with pytest.raises(WouldBlock):
+            image.seek(at, whence, wait=False)
+    assert layer.asked == []
+    image.read_at(3 * WINDOW, 1)
+    assert image.seek(2 * WINDOW, os.SEEK_DATA, wait=False) == 3 * WINDOW + CLUSTER
+    assert image.seek(3 * WINDOW + CLUSTER, os.SEEK_HOLE, wait=False) == 3 * WINDOW + 2 * CLUSTER
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 18, 47, 48, 49, 50, 1000])

@@ -51,7 +51,7 @@ class BlockFile:
         yield Region(0, HEAD, None)
         yield from self._area.regions(HEAD)
 
-    def seek(self, offset: int, whence: int) -> int:
+    def seek(self, offset: int, whence: int, *, wait: bool) -> int:
         return offset if whence == os.SEEK_DATA else self.size
 
     def _pieces(self, index: int, wait: bool) -> Pieces:

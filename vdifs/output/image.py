@@ -110,12 +110,12 @@ class Image:
         self._check_open()
         return self._output.regions()
 
-    def seek(self, offset: int, whence: int) -> int:
+    def seek(self, offset: int, whence: int, *, wait: bool = True) -> int:
         """Return where data (os.SEEK_DATA) or a hole (os.SEEK_HOLE) begin next, from `offset` on, as lseek(2) does.
 
-        The end of the file counts as a hole. Reads tables, no data. Raises UsageError, of errno ENXIO, where `offset`
-        is not within the file or no data follow, SourceChangedError once a file of the chain has changed, FormatError
-        for damaged tables, StorageError.
+        The end of the file counts as a hole. Reads tables, no data; wait=False: raises WouldBlock unless what they say
+        there is known. Raises UsageError, of errno ENXIO, where `offset` is not within the file or no data follow,
+        SourceChangedError once a file of the chain has changed, FormatError for damaged tables, StorageError.
         """
         self._check_open()
         offset, whence = number("offset", offset), number("whence", whence)
@@ -125,7 +125,7 @@ class Image:
             raise _nothing_there(f"offset {offset} is not within the {self.size} bytes of the file")
         try:
             with damage_only_if_unchanged(*self.chain.files):
-                found = self._output.seek(offset, whence)
+                found = self._output.seek(offset, whence, wait=wait)
             self.chain.check_unchanged()
         except (VdifsError, OSError):
             self._check_open()

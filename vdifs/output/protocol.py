@@ -82,12 +82,12 @@ class Output(Protocol):
     def regions(self) -> Iterator[Region]:
         """Yield all that may hold something else than zeros, in order. Reads tables, no data."""
 
-    def seek(self, offset: int, whence: int) -> int:
+    def seek(self, offset: int, whence: int, *, wait: bool) -> int:
         """Return where the first data from `offset` on begin (os.SEEK_DATA), or the first hole (os.SEEK_HOLE).
 
         offset: within `size`, which is what is returned if there are none. A hole reads as zeros; data may do so too,
-        and all of the file may be data. Reads tables, few of them however large the disk is, and no data. Raises
-        SourceChangedError, FormatError, StorageError.
+        and all of the file may be data. Reads tables, few of them however large the disk is, and no data. wait=False:
+        raises WouldBlock where it would have to. Raises SourceChangedError, FormatError, StorageError.
         """
 
 

@@ -58,9 +58,9 @@ class RawOutput:
                 reading = partial(self._reader.readinto, pieces, wait=True)
                 yield Region(int(whole.start[0]), whole.end, pieces, reading)
 
-    def seek(self, offset: int, whence: int) -> int:
+    def seek(self, offset: int, whence: int, *, wait: bool) -> int:
         """See Output. Data are what a file of the chain holds, packed or not, to the byte."""
-        runs = DataRuns(self._summary, partial(self._kept.get, resolve=self._resolve, wait=True))
+        runs = DataRuns(self._summary, partial(self._kept.get, resolve=self._resolve, wait=wait))
         return runs.data_from(offset) if whence == os.SEEK_DATA else runs.hole_from(offset)
 
     def _resolve(self, index: int) -> Pieces:

@@ -55,7 +55,7 @@ class Qcow2Output:
         yield Region(0, self._data_offset, None)
         yield from self._data.regions(self._data_offset)
 
-    def seek(self, offset: int, whence: int) -> int:
+    def seek(self, offset: int, whence: int, *, wait: bool) -> int:  # noqa: ARG002 - it never waits
         """See Output. It is one piece of data: what is a hole on the disk has no place in the file."""
         return offset if whence == os.SEEK_DATA else self.size
 
