@@ -1,6 +1,7 @@
 """The command line of `scripts/bench`."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from benchmarks.processes import FailedError
 from benchmarks.rows import MEMORY, all_rows
 from benchmarks.session import measure_all, opened, room_for, room_for_plot
 from benchmarks.sizes import FULL, QUICK
-from benchmarks.table import as_json, brief, growth, print_table
+from benchmarks.table import as_json, brief, growth, load_line, print_table
 
 _INTERRUPTED = 130
 
@@ -47,7 +48,7 @@ def main(
 ) -> None:
     """Measure vdifs against its peers: all ROWS, or those that are named, or whose names begin so.
 
-    A figure is the median of runs that alternate with those of the peer. Status 1 if a row failed or missed its target.
+    A figure is the median of runs that alternate with those of the peers. Status 1 if a row failed or missed a target.
     """
     sizes = QUICK if quick else FULL
     rounds = rounds or (1 if quick else 5)
@@ -55,12 +56,13 @@ def main(
     chosen = [row for row in every if not rows or row.key in _named(every, rows)]
     if listed:
         for row in chosen:
-            click.echo(f"{row.key:26} {row.what}" + (f", against {row.against}" if row.against else ""))
+            click.echo(f"{row.key:26} {row.what}{_against(row)}")
         return
     for number in signal.SIGTERM, signal.SIGHUP:
         signal.signal(number, signal.default_int_handler)  # everything is cleared away, as with Ctrl-C
     outcomes: list[Outcome] = []
     interrupted = False
+    at_start = os.getloadavg()[0]
     planned = Chains(Path(), sizes)
     room = max(room_for(chosen, planned), room_for_plot(sizes, planned) if plot else 0)
     with opened(workdir, sizes, room, _say) as bench:
@@ -71,14 +73,19 @@ def main(
         except KeyboardInterrupt:
             interrupted = True  # what was measured so far is still of use
         if output == "json":
-            click.echo(json.dumps(as_json(outcomes, rounds, bench.folder), indent=2))
+            click.echo(json.dumps(as_json(outcomes, rounds, bench.folder, at_start), indent=2))
         else:
             print_table(outcomes, judged=not quick)
+            click.echo(load_line(outcomes, at_start))
         if plot is not None and not interrupted:
             from benchmarks.plot import draw
 
             draw(plot, bench, rounds, _say)
     sys.exit(_INTERRUPTED if interrupted else _status(outcomes, judged=not quick))
+
+
+def _against(row: Row) -> str:
+    return f", against {', and '.join(peer.name for peer in row.peers)}" if row.peers else ""
 
 
 def _named(every: Sequence[Row], wanted: Sequence[str]) -> set[str]:

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.processes import run
-from benchmarks.sizes import KIB, MIB, TIB, Sizes
+from benchmarks.sizes import GIB, KIB, MIB, TIB, Sizes
 
-__all__ = ["Chain", "Chains", "warm"]
+__all__ = ["GUEST_FILE", "Chain", "Chains", "warm"]
+
+GUEST_FILE = "file"
+"""The one file within the file system of the chain "guest"."""
 
 _CLUSTER = 64 * KIB
 _BLOCK = 64 * MIB
@@ -107,12 +110,15 @@ def _plans(sizes: Sizes) -> Iterator[tuple[str, _Plan]]:
     data = sizes.data
     yield "shallow", _Plan(partial(_shallow, data), data, data * 5 // 4)
     yield "scattered", _Plan(partial(_scattered, data, 8, _CLUSTER), data, data * 2)
+    yield "six", _Plan(partial(_scattered, data, 6, _CLUSTER), data, data * 2)
+    yield "guest", _Plan(partial(_guest, data, 6), data, data * 4)
+    yield "holes", _Plan(partial(_holes, sizes.sparse, sizes.sparse_data), sizes.sparse_data, sizes.sparse_data * 2)
     yield "scattered-16k", _Plan(partial(_scattered, data, 8, 16 * KIB), data, data * 2)
     for method in "deflate", "zstd":
         yield method, _Plan(partial(_compressed, data, method.replace("deflate", "zlib")), data, data * 2)
     yield "preallocated", _Plan(partial(_preallocated, sizes.preallocated), 0, sizes.preallocated >> 12)
     yield "sparse", _Plan(partial(_sparse, 64 * TIB), 64 * _CLUSTER, 64 * MIB)
-    yield "mixed", _Plan(_mixed, 640 * _CLUSTER, 640 * MIB)
+    yield "mixed", _Plan(partial(_mixed, sizes.mixed), 640 * _CLUSTER, 640 * MIB)
     for size in sizes.growing:
         yield f"size-{size}", _Plan(partial(_sequential, size), size, size)
     for depth in sizes.depths:
@@ -169,6 +175,45 @@ def _scattered(size: int, depth: int, cluster: int, folder: Path) -> None:
         _create(image, size, below, cluster_size=str(cluster))
         _overwrite(image, random.Random(number).sample(range(count), count // 8), number, cluster)
         below = image
+
+
+def _guest(size: int, depth: int, folder: Path) -> None:
+    """A disk with an ext4 in it that holds one large file, and on it overlays over an eighth of that file each."""
+    content, disk, below = folder / GUEST_FILE, folder / "disk.raw", folder / "base.qcow2"
+    fill = b"\xee" * MIB
+    with open(content, "wb") as file:
+        file.writelines(fill for _ in range(size // MIB * 3 // 4))
+    with open(disk, "wb") as file:
+        file.truncate(size)
+    inside = folder / "inside"
+    inside.mkdir()
+    content.rename(inside / GUEST_FILE)
+    run("mkfs.ext4", "-q", "-F", "-d", inside, disk)
+    shutil.rmtree(inside)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, below)
+    of_the_file = _filled_with(disk, fill[:_CLUSTER])
+    disk.unlink()
+    for number in range(1, depth):
+        image = folder / (_TOP if number == depth - 1 else f"{number}.qcow2")
+        _create(image, size, below)
+        _overwrite(image, random.Random(number).sample(of_the_file, len(of_the_file) // 8), number)
+        below = image
+
+
+def _filled_with(disk: Path, content: bytes) -> list[int]:
+    """Return the clusters of a raw disk that hold nothing but `content`."""
+    with open(disk, "rb") as file:
+        clusters = iter(partial(file.read, _CLUSTER), b"")
+        return [number for number, cluster in enumerate(clusters) if cluster == content]
+
+
+def _holes(size: int, data: int, folder: Path) -> None:
+    """Two images of a disk that is mostly holes: each holds half of its data, a MiB here and there."""
+    base = folder / "base.qcow2"
+    places = [number * size // (data // MIB) for number in range(data // MIB)]
+    for image, beneath, number in (base, None, 0), (folder / _TOP, base, 1):
+        _create(image, size, beneath)
+        _write(image, (f"write -q -P {at % 251 + 1} {at // MIB * MIB} 1M" for at in places[number::2]))
 
 
 def _dealt(size: int, depth: int, folder: Path) -> None:
@@ -228,13 +273,13 @@ def _preallocated(size: int, folder: Path) -> None:
     _create(folder / _TOP, size, preallocation="metadata")
 
 
-def _mixed(folder: Path) -> None:
-    """An overlay of 64 TiB in clusters of 2 MiB, over all of it, on a disk of 64 GiB in subclusters of 512 bytes."""
+def _mixed(size: int, folder: Path) -> None:
+    """An enormous overlay in clusters of 2 MiB, over all of it, on a disk of 64 GiB in subclusters of 512 bytes."""
     base = folder / "base.qcow2"
     _create(base, 64 << 30, cluster_size="16k", extended_l2="on")
     _write(base, (f"write -q {number * 16}M 512" for number in range(512)))
-    _create(folder / _TOP, 64 * TIB, base, cluster_size="2M")
-    _write(folder / _TOP, (f"write -q {number * 512 + 7}G 4k" for number in range(128)))
+    _create(folder / _TOP, size, base, cluster_size="2M")
+    _write(folder / _TOP, (f"write -q {number * 512 + 7}G 4k" for number in range(size // (512 * GIB))))
 
 
 def _sparse(size: int, folder: Path) -> None:

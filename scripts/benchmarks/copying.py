@@ -1,16 +1,19 @@
 """Contests in making a full copy: with cp out of the mount, and with `vdifs export`."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.chains import Chain, Chains
-from benchmarks.contest import Bench, Contest, Run, Sample
+from benchmarks.contest import Bench, Contest, Run, Sample, SkippedError
+from benchmarks.finished import finished_full
+from benchmarks.limit import LARGE_READS
 from benchmarks.loop import loop_filesystem
 from benchmarks.processes import run
 from benchmarks.proofs import piped, prove_copy, seconds
 from benchmarks.servers import VDIFS
 from benchmarks.sizes import GIB
-from benchmarks.through import copied_to, through_vdifs
+from benchmarks.through import FULL, copied_to, same_as, through_flat, through_vdifs
 
 __all__ = [
     "compressed_export",
@@ -21,32 +24,43 @@ __all__ = [
     "reflinked_export",
 ]
 
-_FULL = "full/x.qcow2"
-
 
 def cp_against_cp(name: str, bench: Bench, stack: ExitStack) -> Contest:
     """Copy the full image out of the mount, and a finished file of the same bytes."""
     chain = bench.chains[name]
-    finished = _finished(bench, chain, stack)
+    finished = finished_full(bench, chain, stack)
     copy = copied_to(bench.outputs / "copy.qcow2")
-    return _out_of_mount(bench, chain, lambda: copy(finished), finished)
+    ours, prove = _out_of_mount(bench, chain)
+    return Contest(ours, [lambda: copy(finished)], prove, [*chain.files, finished], bench.outputs)
 
 
 def cp_against_convert(name: str, bench: Bench, stack: ExitStack) -> Contest:
-    """Copy the full image out of the mount, and have qemu-img flatten the chain."""
+    """Copy the full image out of the mount, have qemu-img flatten the chain, and copy the same bytes from the limit."""
     chain = bench.chains[name]
-    return _out_of_mount(bench, chain, _convert(chain, bench.outputs))
+    finished = finished_full(bench, chain, stack)
+    ours, prove_ours = _out_of_mount(bench, chain)
+    limit = through_flat(bench, finished, copied_to(bench.outputs / "copy.qcow2"), threads=LARGE_READS)
+
+    def prove() -> None:
+        prove_ours()
+        shown = through_flat(bench, finished, same_as(finished), threads=LARGE_READS)
+        if not isinstance(shown, SkippedError):
+            shown()
+
+    peers = [_convert(chain, bench.outputs), limit]
+    return Contest(ours, peers, prove, [*chain.files, finished], bench.outputs)
 
 
-def _out_of_mount(bench: Bench, chain: Chain, peer: Run, *more: Path) -> Contest:
+def _out_of_mount(bench: Bench, chain: Chain) -> tuple[Run, Callable[[], None]]:
+    """Return a run of cp out of the mount, and the proof of its copy."""
     target = bench.outputs / "copy.qcow2"
-    ours = through_vdifs(bench, chain, copied_to(target), _FULL)
+    ours = through_vdifs(bench, chain, copied_to(target), FULL)
 
     def prove() -> None:
         ours()
         prove_copy(target, chain)
 
-    return Contest(ours, peer, prove, [*chain.files, *more], bench.outputs)
+    return ours, prove
 
 
 def export_against_convert(name: str, bench: Bench, stack: ExitStack, *options: str) -> Contest:
@@ -78,20 +92,20 @@ def _exported(chain: Chain, outputs: Path, *options: str) -> Contest:
         ours()
         prove_copy(target, chain)
 
-    return Contest(ours, _convert(chain, outputs, *options), prove, chain.files, outputs)
+    return Contest(ours, [_convert(chain, outputs, *options)], prove, chain.files, outputs)
 
 
 def piped_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
     """Export into a pipe, and cat a finished file of the same bytes into one."""
     chain = bench.chains[name]
-    finished = _finished(bench, chain, stack)
+    finished = finished_full(bench, chain, stack)
 
     def prove() -> None:
         run("bash", "-c", 'set -o pipefail; "$1" export "$2" - | cmp - "$3"', "bash", VDIFS, chain.top, finished)
 
     return Contest(
         lambda: seconds(*piped(VDIFS, "export", chain.top, "-")),
-        lambda: seconds(*piped("cat", finished)),
+        [lambda: seconds(*piped("cat", finished))],
         prove,
         [*chain.files, finished],
         bench.outputs,
@@ -101,12 +115,3 @@ def piped_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
 def _convert(chain: Chain, outputs: Path, *options: str) -> Run:
     target = outputs / "convert.qcow2"
     return lambda: seconds("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", *options, chain.top, target)
-
-
-def _finished(bench: Bench, chain: Chain, stack: ExitStack) -> Path:
-    """Return the full image as an ordinary file, proved."""
-    finished = bench.folder / "finished.qcow2"
-    stack.callback(finished.unlink, missing_ok=True)
-    run(VDIFS, "export", "--force", chain.top, finished)
-    prove_copy(finished, chain)
-    return finished

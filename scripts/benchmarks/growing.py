@@ -21,7 +21,7 @@ def growing_reads(small: str, large: str, bench: Bench, stack: ExitStack) -> Con
     def side(name: str) -> Run:
         return _warmed(bench, name, lambda chain: through_vdifs(bench, chain, read_per_gib)())
 
-    return Contest(side(large), side(small), lambda: prove_raw(bench, bench.chains[small]), (), bench.outputs)
+    return Contest(side(large), [side(small)], lambda: prove_raw(bench, bench.chains[small]), (), bench.outputs)
 
 
 def growing_export(small: str, large: str, bench: Bench, stack: ExitStack) -> Contest:
@@ -34,7 +34,7 @@ def growing_export(small: str, large: str, bench: Bench, stack: ExitStack) -> Co
     def side(name: str) -> Run:
         return _warmed(bench, name, exported)
 
-    return Contest(side(large), side(small), lambda: None, (), bench.outputs)
+    return Contest(side(large), [side(small)], lambda: None, (), bench.outputs)
 
 
 def _warmed(bench: Bench, name: str, once: Callable[[Chain], Sample]) -> Run:

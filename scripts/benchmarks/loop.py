@@ -1,16 +1,34 @@
-"""File systems on loop devices, for rows that are about a certain one."""
+"""File systems on loop devices: new ones, for rows that are about a certain one, and those within a disk."""
 
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.contest import SkippedError
 from benchmarks.processes import FailedError, run
 
-__all__ = ["loop_filesystem"]
+__all__ = ["loop_filesystem", "loop_mounted", "needs_loop"]
 
 _PATIENCE_S = 60.0
+
+
+def needs_loop() -> None:
+    """Raise SkippedError where no loop device may be mounted."""
+    if os.geteuid() != 0:
+        raise SkippedError("a file system on a loop device needs root")
+
+
+@contextmanager
+def loop_mounted(disk: Path, folder: Path) -> Iterator[Path]:
+    """Mount the file system within `disk`, which is only read, at `folder`. Raises FailedError."""
+    folder.mkdir(exist_ok=True)
+    run("mount", "-o", "loop,ro,noload", disk, folder)
+    try:
+        yield folder
+    finally:
+        _unmount(folder)
 
 
 def loop_filesystem(folder: Path, size: int, make: tuple[str, ...], stack: ExitStack) -> Path:
@@ -18,8 +36,7 @@ def loop_filesystem(folder: Path, size: int, make: tuple[str, ...], stack: ExitS
 
     Raises SkippedError where that is not possible.
     """
-    if os.geteuid() != 0:
-        raise SkippedError("a file system on a loop device needs root")
+    needs_loop()
     disk = folder.with_suffix(".disk")
     stack.callback(disk.unlink, missing_ok=True)
     with open(disk, "wb") as file:

@@ -8,7 +8,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.contest import Bench, Contest, Run, alternate, median
+from benchmarks.contest import Bench, Contest, SkippedError, alternate, median
+from benchmarks.processes import FailedError
 from benchmarks.sizes import GIB, KIB
 from benchmarks.through import Work, random_reads, read_per_gib, through_qemu, through_vdifs
 
@@ -76,7 +77,9 @@ def _along(bench: Bench, rounds: int, chains: Sequence[tuple[float, str]]) -> It
 
 def _medians(bench: Bench, rounds: int, name: str, work: Work) -> tuple[float, float]:
     chain = bench.chains[name]
-    sides: tuple[Run, Run] = through_vdifs(bench, chain, work), through_qemu(bench, chain, work)
-    contest = Contest(*sides, lambda: None, chain.files, bench.outputs)
+    exported = through_qemu(bench, chain, work)
+    if isinstance(exported, SkippedError):
+        raise FailedError(str(exported))
+    contest = Contest(through_vdifs(bench, chain, work), [exported], lambda: None, chain.files, bench.outputs)
     ours, peer = alternate(contest, rounds)
     return median(ours), median(peer)

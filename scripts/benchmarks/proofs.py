@@ -1,4 +1,4 @@
-"""What several contests use: a command as a run, and the proof of a copy."""
+"""What several contests use: a command as a run, and the proofs that bytes are the right ones."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from benchmarks.chains import Chain
 from benchmarks.contest import Sample
 from benchmarks.processes import run, timed
 
-__all__ = ["piped", "prove_copy", "seconds"]
+__all__ = ["piped", "prove_copy", "prove_disk", "seconds"]
 
 
 def seconds(*command: str | Path) -> Sample:
@@ -24,3 +24,8 @@ def prove_copy(copy: Path, chain: Chain) -> None:
     """Raise FailedError unless `copy` is a sound qcow2 that holds what the chain holds."""
     run("qemu-img", "check", "-q", "-f", "qcow2", copy)
     run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", copy, chain.top)
+
+
+def prove_disk(disk: Path, chain: Chain) -> None:
+    """Raise FailedError unless `disk` holds what QEMU reads from the chain."""
+    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", disk, chain.top)

@@ -3,24 +3,30 @@
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks import copying, growing, reading, small
-from benchmarks.contest import Row, Target
+from benchmarks import copying, growing, reading, small, sparse
+from benchmarks.contest import Peer, Row, Target
 from benchmarks.sizes import GIB, KIB, MIB, Sizes
 
 __all__ = ["MEMORY", "all_rows"]
 
 _CHAINS = {"": "shallow", "-scattered": "scattered"}
 _STORAGE_DAEMON = "qemu-storage-daemon FUSE export"
+_FLAT = "the limit, flat"
 _CONVERT = "qemu-img convert"
 
 MEMORY = Target("<=", 64 * MIB)
 """By how much a daemon's memory may grow over its idle state, whatever was asked of it."""
+_CPU_IN_PYTHON = 0.41
+"""What part of qemu-storage-daemon's processor time the daemon took when Python answered every read."""
 
 
 def all_rows(sizes: Sizes) -> Iterator[Row]:
     """Yield the rows in the table's order."""
     yield from _reading(sizes)
+    yield from _random(sizes)
+    yield from _daemon(sizes)
     yield from _copying(sizes)
+    yield from _sparse(sizes)
     yield from _compressed(sizes)
     yield from _measuring()
     yield from _growing(sizes)
@@ -29,12 +35,24 @@ def all_rows(sizes: Sizes) -> Iterator[Row]:
         yield Row(
             f"start-{arguments[0].strip('-')}",
             f"vdifs {' '.join(arguments)}, processor time",
-            "",
             "s",
-            Target("<=", bound),
             ["shallow"],
             partial(small.start, arguments),
+            target=Target("<=", bound),
         )
+
+
+def _servers(storage_daemon: Target | None, flat: Target | None = None) -> list[Peer]:
+    """Return the peers of what is read through a mount."""
+    return [Peer(_STORAGE_DAEMON, storage_daemon), Peer(_FLAT, flat)]
+
+
+def _at_least(bound: float) -> Target:
+    return Target(">=", bound)
+
+
+def _at_most(bound: float, *, time: bool = False) -> Target:
+    return Target("<=", bound, time=time)
 
 
 def _reading(sizes: Sizes) -> Iterator[Row]:
@@ -42,76 +60,151 @@ def _reading(sizes: Sizes) -> Iterator[Row]:
         yield Row(
             f"read{suffix}",
             f"sequential read of raw/, {name}",
-            _STORAGE_DAEMON,
             "B/s",
-            Target(">=", 4),
             [name],
             partial(reading.sequential_reading, name),
+            _servers(_at_least(3), _at_most(1.3, time=True)),
+            room=sizes.data,
+        )
+    yield Row(
+        "read-full",
+        "sequential read of full/, chain of 6, scattered",
+        "B/s",
+        ["six"],
+        partial(reading.sequential_reading_full, "six"),
+        _servers(_at_least(2.5), _at_most(1.4, time=True)),
+        room=sizes.data * 5 // 4,
+    )
+    for method, bound in ("deflate", 1.5), ("zstd", 1.2):
+        yield Row(
+            f"read-{method}",
+            f"sequential read of raw/, {method} chain",
+            "B/s",
+            [method],
+            partial(reading.sequential_reading, method),
+            _servers(_at_least(bound)),
+            room=sizes.data,
         )
     yield Row(
         "read-nbd",
         "sequential read of raw/, shallow",
-        "nbdcopy from qemu-nbd",
         "B/s",
-        None,
         ["shallow"],
         partial(reading.sequential_reading_nbd, "shallow"),
+        [Peer("nbdcopy from qemu-nbd")],
     )
     yield Row(
         "read-nbdkit",
         "sequential read of raw/, shallow",
-        "nbdcopy from nbdkit, disk flattened before",
         "B/s",
-        None,
         ["shallow"],
         partial(reading.sequential_reading_nbdkit, "shallow"),
+        [Peer("nbdcopy from nbdkit, disk flattened before")],
         room=sizes.data,
     )
-    for block, readers, bound in (4 * KIB, 1, 1.2), (4 * KIB, 4, 1.2), (64 * KIB, 4, 1.5):
+
+
+def _random(sizes: Sizes) -> Iterator[Row]:
+    kinds = (4 * KIB, 1, 2.0), (4 * KIB, 4, 2.5), (64 * KIB, 4, 2.5)
+    for block, readers, bound in kinds:
         for suffix, name in _CHAINS.items():
             yield Row(
-                f"random-{block // KIB}k-{readers}{suffix}",
-                f"random {block // KIB} KiB of raw/, {readers} reader{'s' * (readers > 1)}, {name}",
-                _STORAGE_DAEMON,
+                f"random-{_blocks_and_readers(block, readers)}{suffix}",
+                f"random {block // KIB} KiB of raw/, {_readers(readers)}, {name}",
                 "reads/s",
-                Target(">=", bound),
                 [name],
                 partial(reading.random_reading, block, readers, name),
+                _servers(_at_least(bound), _at_least(0.8)),
+                room=sizes.data,
             )
+    for block, readers, _ in kinds:
+        yield Row(
+            f"loop-{_blocks_and_readers(block, readers)}",
+            f"random {block // KIB} KiB in an ext4 in a loop device of raw/, {_readers(readers)}",
+            "reads/s",
+            ["guest"],
+            partial(reading.random_reading_inside, block, readers, "guest"),
+            _servers(_at_least(2)),
+            room=sizes.data,
+        )
+
+
+def _blocks_and_readers(block: int, readers: int) -> str:
+    return f"{block // KIB}k-{readers}"
+
+
+def _readers(count: int) -> str:
+    return f"{count} reader{'s' * (count > 1)}"
+
+
+def _daemon(sizes: Sizes) -> Iterator[Row]:
+    yield Row(
+        "cpu-read",
+        "processor time of the daemon, sequential read of raw/, shallow",
+        "s/GiB",
+        ["shallow"],
+        partial(reading.daemon_time, "shallow"),
+        _servers(_at_most(_CPU_IN_PYTHON / 2)),
+        room=sizes.data,
+    )
+    yield Row(
+        "cpu-idle",
+        "processor time of the daemon, idle",
+        "%",
+        ["shallow"],
+        partial(small.idle, "shallow"),
+        target=_at_most(0.1),
+    )
 
 
 def _copying(sizes: Sizes) -> Iterator[Row]:
-    room = 2 * sizes.data
+    room = 3 * sizes.data
+    finished, convert = [Peer("cp of the finished file", _at_most(1.5))], [Peer(_CONVERT, _at_most(0.9))]
+    cat = [Peer("cat of the finished file into a pipe", _at_most(1.2))]
+    limit = Peer("cp from the limit, flat", _at_most(1.15))
+    ext4, xfs = [Peer(_CONVERT, _at_most(0.5))], [Peer(_CONVERT, _at_most(0.05))]
     kinds = (
-        ("cp", "cp of full/", "cp of the finished file", 1.5, copying.cp_against_cp),
-        ("cp-convert", "cp of full/", _CONVERT, 0.6, copying.cp_against_convert),
-        ("export-ext4", "vdifs export, ext4", _CONVERT, 0.5, copying.export_against_convert),
-        ("export-xfs", "vdifs export, XFS with reflinks", _CONVERT, 0.05, copying.reflinked_export),
-        ("export-pipe", "vdifs export into a pipe", "cat of the finished file into a pipe", 1.2, copying.piped_export),
+        ("cp", "cp of full/", finished, copying.cp_against_cp),
+        ("cp-convert", "cp of full/", [*convert, limit], copying.cp_against_convert),
+        ("export-ext4", "vdifs export, ext4", ext4, copying.export_against_convert),
+        ("export-xfs", "vdifs export, XFS with reflinks", xfs, copying.reflinked_export),
+        ("export-pipe", "vdifs export into a pipe", cat, copying.piped_export),
     )
-    for key, what, against, bound, prepare in kinds:
+    for key, what, peers, prepare in kinds:
         for suffix, name in _CHAINS.items():
             yield Row(
                 key + suffix,
                 f"{what}, {name}",
-                against,
                 "s",
-                Target("<=", bound),
                 [] if key == "export-xfs" else [name],
                 partial(prepare, name),
-                room=room * 3 if key == "export-xfs" else room,
+                peers,
+                room=room * 2 if key == "export-xfs" else room,
             )
     large = f"size-{sizes.growing[-1]}"
     yield Row(
         "export-xfs-large",
         f"vdifs export, XFS with reflinks, {_amount(sizes.growing[-1])}",
-        _CONVERT,
         "s",
-        Target("<=", 0.05),
         [],
         partial(copying.reflinked_export, large),
+        xfs,
         room=sizes.growing[-1] * 9 // 4,
     )
+
+
+def _sparse(sizes: Sizes) -> Iterator[Row]:
+    what = f"raw/ of {_amount(sizes.sparse)} with {_amount(sizes.sparse_data)} of data"
+    for key, tool in ("cp", sparse.CP), ("tar", sparse.TAR), ("convert", sparse.CONVERT):
+        yield Row(
+            f"sparse-{key}",
+            f"{tool.shown}, {what}",
+            "s",
+            ["holes"],
+            partial(sparse.copying_sparse, tool, "holes"),
+            [Peer("the same of an equal sparse file", _at_most(2))],
+            room=4 * sizes.sparse_data,
+        )
 
 
 def _compressed(sizes: Sizes) -> Iterator[Row]:
@@ -119,11 +212,10 @@ def _compressed(sizes: Sizes) -> Iterator[Row]:
         yield Row(
             f"export-{method}",
             f"vdifs export of a {method} chain",
-            f"{_CONVERT} -m 2",
             "s",
-            Target("<=", bound),
             [method],
             partial(copying.compressed_export, method),
+            [Peer(f"{_CONVERT} -m 2", _at_most(bound))],
             room=2 * sizes.data,
         )
 
@@ -134,20 +226,18 @@ def _measuring() -> Iterator[Row]:
         yield Row(
             f"measure-{name}",
             f"vdifs measure less interpreter start, {name}",
-            "qemu-img map",
             "s",
-            None if bound is None else Target("<=", bound),
             [name],
             partial(small.measuring, name),
+            [Peer("qemu-img map", None if bound is None else _at_most(bound))],
         )
         yield Row(
             f"measure-{name}-loaded",
             f"vdifs measure less the start of vdifs, {name}",
-            "qemu-img map",
             "s",
-            None,
             [name],
             partial(small.measuring_loaded, name),
+            [Peer("qemu-img map")],
         )
 
 
@@ -157,23 +247,17 @@ def _growing(sizes: Sizes) -> Iterator[Row]:
     by_size = (_amount(sizes.growing[-1]), _amount(sizes.growing[0]), 1.2)
     by_depth = (f"depth {sizes.depths[-1]}", f"depth {sizes.depths[0]}", 1.5)
     for key, names, (great, little, bound) in ("size", size, by_size), ("depth", depth, by_depth):
+        itself = [Peer(f"itself, {little}", _at_most(bound))]
         yield Row(
-            f"read-{key}",
-            f"read of raw/, {great}",
-            f"itself, {little}",
-            "s/GiB",
-            Target("<=", bound),
-            names,
-            partial(growing.growing_reads, *names),
+            f"read-{key}", f"read of raw/, {great}", "s/GiB", names, partial(growing.growing_reads, *names), itself
         )
         yield Row(
             f"export-{key}",
             f"vdifs export into a pipe, {great}",
-            f"itself, {little}",
             "s/GiB",
-            Target("<=", bound),
             names,
             partial(growing.growing_export, *names),
+            itself,
         )
 
 
@@ -182,17 +266,15 @@ def _amount(size: int) -> str:
 
 
 def _crowd(sizes: Sizes) -> Iterator[Row]:
-    yield Row(
-        "many-mount", f"{sizes.images:,} images: mount answers", "", "s", Target("<=", 3), ["many"], small.mounting
-    )
+    images = f"{sizes.images:,} images"
+    yield Row("many-mount", f"{images}: mount answers", "s", ["many"], small.mounting, target=_at_most(3))
     for options, bound in ((), 2), (("-l",), 15):
         command = " ".join(["ls", *options])
         yield Row(
             f"many-{command.replace(' ', '')}",
-            f"{sizes.images:,} images: {command} full/",
-            "",
+            f"{images}: {command} full/",
             "s",
-            Target("<=", bound),
             ["many"],
             partial(small.listing, options),
+            target=_at_most(bound),
         )

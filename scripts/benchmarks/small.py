@@ -1,8 +1,9 @@
-"""Contests in what should take no time: measuring, mounting and listing a crowded folder, starting."""
+"""Contests in what should take no time: measuring, mounting and listing a crowded folder, starting, being idle."""
 
 import json
 import os
 import sys
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from benchmarks.proofs import prove_copy, seconds
 from benchmarks.servers import VDIFS, vdifs_mount
 from benchmarks.through import through_vdifs
 
-__all__ = ["listing", "measuring", "measuring_loaded", "mounting", "start"]
+__all__ = ["idle", "listing", "measuring", "measuring_loaded", "mounting", "start"]
+
+_TO_COME_TO_REST_S = 2.0
+"""A daemon that has just been started opens every image once."""
 
 
 def measuring(name: str, bench: Bench, stack: ExitStack) -> Contest:
@@ -45,7 +49,7 @@ def _measured(name: str, bench: Bench, *starting: str | Path) -> Contest:
             raise FailedError(f"vdifs measure says {said} bytes, the export has {target.stat().st_size}")
 
     return Contest(
-        ours, lambda: seconds("qemu-img", "map", "--output=json", chain.top), prove, chain.files, bench.outputs
+        ours, [lambda: seconds("qemu-img", "map", "--output=json", chain.top)], prove, chain.files, bench.outputs
     )
 
 
@@ -60,7 +64,7 @@ def mounting(bench: Bench, stack: ExitStack) -> Contest:
             with suppress(FailedError):
                 run(VDIFS, "umount", mountpoint)
 
-    return Contest(ours, None, lambda: None, (), bench.outputs)
+    return Contest(ours, (), lambda: None, (), bench.outputs)
 
 
 def listing(options: tuple[str, ...], bench: Bench, stack: ExitStack) -> Contest:
@@ -76,7 +80,7 @@ def listing(options: tuple[str, ...], bench: Bench, stack: ExitStack) -> Contest
     def listed(folder: Path) -> Sample:
         return seconds("ls", *options, folder)
 
-    return Contest(through_vdifs(bench, chain, listed, "full"), None, prove, (), bench.outputs)
+    return Contest(through_vdifs(bench, chain, listed, "full"), (), prove, (), bench.outputs)
 
 
 def _crowd(bench: Bench) -> tuple[Chain, Path]:
@@ -95,4 +99,19 @@ def start(arguments: tuple[str, ...], bench: Bench, stack: ExitStack) -> Contest
         cost = timed(VDIFS, *(str(chain.top) if word == "X" else word for word in arguments))
         return Sample(cost.cpu, cost.cpu)
 
-    return Contest(ours, None, lambda: None, chain.files, bench.outputs)
+    return Contest(ours, (), lambda: None, chain.files, bench.outputs)
+
+
+def idle(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """Leave a mount alone; the processor time that its daemon takes, in percent of one processor."""
+    chain, mountpoint = bench.chains[name], bench.folder / "mnt"
+
+    def ours() -> Sample:
+        with vdifs_mount(chain.folder, mountpoint) as server:
+            time.sleep(min(bench.sizes.idle, _TO_COME_TO_REST_S))
+            before, began = server.cpu(), time.monotonic()
+            time.sleep(bench.sizes.idle)
+            used = server.cpu() - before
+            return Sample(100 * used / (time.monotonic() - began), used, server.growth(), used)
+
+    return Contest(ours, (), lambda: None, chain.files, bench.outputs)

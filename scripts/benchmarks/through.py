@@ -2,21 +2,32 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.chains import Chain
-from benchmarks.contest import Bench, Run, Sample
+from benchmarks.chains import GUEST_FILE, Chain
+from benchmarks.contest import Bench, Run, Sample, SkippedError
+from benchmarks.limit import DISK, flat_mount, flat_program
+from benchmarks.loop import loop_mounted
 from benchmarks.processes import Daemon, run, timed
-from benchmarks.servers import storage_daemon, vdifs_mount
+from benchmarks.proofs import prove_disk
+from benchmarks.servers import needs_storage_daemon, storage_daemon, vdifs_mount
 from benchmarks.sizes import GIB, KIB
 
 __all__ = [
+    "FULL",
+    "RAW",
     "Work",
     "copied_to",
+    "daemon_per_gib",
+    "inside",
     "prove_raw",
     "random_reads",
     "read_per_gib",
     "read_rate",
+    "same_as",
+    "same_disk",
+    "through_flat",
     "through_qemu",
     "through_vdifs",
 ]
@@ -25,6 +36,7 @@ Work = Callable[[Path], Sample]
 """Called with the served file; its sample leaves the daemon out."""
 
 RAW = "raw/x.qcow2.raw"
+FULL = "full/x.qcow2"
 
 
 def through_vdifs(bench: Bench, chain: Chain, work: Work, path: str = RAW) -> Run:
@@ -38,8 +50,12 @@ def through_vdifs(bench: Bench, chain: Chain, work: Work, path: str = RAW) -> Ru
     return once
 
 
-def through_qemu(bench: Bench, chain: Chain, work: Work) -> Run:
-    """Return a run of `work` on the chain's guest contents, served by qemu-storage-daemon."""
+def through_qemu(bench: Bench, chain: Chain, work: Work) -> Run | SkippedError:
+    """Return a run of `work` on the chain's guest contents, served by qemu-storage-daemon, or why there can be none."""
+    try:
+        needs_storage_daemon()
+    except SkippedError as reason:
+        return reason
     mountpoint = bench.folder / "exported"
 
     def once() -> Sample:
@@ -49,17 +65,61 @@ def through_qemu(bench: Bench, chain: Chain, work: Work) -> Run:
     return once
 
 
+def through_flat(bench: Bench, finished: Path, work: Work, *, threads: int) -> Run | SkippedError:
+    """Return a run of `work` on a finished file, served by the server that is the limit, or why there can be none."""
+    try:
+        program = flat_program(bench.folder)
+    except SkippedError as reason:
+        return reason
+    folder = bench.folder / "limit"
+
+    def once() -> Sample:
+        with flat_mount(program, finished, folder, threads) as server:
+            return _with_daemon(server, work, folder / DISK)
+
+    return once
+
+
 def _with_daemon(server: Daemon, work: Work, path: Path) -> Sample:
     before = server.cpu()
     sample = work(path)
-    return Sample(sample.value, sample.cpu + server.cpu() - before, server.growth())
+    used = server.cpu() - before
+    return Sample(sample.value, sample.cpu + used, server.growth(), used)
+
+
+def daemon_per_gib(run_once: Run, size: int) -> Run:
+    """Return a run of `run_once`, which reads `size` bytes: the processor time of its daemon, in seconds per GiB."""
+
+    def once() -> Sample:
+        sample = run_once()
+        return replace(sample, value=sample.daemon * GIB / size)
+
+    return once
 
 
 def prove_raw(bench: Bench, chain: Chain) -> None:
     """Raise FailedError unless the mount's raw file is what QEMU reads from the chain."""
-    mountpoint = bench.folder / "mnt"
-    with vdifs_mount(chain.folder, mountpoint):
-        run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", mountpoint / RAW, chain.top)
+    through_vdifs(bench, chain, same_disk(chain))()
+
+
+def same_disk(chain: Chain) -> Work:
+    """Raise FailedError unless a served file is what QEMU reads from the chain."""
+
+    def work(path: Path) -> Sample:
+        prove_disk(path, chain)
+        return Sample(0.0, 0.0)
+
+    return work
+
+
+def same_as(finished: Path) -> Work:
+    """Raise FailedError unless a served file holds what `finished` holds, byte for byte."""
+
+    def work(path: Path) -> Sample:
+        run("cmp", path, finished)
+        return Sample(0.0, 0.0)
+
+    return work
 
 
 def read_rate(path: Path) -> Sample:
@@ -97,6 +157,16 @@ def random_reads(bench: Bench, block: int, readers: int) -> Work:
         )
         (job,) = json.loads(report.read_text())["jobs"]
         return Sample(job["read"]["iops"], cost.cpu)
+
+    return work
+
+
+def inside(bench: Bench, reads: Work) -> Work:
+    """Do `reads` on the file that a guest's file system holds, which is mounted by way of a loop device."""
+
+    def work(path: Path) -> Sample:
+        with loop_mounted(path, bench.folder / "guest") as folder:
+            return reads(folder / GUEST_FILE)
 
     return work
 
