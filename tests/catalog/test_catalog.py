@@ -2,9 +2,8 @@
 
 import errno
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -193,15 +192,6 @@ def test_only_the_owner_reads_what_lies_on_a_private_base(source: Path) -> None:
         (source / "vms").chmod(0o700)
         catalog.scan()
         assert catalog.access("vms/tuesday.qcow2").mode & 0o044 == 0
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that every user may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name).resolve()
-        folder.chmod(0o755)
-        yield folder
 
 
 def test_the_folders_above_count_and_a_scan_sees_them_change(public: Path) -> None:
@@ -463,6 +453,58 @@ def test_of_the_files_that_cannot_be_opened_those_that_look_like_images_are_show
         assert {entry.problem.errno for entry in catalog.entries.values() if entry.problem} == {13}
         with pytest.raises(StorageError, match=r"monday.qcow2: Permission denied"):
             catalog.chain("monday.qcow2")
+
+
+@pytest.mark.parametrize(("code", "heals"), [(errno.EIO, True), (errno.EMFILE, True), (errno.EACCES, False)])
+def test_a_file_whose_name_tells_nothing_is_read_again_if_a_disk_or_this_machine_failed(
+    source: Path, code: int, heals: bool
+) -> None:
+    """Where the file itself may not be read, it must change first: there may be very many, and each costs an open."""
+    write_blank(source / "vm1")
+    grow_old()
+    asked: list[str] = []
+
+    def refuse(policy: Policy, path: str) -> HostFile:
+        asked.append(path)
+        raise StorageError.from_os(path, OSError(code, os.strerror(code)), "look")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "open", refuse)
+        with scanned(source) as catalog:
+            for _ in range(2):
+                assert "vm1" not in catalog.entries
+                assert [(each.path, each.kind) for each in catalog.left_out] == [("vm1", "unreadable")]
+                asked.clear()
+                catalog.scan()
+                assert ("vm1" in asked) == heals
+            patch.undo()
+            catalog.scan()
+            assert ("vm1" in catalog.entries) == heals
+            assert (catalog.left_out == ()) == heals
+            (source / "vm1").chmod(0o640)
+            catalog.scan()
+            assert "vm1" in catalog.entries
+            assert catalog.left_out == ()
+
+
+def test_a_folder_that_never_could_be_looked_into_is_told_as_one(source: Path) -> None:
+    scandir = os.scandir
+
+    def failing(folder: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+        if os.path.samestat(os.fstat(folder), (source / "vms").stat()):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", failing)
+        with scanned(source) as catalog:
+            assert sorted(catalog.entries) == ["base.qcow2", "monday.qcow2"]
+            assert catalog.shut == set(catalog.troubles) == {"vms"}
+            assert f"{source}/vms: it cannot be searched: Input/output error" in str(catalog.troubles["vms"])
+            patch.undo()
+            catalog.scan()
+            assert catalog.shut == set(catalog.troubles) == set()
+            assert "vms/tuesday.qcow2" in catalog.entries
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"no image")], ids=["removed", "emptied"])

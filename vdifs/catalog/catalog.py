@@ -279,7 +279,7 @@ class Catalog:
         racy = set(old.racy & files.keys())
         for each in found.files.values():
             known = old.files.get(each.path)
-            if known is None or known[0] != each or each.path in old.racy or not self._has_same_links(known[1]):
+            if known is None or known[0] != each or each.path in old.racy or not self._holds(old, known):
                 if each.fingerprint.was_racy(begun, time.time_ns()):
                     racy.add(each.path)
                 before = () if known is None else known[1]
@@ -317,8 +317,13 @@ class Catalog:
                 not_offered.append(replace(snapshot, problem=problem))
         return entries, tuple(not_offered)
 
-    def _has_same_links(self, entries: Sequence[Entry]) -> bool:
-        return not entries or has_same_links(self.policy, entries[0])
+    def _holds(self, old: _State, known: _Sniffed) -> bool:
+        """Tell whether what was made of a file that has not changed would be made of it again."""
+        found, entries = known
+        if entries:
+            return has_same_links(self.policy, entries[0])
+        unread = old.unread.get(found.path)
+        return unread is None or not unread.passing  # a disk that failed may be well again
 
 
 def _kind(not_offered: Entry) -> str:
