@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from tests.support.many_snapshots import write_snapshots
 from tests.support.stamps import stamped
 from tests.support.writers import qemu_io
 from vdifs.catalog.catalog import Catalog
-from vdifs.errors import FormatError, InUseError, StorageError
+from vdifs.errors import ChainError, FormatError, InUseError, StorageError, UnsupportedError
 from vdifs.formats.qcow2.header import Header
 
 MIB = 1 << 20
@@ -88,8 +88,8 @@ def with_a_bad_entry(image: Path) -> None:
         file.write(b"\xff" * 4)
 
 
-@pytest.mark.parametrize(("damage", "whole"), [(without_table, False), (with_a_bad_entry, True)])
-def test_an_image_whose_table_of_snapshots_is_damaged_keeps_them(
+@pytest.mark.parametrize(("damage", "whole"), [(without_table, False), (with_a_bad_entry, True), (zeroed, True)])
+def test_an_image_whose_header_or_table_of_snapshots_is_damaged_keeps_them(
     tmp_path: Path, damage: Callable[[Path], None], whole: bool
 ) -> None:
     image = tmp_path / "disk.qcow2"
@@ -152,6 +152,74 @@ def test_a_backing_file_that_the_search_does_not_reach_stays_listed(
         (tmp_path / "top.qcow2").unlink()
         assert catalog.scan()
         assert not catalog.entries
+
+
+def never_seen(tmp_path: Path, *overlays: tuple[str, str, str | None]) -> Catalog:
+    """Return the catalog of overlays, each with what it names beneath a trusted folder that holds nothing (yet)."""
+    source, pool = tmp_path / "source", tmp_path / "pool"
+    source.mkdir()
+    pool.mkdir()
+    for name, base, stated in overlays:
+        write_blank(source / name, f"{pool}/{base}", stated)
+    catalog = Catalog(os.fspath(source), trusted=[os.fspath(pool)])
+    catalog.scan()
+    return catalog
+
+
+def test_a_base_beneath_a_trusted_folder_is_listed_though_it_was_not_there_when_the_mount_began(tmp_path: Path) -> None:
+    """Its disk was not mounted yet: deltas against it must not be missing from the first listing."""
+    base = f"@trust{tmp_path}/pool/base.qcow2"
+    with closing(never_seen(tmp_path, ("top.qcow2", "base.qcow2", None))) as catalog:
+        for _ in range(2):
+            assert set(catalog.entries) == {"top.qcow2", base}
+            assert isinstance(catalog.entries[base].problem, StorageError)
+            assert (catalog.entries[base].format, catalog.entries[base].virtual_size) == ("qcow2", None)
+            assert catalog.overlays(base) == ("top.qcow2",)
+            assert list(catalog.troubles) == [base]
+            assert not catalog.scan()
+        write_blank(tmp_path / "pool" / "base.qcow2")
+        assert catalog.scan()
+        assert catalog.entries[base].problem is None
+        assert catalog.troubles == {}
+
+
+@pytest.mark.parametrize(
+    ("base", "stated"), [("base.vmdk", "vmdk"), ("link.qcow2", "qcow2"), ("fifo", "qcow2"), (f"{'x' * 256}", "qcow2")]
+)
+def test_what_was_never_seen_and_may_be_no_image_is_not_listed(tmp_path: Path, base: str, stated: str) -> None:
+    with closing(never_seen(tmp_path, ("top.qcow2", base, stated))) as catalog:
+        (tmp_path / "pool" / "link.qcow2").symlink_to("elsewhere")
+        os.mkfifo(tmp_path / "pool" / "fifo")
+        catalog.scan()
+        assert set(catalog.entries) == {"top.qcow2"}
+        with pytest.raises((ChainError, UnsupportedError)):
+            catalog.chain("top.qcow2")
+
+
+def test_what_was_never_seen_hides_nothing_that_is_there(tmp_path: Path) -> None:
+    """An overlay may name anything: a folder in which an image lies, or a place in what is an image."""
+    pool = f"@trust{tmp_path}/pool"
+    overlays = [
+        ("a.qcow2", "folder", "qcow2"),
+        ("b.qcow2", "folder/there.qcow2", "qcow2"),
+        ("c.qcow2", "free", "qcow2"),
+    ]
+    with closing(never_seen(tmp_path, *overlays)) as catalog:
+        (tmp_path / "pool" / "folder").mkdir()
+        write_blank(tmp_path / "pool" / "folder" / "there.qcow2")
+        catalog.scan()
+        assert set(catalog.entries) == {"a.qcow2", "b.qcow2", "c.qcow2", f"{pool}/folder/there.qcow2", f"{pool}/free"}
+        assert set(catalog.troubles) == {f"{pool}/free"}
+        with pytest.raises(ChainError, match="its backing file cannot be opened"):
+            catalog.chain("a.qcow2")
+
+
+def test_of_two_that_were_never_seen_and_hide_one_another_the_same_one_is_listed_always(tmp_path: Path) -> None:
+    names = [f"{number}{rest}" for number in range(20) for rest in ("", "/in-it")]
+    overlays = [(f"{number}.qcow2", name, "qcow2") for number, name in enumerate(names)]
+    with closing(never_seen(tmp_path, *overlays)) as catalog:
+        pool = f"@trust{tmp_path}/pool/"
+        assert {path for path in catalog.entries if path.startswith(pool)} == {pool + name for name in names[1::2]}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")

@@ -85,7 +85,7 @@ class Ancestors:
 
         The name is an overlay's word: it must not keep what is there from being listed.
         """
-        for path in self._never_seen & entries.keys():
+        for path in sorted(self._never_seen & entries.keys()):  # of two that hide one another, the same one always
             if is_within(os.path.dirname(path), entries) or any(each.startswith(f"{path}/") for each in entries):
                 del entries[path]
                 self.missing[path] = self.lost.pop(path)
