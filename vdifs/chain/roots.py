@@ -33,7 +33,7 @@ class Root:
         self.typed = typed
         self.resolved = resolved
         self._identity = _identity(os.fstat(fd))
-        self._before: int | None = None
+        self._before: tuple[int, str] | None = None  # a descriptor of the folder, and its name as in `resolved`
 
     @classmethod
     def open(cls, directory: str) -> Self:
@@ -89,17 +89,19 @@ class Root:
         before, self._before = self._before, None
         if before is None:
             return
+        fd, resolved = before
         try:
             if not stay:
-                self._stand_for(before)
+                self._stand_for(fd)
+                self.resolved = resolved
         finally:
-            os.close(before)
+            os.close(fd)
 
     def _go_over(self) -> None:
         self.settle(stay=True)
         fd = os.open(self.typed, _HELD)
         try:
-            self._before = os.dup(self.fd)
+            self._before = os.dup(self.fd), self.resolved
             self._stand_for(fd)
         finally:
             os.close(fd)
