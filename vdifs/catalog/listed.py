@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import assert_never
 
 from vdifs.catalog.entry import Entry, unmarked
 from vdifs.chain.links import STATE_RAW, Fault, ImageRef, cannot_be_opened, read_as, resolve
@@ -108,6 +109,8 @@ class Listed:
             case Fault.NO_IMAGE | Fault.NOT_STATED:
                 what = f"its backing file {printable(ref.path)} is no qcow2 image and not stated to be raw"
                 return PolicyError(what, where=where, remedy=STATE_RAW)
+            case _:
+                assert_never(fault)
 
     def _where(self, entry: Entry) -> str:
         return self.policy.display(entry.path)

@@ -8,7 +8,7 @@ Where images are found is for a lookup: among files that are opened, or among th
 import errno
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, assert_never
 
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, PolicyError, UnsupportedError, VdifsError, quoted
@@ -171,15 +171,15 @@ def said_of_file(name: str, fault: Fault, stated: str | None) -> VdifsError:
                 where=name,
                 remedy=f"it is not taken for raw unless stated; {STATE_RAW}",
             )
+        case _:
+            assert_never(fault)
 
 
-def cannot_be_opened(namer: str, role: str, error: VdifsError) -> PolicyError | ChainError:
+def cannot_be_opened(namer: str, role: str, error: VdifsError) -> ChainError:
     """Return what is wrong with the image `namer` if the file that it names as its `role` fails with `error`."""
     what = f"its {role} cannot be opened: {error.finding}"
     code = error.errno if error.errno in (errno.EACCES, errno.ELOOP) else errno.EIO
-    failed: PolicyError | ChainError = ChainError(what, where=namer, remedy=error.remedy, errno=code)
-    if isinstance(error, PolicyError):
-        failed = failed.told_as(PolicyError, errno=code)
-    failed.about = "opening", error.subject  # whichever images name that file
+    about = "opening", error.subject  # whichever images name that file
+    failed = ChainError(what, where=namer, remedy=error.remedy, errno=code, about=about)
     failed.passing, failed.unreachable = error.passing, error.unreachable
     return failed

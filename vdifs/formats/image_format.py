@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["BackingName", "Description", "Front", "ImageFormat", "Metadata", "Snapshot"]
 
 _HEAD = 4096
-_TAIL = 512
 
 
 class Front:
-    """What a format is recognized by: the first and the last bytes of an open file, each read once, when asked for."""
+    """What a format is recognized by: the first bytes of an open file, read once, when asked for."""
 
     def __init__(self, file: HostFile) -> None:
         """Read nothing yet."""
@@ -36,12 +35,6 @@ class Front:
     def head(self) -> bytes:
         """The first 4,096 bytes, fewer of a shorter file. Raises StorageError."""
         return self.file.read_at(0, min(_HEAD, self.file.size))
-
-    @cached_property
-    def tail(self) -> bytes:
-        """The last 512 bytes, fewer of a shorter file. Raises StorageError."""
-        length = min(_TAIL, self.file.size)
-        return self.file.read_at(self.file.size - length, length)
 
 
 class BackingName(NamedTuple):

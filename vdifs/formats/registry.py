@@ -28,7 +28,7 @@ def no_image(where: str) -> FormatError:
 
 def probed(front: Front) -> ImageFormat | None:
     """Return the format whose mark a file bears, None if it bears none. Raises StorageError."""
-    return next((each for each in FORMATS.values() if not each.unmarked and each.probe(front)), None)
+    return next((each for each in FORMATS.values() if each.probe(front)), None)
 
 
 def by_suffix(name: str) -> ImageFormat | None:

@@ -7,7 +7,6 @@ A write queues its event before it ends, a program that may write queues one bef
 limits of the machine are reached there is no Watch, and its users go by time stamps alone.
 """
 
-import errno
 import os
 import struct
 import time
@@ -105,16 +104,14 @@ class Watches:
         """Count all that has happened until now."""
         with self._lock:
             self._end_lingering()
-            try:
-                while events := os.read(self._fd, _CHUNK):
+            if self._fd < 0:  # in a process just forked
+                return
+            with suppress(BlockingIOError):
+                while True:
+                    events = os.read(self._fd, _CHUNK)
                     for at in range(0, len(events), _EVENT.size):  # they have no names, as no folder is watched
                         number, mask, _, _ = _EVENT.unpack_from(events, at)
                         self._count(number, mask)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                if error.errno != errno.EBADF:  # of a process just forked
-                    raise
 
     def _count(self, number: int, mask: int) -> None:
         if mask & _OVERFLOW:
