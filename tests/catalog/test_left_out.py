@@ -119,6 +119,14 @@ def test_thousands_of_links_are_counted_and_a_thousand_named(source: Path, monke
     assert found[-1] == ("", "warning", "skipped-link")
 
 
+def test_a_link_that_is_gone_before_it_is_read_is_none(source: Path) -> None:
+    passed = walk.Passed(os.fspath(source))
+    (source / "there.qcow2").symlink_to("/elsewhere")
+    for name in ("gone.qcow2", "disk.qcow2", "there.qcow2"):  # not there any more; a file by now; still a link
+        passed.note(name, is_link=True, is_folder=False)
+    assert (passed.kept, passed.more) == ([walk.Skipped("there.qcow2", "/elsewhere")], 0)
+
+
 @pytest.mark.parametrize("name", ["d.qcow2", "d.QCOW2", "d.vmdk", "d.vhd", "d.vhdx", "d.vdi", "D.IMG", "D.RAW"])
 def test_a_file_that_is_called_an_image_and_is_none_is_told(source: Path, name: str) -> None:
     (source / name).write_bytes(b"nothing")

@@ -10,6 +10,7 @@ import vdifs
 from tests.catalog.test_catalog import scanned, when_opened
 from tests.conftest import require_tool
 from tests.support import oracle
+from tests.support.age import grow_old
 from tests.support.agreement import contents, refused
 from tests.support.builder import make, make_raw, pattern, rebase
 from tests.support.image_file import Image
@@ -17,6 +18,7 @@ from tests.support.units import MIB
 from tests.support.writers import qemu_io, qemu_nbd
 from vdifs.catalog.catalog import Catalog
 from vdifs.linux.locks import LockTable
+from vdifs.storage.host_file import HostFile
 
 REFUSAL = r"disk.qcow2: a virtual machine or another program is writing it: .*--live allow"
 CHAIN = ("base.qcow2", "disk.qcow2", "top.qcow2")
@@ -197,6 +199,38 @@ def test_the_snapshots_of_an_image_that_is_written_are_refused_with_it(source: P
         assert state(catalog, "disk.qcow2@old")[0] == errno.EBUSY
         with refused(vdifs.InUseError, errno.EBUSY, REFUSAL):
             vdifs.open(source / "disk.qcow2", snapshot="old")
+
+
+def test_an_image_that_a_machine_takes_up_between_two_scans_is_asked_once_for_all_its_snapshots(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("old", "older"):
+        oracle.qemu_img("snapshot", "-c", name, source / "disk.qcow2")
+    asked: list[str] = []
+
+    def counting(file: HostFile) -> None:
+        asked.append(os.path.basename(file.path))
+        check_no_writer(file)
+
+    with scanned(source) as catalog:
+        grow_old()
+        catalog.scan()
+        check_no_writer = HostFile.check_no_writer
+        with qemu_io(source / "disk.qcow2"):
+            monkeypatch.setattr(HostFile, "check_no_writer", counting)
+            assert catalog.scan()
+            states = [state(catalog, path)[0] for path in ("disk.qcow2", "disk.qcow2@old", "disk.qcow2@older")]
+            assert states == [errno.EBUSY] * 3
+            assert asked == ["disk.qcow2"]
+
+
+def test_a_lock_on_a_file_of_another_disk_that_has_the_same_inode_number_is_not_taken_for_one(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inode = (source / "disk.qcow2").stat().st_ino
+    monkeypatch.setattr(LockTable, "written_inodes", lambda _: frozenset({inode}))
+    with scanned(source) as catalog:
+        assert [state(catalog, path) for path in CHAIN] == [(0, 1), (0, 2), (0, 3)]
 
 
 @pytest.mark.parametrize("where", ["open", "ask"])

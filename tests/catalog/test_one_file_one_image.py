@@ -130,9 +130,11 @@ def test_where_the_source_itself_is_the_link_its_real_name_leads_into_it(source:
 def test_a_base_elsewhere_beneath_a_trusted_folder_is_not_taken_for_another(source: Path) -> None:
     outside = source.with_name("outside")
     (outside / "golden").mkdir(parents=True)
-    write_blank(outside / "golden/base.qcow2")
-    write_blank(source / "vm.qcow2", str(outside / "golden/base.qcow2"), "qcow2")
+    for number in (1, 2):
+        write_blank(outside / f"golden/base{number}.qcow2")
+        write_blank(source / f"vm{number}.qcow2", str(outside / f"golden/base{number}.qcow2"), "qcow2")
     with scanned(source, trusted=(source.parent,)) as catalog:
-        path = f"@trust{outside}/golden/base.qcow2"
-        assert sorted(catalog.entries) == [path, "golden/base.qcow2", "vm.qcow2"]
-        assert [entry.path for entry in catalog.chain("vm.qcow2")] == ["vm.qcow2", path]
+        first, second = (f"@trust{outside}/golden/base{number}.qcow2" for number in (1, 2))
+        assert sorted(catalog.entries) == [first, second, "golden/base.qcow2", "vm1.qcow2", "vm2.qcow2"]
+        for path, base in (("vm1.qcow2", first), ("vm2.qcow2", second)):
+            assert [entry.path for entry in catalog.chain(path)] == [path, base]

@@ -4,7 +4,9 @@ import errno
 import fnmatch
 import os
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -161,6 +163,63 @@ def test_a_folder_of_which_nothing_can_be_told_is_named(tmp_path: Path, monkeypa
     seen = Seen()
     assert list(walked(tmp_path, Filter(), seen=seen)) == []
     assert [(path, error.errno) for path, error in seen.lost.items()] == [("", errno.EIO)]
+
+
+class Failing:
+    """An entry of a folder, whose stat fails. is_dir: None where the folder does not tell what its entries are."""
+
+    def __init__(self, name: str, is_dir: bool | None, code: int) -> None:
+        self.name = name
+        self._is_dir = is_dir
+        self._code = code
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        return self._fail() if self._is_dir is None else self._is_dir
+
+    def is_file(self, *, follow_symlinks: bool) -> bool:
+        return not self.is_dir(follow_symlinks=follow_symlinks)
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        return self._fail()
+
+    def _fail(self) -> NoReturn:
+        raise OSError(self._code, os.strerror(self._code))
+
+
+@pytest.mark.parametrize(
+    ("is_dir", "code", "lost", "shut"),
+    [
+        (True, errno.ENOTCONN, ["x"], ["x"]),
+        (True, errno.EACCES, ["x"], ["x"]),
+        (True, errno.ENOENT, [], []),
+        (False, errno.EIO, ["x"], []),
+        (False, errno.EACCES, [""], [""]),
+        (False, errno.ENOENT, [], []),
+        (False, errno.ESTALE, [], []),
+        (None, errno.EIO, ["x"], []),
+        (None, errno.ENOENT, [], []),
+    ],
+    ids=[
+        "a folder whose server has died", "a mount of one user alone", "a folder that has gone",
+        "a file on a bad disk", "a folder that lets no user in", "a file that has gone", "a file that a server removed",
+        "something on a bad disk", "something that has gone",
+    ],
+)  # fmt: skip
+def test_what_a_name_stands_for_and_cannot_be_told_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dir: bool | None, code: int, lost: list[str], shut: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    scandir = os.scandir
+
+    def with_failing(folder: int) -> AbstractContextManager[list[object]]:
+        with scandir(folder) as listing:
+            return nullcontext([Failing("x", is_dir, code), *listing])
+
+    monkeypatch.setattr(os, "scandir", with_failing)
+    seen = Seen()
+    assert [found.path for found in walked(tmp_path, Filter(), seen=seen)] == ["file"]
+    assert {path: error.errno for path, error in seen.lost.items()} == dict.fromkeys(lost, code)
+    assert seen.shut == set(shut)
 
 
 def test_names_that_are_no_text_are_found(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from vdifs.linux import beneath
 from vdifs.linux.beneath import open_beneath
+from vdifs.linux.libc import system_call
 
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 NAMES = ["file", "folder", "inner", "missing", "link-to-file", "link-to-folder", "link-out", "fifo", "..", ".", "", "/"]
@@ -144,6 +146,21 @@ def test_the_walk_leaves_no_descriptor_open(root: int) -> None:
         for path in ("folder/inner/file", "folder/inner/missing", "folder/inner/../../../x", "link-out/file"):
             outcome(root, path)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EINTR])
+def test_a_folder_that_is_renamed_meanwhile_or_a_signal_makes_it_try_again(root: int, code: int) -> None:
+    """The kernel says EAGAIN where it cannot be sure that `..` stays beneath the root."""
+    left = [code] * 3
+
+    def interrupted(*arguments: Any) -> int:
+        if left:
+            raise OSError(left.pop(), os.strerror(code))
+        return system_call(*arguments)
+
+    with mock.patch.object(beneath, "system_call", interrupted):
+        assert outcome(root, "folder/../file") == by_the_model(root, "file")
+    assert not left
 
 
 def test_a_file_without_permission_is_refused_either_way_by_its_own_errno(root: int) -> None:

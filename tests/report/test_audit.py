@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.catalog.test_offered import counted
 from tests.conftest import require_tool
 from tests.support import oracle
+from tests.support.age import grow_old
 from tests.support.builder import CLUSTER, make, rebase
 from tests.support.image_file import Image
+from tests.support.many_snapshots import write_snapshots
 from tests.support.qcow2 import COPIED, HIDDEN
 from tests.support.units import MIB
 from vdifs.chain.policy import Policy
 from vdifs.errors import StorageError
 from vdifs.formats.qcow2.file_tables import FileTables
-from vdifs.report.audit import Severity, audit
+from vdifs.report import audit as reported
+from vdifs.report.audit import Problem, Severity, audit
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
@@ -112,3 +116,44 @@ def test_clusters_that_are_shared_by_snapshots_are_no_problem(image: Image) -> N
     oracle.qemu_img("snapshot", "-c", "s", image.path)
     image.io(f"write -P 2 0 {CLUSTER}")
     assert found(image) == []
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["damaged", "without its base"])
+def test_of_snapshots_that_claim_the_same_is_said_what_is_said_of_each_alone(
+    tmp_path: Path, broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are opened and looked at once, whatever their number, as long as the file stays as it was."""
+    write_snapshots(tmp_path / "image.qcow2", 20)
+    image = Image(tmp_path / "image.qcow2").set_l2(1, 0x12345600)
+    if broken:
+        rebase(image, "gone.qcow2")
+    snapshots = [f"s{number:06}" for number in range(20)]
+    alone = {snapshot: audit_anew(image, snapshot) for snapshot in snapshots}
+    assert all(ERROR in {problem.severity for problem in problems} for problems in alone.values())
+    grow_old()
+    policy, name = Policy.for_image(os.fspath(image.path))
+    with policy, counted(monkeypatch, reported, "each_member") as opened:
+        audit(policy, name)
+        assert {snapshot: audit(policy, name, snapshot) for snapshot in snapshots} == alone
+        assert len(opened) == 1
+        image.append(b"x")
+        assert audit(policy, name, snapshots[0]) == alone[snapshots[0]]
+        assert len(opened) == 2, "the file is another now"
+
+
+def audit_anew(image: Image, snapshot: str) -> list[Problem]:
+    policy, name = Policy.for_image(os.fspath(image.path))
+    with policy:
+        return audit(policy, name, snapshot)
+
+
+def test_a_table_that_cannot_be_read_any_more_is_an_error_of_its_state(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails after the image was opened."""
+
+    def fail(*_: object) -> int:
+        raise StorageError("reading at 0x30000 failed", errno=5)
+
+    monkeypatch.setattr("vdifs.formats.qcow2.audit.reserved_l1_entries", fail)
+    assert found(image) == [(ERROR, "unreadable")] * 2

@@ -137,6 +137,41 @@ def test_a_table_entry_with_an_offset_and_other_bits_is_told(bits: int, image: I
     assert contents(image) == WRITTEN
 
 
+def test_a_table_in_a_hole_of_the_file_is_all_zeros_and_no_problem(image: Image) -> None:
+    """Nothing of it need be read."""
+    table = -(-image.path.stat().st_size // CLUSTER) * CLUSTER
+    os.truncate(image.path, table + 3 * CLUSTER)
+    image.write(directory(image), words(table + CLUSTER))
+    assert audited(image) == []
+    assert len(oracle.info(image.path)["format-specific"]["data"]["bitmaps"]) == 2
+    assert both_read(image) == WRITTEN
+    image.write(table + CLUSTER, words(2))
+    ((severity, kind, message),) = audited(image)
+    assert (severity, kind) == (Severity.WARNING, "bitmaps")
+    assert message.startswith(f"the table of bitmap 0 at {table + CLUSTER:#x}: entry 0 is 0x2")
+
+
+def test_a_table_that_two_bitmaps_claim_is_looked_at_once(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands may claim one: it is read for the first of them alone, and its damage is told then."""
+    place = table_of_first(image)
+    second = directory(image) + 24 + -(-len("recording") // 8) * 8
+    assert image.words(second, 1)[0] != place
+    image.write(second, words(place))
+    read: list[int] = []
+    read_table = HostFile.read_table
+
+    def counting(file: HostFile, what: str, offset: int, length: int, cluster_size: int) -> bytes:
+        if "bitmap" in what:
+            read.append(offset)
+        return read_table(file, what, offset, length, cluster_size)
+
+    monkeypatch.setattr(HostFile, "read_table", counting)
+    assert audited(image) == []
+    assert read == [place]
+    image.write(place, words(image.words(place, 1)[0] | 2))
+    assert [each[:2] for each in audited(image)] == [(Severity.WARNING, "bitmaps")]
+
+
 def test_a_table_beyond_the_end_of_the_file_is_told(image: Image) -> None:
     image.write(directory(image), words(1 << 40))
     assert [each[:2] for each in audited(image)] == [(Severity.WARNING, "bitmaps")]

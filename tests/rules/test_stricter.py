@@ -81,11 +81,14 @@ def test_a_file_twice_in_a_chain_is_found_under_another_name_too(tmp_path: Path,
         contents(middle)
 
 
-def test_two_l1_entries_that_share_an_l2_table_are_an_error_where_qemu_reads_it_twice(tmp_path: Path) -> None:
-    size = 2 * CLUSTER * (CLUSTER // 8)
-    image = make(tmp_path / "image.qcow2", size, "write -P 1 0 64k").set_l1(1, 0)
-    image.set_l1(1, image.l1_entry(0))
-    assert len([extent for extent in oracle.map_of(image.path) if extent.data]) == 2
+@pytest.mark.parametrize("entries", [2, 64], ids=["two", "more than the file has clusters"])
+def test_l1_entries_that_share_an_l2_table_are_an_error_where_qemu_reads_it_each_time(
+    tmp_path: Path, entries: int
+) -> None:
+    image = make(tmp_path / "image.qcow2", entries * CLUSTER * (CLUSTER // 8), "write -P 1 0 64k")
+    for index in range(1, entries):
+        image.set_l1(index, image.l1_entry(0))
+    assert len([extent for extent in oracle.map_of(image.path) if extent.data]) == entries
     with format_error(r"two L1 entries share the L2 table at 0x40000: repair the image with 'qemu-img check -r all'"):
         vdifs.open(image.path)
 

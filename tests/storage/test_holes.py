@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.descriptors import opened
+from vdifs.pace import giving_way
 from vdifs.storage import holes
 from vdifs.storage.holes import data_ranges
 
@@ -142,6 +143,24 @@ def test_more_extents_than_one_answer_holds_are_asked_for_in_turn(
     wanted = edges_of(folder / "turns")
     monkeypatch.setattr(holes, "_EXTENTS_AT_ONCE", 1)
     assert edges_of(folder / "turns") == wanted == [at * BLOCK for at in range(1, 9)]
+
+
+def test_data_that_were_appended_since_the_size_was_asked_are_none(folder: Path) -> None:
+    write_blocks(folder / "grown", [HOLE, DATA, HOLE])
+    with opened(folder / "grown") as fd:
+        assert data_ranges(fd, BLOCK).edges.tolist() == []
+        assert data_ranges(fd, BLOCK + 1).edges.tolist() == [BLOCK, BLOCK + 1]
+
+
+def test_others_may_come_first_while_a_file_in_many_pieces_is_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_blocks(folder / "pieces", [DATA, HOLE] * 7)
+    monkeypatch.setattr(holes, "_SEEKS_AT_ONCE", 3)
+    paused: list[bool] = []
+    with giving_way(paused.append):
+        assert len(edges_of(folder / "pieces")) == 14
+    assert len(paused) == 2
 
 
 def test_a_file_system_without_fiemap_counts_what_seek_data_calls_data(

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.age import grow_old
-from vdifs.errors import FormatError, SourceChangedError, StorageError, WouldBlock
+from vdifs.errors import FormatError, SourceChangedError, StorageError, UsageError, WouldBlock
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
@@ -166,10 +166,42 @@ def test_a_rename_is_no_change(path: Path, file: HostFile) -> None:
     assert file.read_at(0, SIZE) == CONTENTS
 
 
-def test_closing_twice_is_harmless(path: Path) -> None:
+def test_closing_twice_is_harmless_and_no_use_is_possible_behind_it(path: Path) -> None:
     file = opened(path)
     file.close()
     file.close()
+    for use in (file.check_unchanged, lambda: file.read_at(0, 10)):
+        with pytest.raises(UsageError, match="it was closed: open the image again"):
+            use()
+
+
+def test_a_file_that_is_closed_while_it_is_asked_is_not_taken_for_one_that_changed(
+    path: Path, file: HostFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor may be another file's by then, whose time stamps are others."""
+    other = path.with_name("other")
+    other.touch()
+
+    def closed_meanwhile(_: int) -> os.stat_result:
+        file.close()
+        return other.stat()
+
+    monkeypatch.setattr(os, "fstat", closed_meanwhile)
+    with pytest.raises(UsageError, match="it was closed"):
+        file.check_unchanged()
+
+
+def test_a_server_that_does_not_answer_is_an_error_of_the_disk_and_no_change(
+    file: HostFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            file.check_unchanged()
+    file.check_unchanged()
 
 
 def test_an_error_of_the_disk_is_eio_with_the_place(file: HostFile, monkeypatch: pytest.MonkeyPatch) -> None:

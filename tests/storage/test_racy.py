@@ -137,6 +137,26 @@ def test_a_file_that_never_grows_old_is_refused(path: Path, clock: Clock, monkey
         vdifs.open(path)
 
 
+@pytest.mark.usefixtures("racy_for_long")
+def test_a_file_whose_metadata_alone_goes_on_changing_is_opened(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a backup that sets attributes all the time: what is proven not to be written needs not be old."""
+    monkeypatch.setattr(clock, "sleep", lambda _: path.chmod(path.stat().st_mode ^ 0o040))
+    file = opened(path)
+    file.watch()
+    file.settle()
+    file.check_unchanged()
+    known = file.fingerprint
+    assert known == Fingerprint.of(path.stat())
+    assert file.was(known, settled=False)
+    assert not file.was(known, settled=True), "a write at this moment might leave these time stamps"
+    change_in_place(path)
+    with pytest.raises(SourceChangedError):
+        file.check_unchanged()
+    file.close()
+
+
 Restamp = Callable[[], None]
 
 

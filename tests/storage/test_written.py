@@ -43,6 +43,9 @@ from vdifs.linux import inotify as watches
 from vdifs.linux import leases as lease
 from vdifs.linux.inotify import Watches
 from vdifs.linux.leases import is_open_for_writing
+from vdifs.storage.fingerprint import Fingerprint
+from vdifs.storage.host_file import HostFile
+from vdifs.storage.witness import Finding, Witness
 
 
 @pytest.fixture
@@ -293,8 +296,15 @@ def test_on_a_tmpfs_a_mapping_that_wrote_and_has_ended_is_met(in_memory: Path) -
             image.read_at(MIB // 2, 512)
 
 
-def test_a_time_that_is_set_is_no_change_though_it_is_told_late(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is busy may keep the event for longer than any number of looks takes: it is waited for."""
+@pytest.mark.parametrize("place", ["path", "in_memory"])
+def test_a_time_that_is_set_is_no_change_though_it_is_told_late(
+    request: pytest.FixtureRequest, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is busy may keep the event for longer than any number of looks takes: it is waited for.
+
+    In memory there is no disk to wait for, and the kernel does not tell when it is over: it takes a moment.
+    """
+    path: Path = request.getfixturevalue(place)
     waited = list[None]()
     drain, wait = Watches.drain, inode_lock.wait_for_changes
 
@@ -401,6 +411,52 @@ def test_who_opens_a_file_that_is_watched_knows_what_it_was_before(path: Path) -
         grow_old()
         with watched(path) as three:
             assert not three.was(seen, settled=True)
+
+
+def test_a_file_that_was_open_until_a_moment_ago_is_known_as_it_was(path: Path) -> None:
+    with watched(path) as one:
+        seen = one.fingerprint
+        one.linger()
+    path.chmod(0o640)
+    with watched(path) as two:
+        assert two.was(seen, settled=True)
+        assert two.fingerprint != seen
+
+
+@pytest.mark.parametrize("watching", [False, True], ids=["not watched", "no watch to be had"])
+def test_what_is_not_watched_does_not_linger(path: Path, monkeypatch: pytest.MonkeyPatch, watching: bool) -> None:
+    monkeypatch.setattr(watches.watches, "start", lambda: False)
+    file = HostFile.open(os.fspath(path), lambda flags: os.open(path, flags))
+    if watching:
+        file.watch()
+    lingering = len(watches.watches._lingering)
+    file.linger()
+    file.close()
+    assert len(watches.watches._lingering) == lingering
+
+
+@pytest.mark.parametrize(("changes", "unchanged"), [(1, True), (5, True), (1000, False)])
+def test_metadata_that_change_while_they_are_asked_about_are_asked_about_again_and_not_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch, changes: int, unchanged: bool
+) -> None:
+    left, finding = changes, Witness.finding
+
+    def found_and_changed(witness: Witness) -> Finding:
+        nonlocal left
+        found = finding(witness)
+        if left:
+            left -= 1
+            path.chmod(path.stat().st_mode ^ 0o040)
+            grow_old()
+        return found
+
+    with watched(path) as file:
+        path.chmod(0o640)
+        monkeypatch.setattr(Witness, "finding", found_and_changed)
+        assert is_unchanged(file) == unchanged
+        assert changes - left <= 10
+        if unchanged:
+            assert file.fingerprint == Fingerprint.of(path.stat())
 
 
 def test_a_process_just_forked_watches_nothing(path: Path) -> None:

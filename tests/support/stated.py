@@ -5,6 +5,7 @@ The model beside them is the disk byte by byte: the kind, the layer, and the byt
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import cast
 
@@ -42,7 +43,7 @@ class StatedLayer:
     nbytes: int = 0
     compressed: None = None
 
-    @property
+    @cached_property
     def virtual_size(self) -> int:
         return sum(length for length, _, _ in self.runs)
 
@@ -67,7 +68,7 @@ class StatedLayer:
         assert 0 <= start < end <= self.virtual_size
         return self.whole().between(start, end)
 
-    @property
+    @cached_property
     def load(self) -> Load:
         return Load(self.populated(), GRAIN)
 

@@ -117,6 +117,25 @@ def test_a_bomb_is_defused(kind: CompressionType) -> None:
         tracemalloc.stop()
 
 
+def frame_of_blocks(count: int) -> bytes:
+    """Return a zstd frame of a cluster in so many blocks, of which all but the last are empty (RFC 8878, 3.1.1)."""
+    descriptor, window = b"\0", b"\x10"  # its size is not stated; a window of 4 KiB
+    last = (SIZE << 3 | 1).to_bytes(3, "little")
+    return zstandard.FRAME_HEADER + descriptor + window + bytes(3 * (count - 1)) + last + CLUSTER
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 1 << 16])
+def test_a_zstd_frame_may_have_many_blocks(blocks: int) -> None:
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(frame_of_blocks(blocks)) == CLUSTER
+    assert inflate(frame_of_blocks(blocks), SIZE, ZSTD) == CLUSTER
+
+
+def test_a_zstd_frame_of_more_blocks_than_any_compressor_makes_is_refused() -> None:
+    """They cost three bytes each, and as much work as one with data."""
+    with pytest.raises(FormatError, match="a zstd frame is cut short"):
+        inflate(frame_of_blocks((1 << 16) + 1), SIZE, ZSTD)
+
+
 def test_a_zstd_window_above_8_mib_is_refused() -> None:
     parameters = zstandard.ZstdCompressionParameters(window_log=27, enable_ldm=True)
     stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
