@@ -1,0 +1,421 @@
+#include "index.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { DATA = 2 }; /* Kind.DATA of vdifs/extents.py */
+
+int index_begin(struct index *index, size_t most)
+{
+    memset(index, 0, sizeof *index);
+    index->most = most;
+    if (pthread_mutex_init(&index->lock, NULL))
+        return -1;
+    if (pthread_cond_init(&index->idle, NULL)) {
+        pthread_mutex_destroy(&index->lock);
+        return -1;
+    }
+    return 0;
+}
+
+void index_end(struct index *index)
+{
+    free(index->handles);
+    free(index->sources);
+    pthread_cond_destroy(&index->idle);
+    pthread_mutex_destroy(&index->lock);
+}
+
+/* Makes room for one more of `size` bytes in an array. */
+static int grow(void **array, size_t count, size_t *room, size_t size)
+{
+    if (count < *room)
+        return 0;
+    size_t more = *room ? 2 * *room : 8;
+    void *grown = realloc(*array, more * size);
+    if (!grown)
+        return -1;
+    *array = grown;
+    *room = more;
+    return 0;
+}
+
+static struct source *source_of(struct index *index, uint64_t key)
+{
+    for (size_t i = 0; i < index->source_count; i++)
+        if (index->sources[i]->key == key)
+            return index->sources[i];
+    return NULL;
+}
+
+/* Returns the index of the first handle whose number is not below `number`. */
+static size_t handle_place(const struct index *index, uint64_t number)
+{
+    size_t low = 0, high = index->handle_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (index->handles[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct handle *handle_of(struct index *index, uint64_t number)
+{
+    size_t place = handle_place(index, number);
+    return place < index->handle_count && index->handles[place].number == number ? index->handles + place : NULL;
+}
+
+/* Returns the index of the first region that ends behind `at`. */
+static size_t region_place(const struct source *source, int64_t at)
+{
+    size_t low = 0, high = source->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (source->regions[middle]->stop <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static size_t piece_place(const struct pieces *pieces, int64_t at)
+{
+    size_t low = 0, high = pieces->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (pieces->stop[middle] <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool pieces_are_sound(const struct pieces *pieces, int64_t length, size_t data_files)
+{
+    int64_t before = 0;
+    for (size_t i = 0; i < pieces->count; i++) {
+        int64_t out = pieces->out[i], stop = pieces->stop[i];
+        if (out < before || stop <= out || stop > length)
+            return false;
+        before = stop;
+        if (pieces->kind[i] != DATA)
+            continue;
+        if (pieces->file[i] < 0 || (size_t)pieces->file[i] >= data_files || pieces->host[i] < 0 ||
+            pieces->host[i] > INT64_MAX - (stop - out))
+            return false;
+    }
+    return true;
+}
+
+int index_add(struct index *index, uint64_t key, int64_t size, const struct stamp *stamps, size_t count, size_t data_files)
+{
+    struct source *source = calloc(1, sizeof *source);
+    struct stamp *copy = malloc((count ? count : 1) * sizeof *copy);
+    if (!source || !copy) {
+        free(source);
+        free(copy);
+        return -1;
+    }
+    memcpy(copy, stamps, count * sizeof *copy);
+    *source = (struct source){.key = key, .size = size, .stamps = copy, .stamp_count = count, .data_files = data_files};
+    pthread_mutex_lock(&index->lock);
+    int failed = source_of(index, key) ||
+                 grow((void **)&index->sources, index->source_count, &index->source_room, sizeof *index->sources);
+    if (!failed)
+        index->sources[index->source_count++] = source;
+    pthread_mutex_unlock(&index->lock);
+    if (failed) {
+        free(copy);
+        free(source);
+        return -1;
+    }
+    return 0;
+}
+
+int index_restamp(struct index *index, uint64_t key, const struct stamp *stamps, size_t count)
+{
+    pthread_mutex_lock(&index->lock);
+    struct source *source = source_of(index, key);
+    bool fits = source && source->stamp_count == count;
+    if (fits)
+        memcpy(source->stamps, stamps, count * sizeof *stamps);
+    pthread_mutex_unlock(&index->lock);
+    return fits ? 0 : -1;
+}
+
+struct region *index_withdraw(struct index *index, uint64_t key)
+{
+    struct region *dropped = NULL;
+    pthread_mutex_lock(&index->lock);
+    struct source *source = source_of(index, key);
+    if (source) {
+        size_t kept = 0;
+        for (size_t i = 0; i < index->handle_count; i++)
+            if (index->handles[i].source != source)
+                index->handles[kept++] = index->handles[i];
+        index->handle_count = kept;
+        kept = 0;
+        for (size_t i = 0; i < index->source_count; i++)
+            if (index->sources[i] != source)
+                index->sources[kept++] = index->sources[i];
+        index->source_count = kept;
+        while (source->busy)
+            pthread_cond_wait(&index->idle, &index->lock);
+        for (size_t i = 0; i < source->count; i++) {
+            source->regions[i]->dropped = dropped;
+            dropped = source->regions[i];
+            index->cost -= dropped->cost;
+        }
+        free(source->regions);
+        free(source->stamps);
+        free(source);
+    }
+    pthread_mutex_unlock(&index->lock);
+    return dropped;
+}
+
+static void take_out(struct source *source, size_t place)
+{
+    memmove(source->regions + place, source->regions + place + 1, (source->count - place - 1) * sizeof *source->regions);
+    source->count--;
+}
+
+/* Drops the region of the whole index that was used longest ago, but not `spared`. */
+static struct region *drop_oldest(struct index *index, const struct region *spared)
+{
+    struct source *from = NULL;
+    size_t place = 0;
+    for (size_t i = 0; i < index->source_count; i++)
+        for (size_t j = 0; j < index->sources[i]->count; j++) {
+            struct region *each = index->sources[i]->regions[j];
+            if (each != spared && (!from || each->used < from->regions[place]->used)) {
+                from = index->sources[i];
+                place = j;
+            }
+        }
+    if (!from)
+        return NULL;
+    struct region *oldest = from->regions[place];
+    take_out(from, place);
+    index->cost -= oldest->cost;
+    return oldest;
+}
+
+struct region *index_publish(struct index *index, uint64_t key, struct region *region)
+{
+    struct region *dropped = NULL;
+    pthread_mutex_lock(&index->lock);
+    struct source *source = source_of(index, key);
+    if (!source || region->cost > index->most / 2 || region->stop > source->size ||
+        (!region->data && !pieces_are_sound(&region->pieces, region->stop - region->start, source->data_files)) ||
+        grow((void **)&source->regions, source->count, &source->room, sizeof *source->regions)) {
+        pthread_mutex_unlock(&index->lock);
+        region->dropped = NULL;
+        return region;
+    }
+    size_t place = region_place(source, region->start);
+    while (place < source->count && source->regions[place]->start < region->stop) { /* what it takes the place of */
+        struct region *old = source->regions[place];
+        take_out(source, place);
+        index->cost -= old->cost;
+        old->dropped = dropped;
+        dropped = old;
+    }
+    memmove(source->regions + place + 1, source->regions + place, (source->count - place) * sizeof *source->regions);
+    source->regions[place] = region;
+    source->count++;
+    region->source = source;
+    region->used = ++index->clock;
+    index->cost += region->cost;
+    while (index->cost > index->most) {
+        struct region *oldest = drop_oldest(index, region);
+        if (!oldest)
+            break;
+        oldest->dropped = dropped;
+        dropped = oldest;
+    }
+    pthread_mutex_unlock(&index->lock);
+    return dropped;
+}
+
+bool index_covers(struct index *index, uint64_t key, int64_t start, int64_t stop)
+{
+    pthread_mutex_lock(&index->lock);
+    struct source *source = source_of(index, key);
+    bool covered = source != NULL;
+    while (covered && start < stop) {
+        size_t place = region_place(source, start);
+        covered = place < source->count && source->regions[place]->start <= start;
+        if (covered)
+            start = source->regions[place]->stop;
+    }
+    pthread_mutex_unlock(&index->lock);
+    return covered;
+}
+
+int index_open(struct index *index, uint64_t number, uint64_t key)
+{
+    int failed = -1;
+    pthread_mutex_lock(&index->lock);
+    struct source *source = source_of(index, key);
+    if (source && !handle_of(index, number) &&
+        !grow((void **)&index->handles, index->handle_count, &index->handle_room, sizeof *index->handles)) {
+        size_t place = handle_place(index, number);
+        memmove(index->handles + place + 1, index->handles + place,
+                (index->handle_count - place) * sizeof *index->handles);
+        index->handles[place] = (struct handle){.number = number, .source = source};
+        index->handle_count++;
+        failed = 0;
+    }
+    pthread_mutex_unlock(&index->lock);
+    return failed;
+}
+
+int index_close(struct index *index, uint64_t number, struct handle *last)
+{
+    pthread_mutex_lock(&index->lock);
+    struct handle *handle = handle_of(index, number);
+    if (handle) {
+        *last = *handle;
+        size_t place = (size_t)(handle - index->handles);
+        memmove(handle, handle + 1, (index->handle_count - place - 1) * sizeof *handle);
+        index->handle_count--;
+    }
+    pthread_mutex_unlock(&index->lock);
+    return handle ? 0 : -1;
+}
+
+int index_look(struct index *index, uint64_t number, struct handle *found)
+{
+    pthread_mutex_lock(&index->lock);
+    struct handle *handle = handle_of(index, number);
+    if (handle)
+        *found = *handle;
+    pthread_mutex_unlock(&index->lock);
+    return handle ? 0 : -1;
+}
+
+/* Returns the index in the plan of a copy of a stamp, -1 where there is no room. */
+static int stamped(struct plan *plan, const struct stamp *stamp)
+{
+    for (size_t i = 0; i < plan->stamp_count; i++)
+        if (plan->stamps[i].fd == stamp->fd)
+            return (int)i;
+    if (plan->stamp_count == MOST_STAMPS)
+        return -1;
+    plan->stamps[plan->stamp_count] = *stamp;
+    return (int)plan->stamp_count++;
+}
+
+static bool stamp_all(struct plan *plan, const struct source *source)
+{
+    for (size_t i = 0; i < source->stamp_count; i++)
+        if (stamped(plan, source->stamps + i) < 0)
+            return false;
+    return true;
+}
+
+/* Adds a piece to a plan, to the last part where it goes on there. */
+static bool add_part(struct plan *plan, const struct source *source, int16_t file, int64_t host, size_t at, size_t length)
+{
+    int stamp = stamped(plan, source->stamps + file);
+    if (stamp < 0)
+        return false;
+    if (plan->part_count) {
+        struct part *last = plan->parts + plan->part_count - 1;
+        if (last->stamp == stamp && last->host + (int64_t)last->length == host && last->at + last->length == at) {
+            last->length += length;
+            return true;
+        }
+    }
+    if (plan->part_count == MOST_PARTS)
+        return false;
+    plan->parts[plan->part_count++] =
+        (struct part){.at = at, .length = length, .host = host, .fd = source->stamps[file].fd, .stamp = stamp};
+    return true;
+}
+
+/* Plans [at, end) of one region, all within it; buffer: what is at hand goes to its start. */
+static bool plan_region(struct plan *plan, struct region *region, int64_t at, int64_t end, char *buffer, size_t done)
+{
+    const struct source *source = region->source;
+    if (region->data) {
+        memcpy(buffer + done, region->data + (at - region->start), (size_t)(end - at));
+        return stamp_all(plan, source);
+    }
+    const struct pieces *pieces = &region->pieces;
+    int64_t filled = at - region->start, stop = end - region->start;
+    size_t place = piece_place(pieces, filled);
+    bool reads = false;
+    while (filled < stop && place < pieces->count && pieces->out[place] < stop) {
+        int64_t low = pieces->out[place] > filled ? pieces->out[place] : filled;
+        int64_t high = pieces->stop[place] < stop ? pieces->stop[place] : stop;
+        if (pieces->kind[place] != DATA)
+            return false;
+        memset(buffer + done, 0, (size_t)(low - filled));
+        done += (size_t)(low - filled);
+        int64_t host = pieces->host[place] + low - pieces->out[place];
+        if (!add_part(plan, source, pieces->file[place], host, done, (size_t)(high - low)))
+            return false;
+        done += (size_t)(high - low);
+        filled = high;
+        reads = true;
+        place++;
+    }
+    if (filled < stop)
+        memset(buffer + done, 0, (size_t)(stop - filled));
+    return reads || stamp_all(plan, source);
+}
+
+static bool plan_read(struct index *index, struct plan *plan, struct source *source, uint64_t offset, size_t size, char *buffer)
+{
+    plan->source = source;
+    plan->length = plan->part_count = plan->stamp_count = 0;
+    if (offset >= (uint64_t)source->size)
+        return stamp_all(plan, source);
+    int64_t at = (int64_t)offset, left = source->size - at;
+    plan->length = (uint64_t)left < size ? (size_t)left : size;
+    int64_t end = at + (int64_t)plan->length;
+    while (at < end) {
+        size_t place = region_place(source, at);
+        if (place == source->count || source->regions[place]->start > at)
+            return false;
+        struct region *region = source->regions[place];
+        int64_t stop = region->stop < end ? region->stop : end;
+        if (!plan_region(plan, region, at, stop, buffer, (size_t)(at - (int64_t)offset)))
+            return false;
+        region->used = ++index->clock;
+        at = stop;
+    }
+    return true;
+}
+
+bool index_plan(struct index *index, uint64_t number, uint64_t offset, size_t size, char *buffer, struct plan *plan)
+{
+    pthread_mutex_lock(&index->lock);
+    struct handle *handle = handle_of(index, number);
+    bool planned = handle && plan_read(index, plan, handle->source, offset, size, buffer);
+    if (planned)
+        handle->source->busy++;
+    pthread_mutex_unlock(&index->lock);
+    return planned;
+}
+
+void index_done(struct index *index, struct plan *plan, uint64_t number, uint64_t offset, bool served)
+{
+    pthread_mutex_lock(&index->lock);
+    struct handle *handle = handle_of(index, number);
+    if (handle && served) {
+        handle->reads++;
+        handle->bytes += plan->length;
+        handle->position = (int64_t)(offset + plan->length);
+    }
+    if (!--plan->source->busy)
+        pthread_cond_broadcast(&index->idle);
+    pthread_mutex_unlock(&index->lock);
+}

@@ -1,0 +1,114 @@
+/* What the data plane knows of open files: where their bytes come from, as far as Python has published it.
+ *
+ *     handle   what the kernel calls an open file              many may be of one source
+ *     source   one synthetic file: its length, its files       as long as Python has it open
+ *     region   a range of it that is resolved                  least recently used out first, bounded in bytes
+ *
+ * The index is guarded by one mutex. A plan copies what a read needs, so nothing of a region is used without it; the
+ * descriptors stay open as long as a source is busy, for which `index_withdraw` waits.
+ */
+#ifndef VDIFS_INDEX_H
+#define VDIFS_INDEX_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MOST_PARTS = 512, MOST_STAMPS = 512 };
+
+/* A file as it was when the image was opened: a read counts only while fstat(2) says the same behind it. */
+struct stamp {
+    int fd;
+    int64_t size, mtime_ns, ctime_ns;
+};
+
+/* Parallel arrays, sorted and apart, at offsets from the start of the region; what lies between is zeros. */
+struct pieces {
+    const int64_t *out, *stop, *host;
+    const uint8_t *kind;
+    const int16_t *file;
+    size_t count;
+};
+
+struct region {
+    int64_t start, stop;
+    struct pieces pieces; /* or, where `data` is not NULL, the bytes themselves */
+    const char *data;
+    size_t cost; /* bytes of memory */
+    void *keep;  /* what holds that memory; handed back when the region is dropped */
+    uint64_t used;
+    struct source *source;
+    struct region *dropped; /* the next of those that are handed back */
+};
+
+struct source {
+    uint64_t key;
+    int64_t size;
+    struct stamp *stamps; /* those of the files that pieces have indices of, then all others of the chain */
+    size_t stamp_count, data_files;
+    struct region **regions; /* sorted by start, apart */
+    size_t count, room;
+    unsigned busy;
+};
+
+struct handle {
+    uint64_t number;
+    struct source *source;
+    uint64_t reads, bytes;
+    int64_t position;
+};
+
+struct index {
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    struct handle *handles; /* sorted by number */
+    size_t handle_count, handle_room;
+    struct source **sources;
+    size_t source_count, source_room;
+    size_t cost, most;
+    uint64_t clock;
+};
+
+struct part {
+    size_t at, length;
+    int64_t host;
+    int fd, stamp;
+};
+
+/* How to answer one read. The parts that are zeros, or were at hand as bytes, are in the buffer already. */
+struct plan {
+    struct source *source;
+    size_t length; /* of the answer */
+    size_t part_count, stamp_count;
+    struct part parts[MOST_PARTS];
+    struct stamp stamps[MOST_STAMPS];
+};
+
+int index_begin(struct index *index, size_t most);
+void index_end(struct index *index);
+
+/* Returns -1 without memory. The key must be new; `stamps` is copied. */
+int index_add(struct index *index, uint64_t key, int64_t size, const struct stamp *stamps, size_t count, size_t data_files);
+/* Gives a source other stamps of the same files. Returns -1 for an unknown key or another number of files. */
+int index_restamp(struct index *index, uint64_t key, const struct stamp *stamps, size_t count);
+/* Forgets a source and its handles, once no read is under way in it. Returns its regions, to be handed back. */
+struct region *index_withdraw(struct index *index, uint64_t key);
+/* Takes over `region`, and returns those that make room for it, it itself where it is of no use. */
+struct region *index_publish(struct index *index, uint64_t key, struct region *region);
+/* Tells whether [start, stop) of a source is known wholly. */
+bool index_covers(struct index *index, uint64_t key, int64_t start, int64_t stop);
+int index_open(struct index *index, uint64_t number, uint64_t key);
+/* Forgets a handle; `last` gets its counters. Returns -1 for an unknown one. */
+int index_close(struct index *index, uint64_t number, struct handle *last);
+int index_look(struct index *index, uint64_t number, struct handle *found);
+
+/* Makes a plan and takes the source for busy until `index_done`; returns false where Python has to answer. */
+bool index_plan(struct index *index, uint64_t number, uint64_t offset, size_t size, char *buffer, struct plan *plan);
+/* Ends what `index_plan` began. served: counted for the handle. */
+void index_done(struct index *index, struct plan *plan, uint64_t number, uint64_t offset, bool served);
+
+/* Tells whether pieces are sorted, apart, within [0, length), and name files below `data_files`. */
+bool pieces_are_sound(const struct pieces *pieces, int64_t length, size_t data_files);
+
+#endif

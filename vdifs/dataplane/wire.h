@@ -1,0 +1,28 @@
+/* The little of the FUSE protocol that the data plane knows: READ, LSEEK, INIT, and what the others need to pass. */
+#ifndef VDIFS_WIRE_H
+#define VDIFS_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MOST_READ = 1 << 20, MOST_REQUEST = MOST_READ + 4096, MOST_LISTING = 64 << 10 };
+
+enum request_kind {
+    PASS,      /* is passed on, changed perhaps */
+    READ,      /* handle, offset, size */
+    SEEK,      /* handle, offset, size: the whence */
+    INTERRUPT, /* target: the request that nobody waits for any more */
+    MALFORMED, /* has no unique that could be answered, or is answered by an error */
+};
+
+struct request {
+    enum request_kind kind;
+    uint64_t unique, inode, handle, offset, target;
+    uint32_t size;
+};
+
+/* Returns what a packet of `length` bytes from the kernel says, and changes it where it is passed on in another form:
+ * INIT without the flags that no socket can keep, a listing of no more than fits into a packet. */
+struct request parse_request(char *packet, size_t length);
+
+#endif
