@@ -33,8 +33,6 @@ ASIDE = {
     "fuse.fusectl": "called once, before the first request",
     "fuse.readahead": "the same",
     "fuse.session": "the same",
-    "fuse.request_loop": "what it raises is pyfuse3's",
-    "fuse.wakeup": "the same",
 }
 """Modules in which no exception is planted, each with why."""
 MODULES = tuple(

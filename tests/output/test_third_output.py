@@ -47,6 +47,9 @@ class BlockFile:
         if head < len(buffer):
             self._area.readinto(offset + head - HEAD, buffer[head:], wait=wait)
 
+    def known(self, offset: int, *, wait: bool) -> Region | None:
+        return None if offset < HEAD else self._area.known(offset - HEAD, HEAD, wait=wait)
+
     def regions(self) -> Iterator[Region]:
         yield Region(0, HEAD, None)
         yield from self._area.regions(HEAD)
@@ -91,5 +94,10 @@ def test_its_bytes_are_those_of_its_own_layout_in_any_cuts(stated: StatedChain, 
 def test_what_is_not_empty_is_among_its_regions(stated: StatedChain) -> None:
     output = BlockFile(ResolvedSpec(stated.chain, None, 16))
     regions = list(output.regions())
+    for region in regions:
+        for at in (region.start, region.stop - 1):
+            known = output.known(at, wait=True)
+            assert known is None if region.pieces is None else known is not None
+            assert known is None or (known.start, known.stop) == (region.start, region.stop)
     assert [region.start for region in regions[1:]] == [region.stop for region in regions[:-1]]
     assert regions[-1].stop == output.size

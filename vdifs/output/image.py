@@ -11,7 +11,7 @@ import numpy as np
 
 from vdifs.chain.members import damage_only_if_unchanged
 from vdifs.chain.open_chain import Chain
-from vdifs.errors import UsageError, VdifsError
+from vdifs.errors import UsageError, VdifsError, WouldBlock
 from vdifs.output.arguments import buffer_of, number
 from vdifs.output.protocol import Output, Region
 
@@ -104,6 +104,17 @@ class Image:
         count = max(0, min(len(view), self.size - offset))
         self._fill(offset, view[:count], True)
         return count
+
+    def known(self, offset: int, *, wait: bool) -> Region | None:
+        """Return the range around `offset` with what it is made of, None where that is computed or beyond the end.
+
+        wait=False: None too where it is not resolved yet. Raises what reading does.
+        """
+        self._check_open()
+        try:
+            return self._output.known(offset, wait=wait) if 0 <= offset < self.size else None
+        except WouldBlock:
+            return None
 
     def regions(self) -> Iterator[Region]:
         """Yield all that may hold something else than zeros, in order. Reads tables, no data."""

@@ -79,6 +79,12 @@ class Output(Protocol):
         Raises SourceChangedError once a file that was read has changed, FormatError, StorageError.
         """
 
+    def known(self, offset: int, *, wait: bool) -> Region | None:
+        """Return the range around `offset`, within `size`, with its pieces; None where that is computed.
+
+        wait=False: raises WouldBlock where it is not resolved yet.
+        """
+
     def regions(self) -> Iterator[Region]:
         """Yield all that may hold something else than zeros, in order. Reads tables, no data."""
 

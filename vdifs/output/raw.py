@@ -49,6 +49,11 @@ class RawOutput:
             self._reader.readinto(pieces, offset + done - start, buffer[done : done + count], wait=wait)
             done += count
 
+    def known(self, offset: int, *, wait: bool) -> Region | None:
+        """See Output."""
+        index, start, stop = self._windows.locate(offset)
+        return Region(start, stop, self._kept.get(index, self._resolve, wait=wait))
+
     def regions(self) -> Iterator[Region]:
         """See Output. They are as long as what is on the disk allows: its windows may be many, and little in each."""
         for whole in self._chain.in_parts() if self._summary.stored.total else ():

@@ -36,6 +36,11 @@ class WindowArea:
             self._reader.readinto(pieces, at + done - start, buffer[done : done + count], wait=wait)
             done += count
 
+    def known(self, at: int, offset: int, *, wait: bool) -> Region:
+        """Return the part around byte `at` of the area, which begins at `offset` of the output. See Output.known."""
+        window, start, stop = self._sums.find(at)
+        return Region(offset + start, offset + stop, self._pieces(window, wait))
+
     def regions(self, offset: int) -> Iterator[Region]:
         """Yield the parts that are not empty; offset: of the area in the output."""
         at = 0

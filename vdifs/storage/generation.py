@@ -127,6 +127,11 @@ class Generation:
             and fingerprint.mtime_ns in (first.mtime_ns, now.mtime_ns)
         )
 
+    @property
+    def stamps(self) -> tuple[int, int, int] | None:
+        """Size, mtime and ctime: as long as fstat(2) says the same the file is unchanged. None if that is no proof."""
+        return self._proof
+
     def is_open_for_writing(self) -> bool:
         """Tell whether a program is known to have the file open for writing now."""
         return (self._witness or Witness(self._fd, watching=False)).is_open_for_writing()

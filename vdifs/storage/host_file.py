@@ -8,10 +8,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Self
 
-from vdifs.errors import CUT_SHORT, FormatError, InUseError, StorageError, WouldBlock, printable
+from vdifs.errors import CUT_SHORT, FormatError, InUseError, StorageError, VdifsError, WouldBlock, printable
 from vdifs.linux.locks import has_writer
 from vdifs.storage.descriptor_users import Users
 from vdifs.storage.fingerprint import Fingerprint
@@ -19,6 +19,8 @@ from vdifs.storage.generation import Generation
 from vdifs.storage.read_errors import read_error, was_closed
 
 __all__ = ["HostFile"]
+
+_NEVER = (-1, -1)
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -85,6 +87,15 @@ class HostFile:
         self._generation.settle()
         self.size = self.status.st_size
 
+    @property
+    def stamp(self) -> tuple[int, int, int, int]:
+        """Descriptor, size, mtime and ctime: as long as fstat(2) says the same, the file is unchanged.
+
+        Where that is no proof, the times are ones that no file has.
+        """
+        size, mtime_ns, ctime_ns = self._generation.stamps or (self.size, *_NEVER)
+        return self.fd, size, mtime_ns, ctime_ns
+
     def was(self, fingerprint: Fingerprint, *, settled: bool) -> bool:
         """See Generation."""
         return self._generation.was(fingerprint, settled=settled)
@@ -138,6 +149,11 @@ class HostFile:
                 buffer[done:] = bytes(len(buffer) - done)
                 return
             done += count
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """Have the kernel read `length` bytes from `offset` on into its page cache, and do not wait for them."""
+        with suppress(OSError, VdifsError), self.borrowed() as fd:  # a hint, and no more
+            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def read_table(self, what: str, offset: int, length: int, cluster_size: int) -> bytes:
         """Return the `length` bytes of the table `what` at `offset`.

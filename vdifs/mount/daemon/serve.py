@@ -25,8 +25,8 @@ from vdifs.mount.fuse.fusectl import set_request_limit
 from vdifs.mount.fuse.operations import Operations
 from vdifs.mount.fuse.page_cache import PageCache
 from vdifs.mount.fuse.readahead import Readahead
+from vdifs.mount.fuse.reads import Reads
 from vdifs.mount.fuse.session import MAX_TASKS, answer_requests, end_session, open_session
-from vdifs.mount.fuse.wakeup import Wakeup
 from vdifs.mount.serving.assembly import assemble
 from vdifs.mount.serving.failures import Failures
 from vdifs.mount.serving.inspection import Inspection
@@ -83,18 +83,21 @@ async def _serve(
     signals_before: list[int],
 ) -> None:
     sys.setswitchinterval(_SWITCH_S)
-    wakeup = Wakeup()
-    serving = assemble(catalog, options, PageCache(), wakeup.while_waiting)
+    pages = PageCache()
+    serving = assemble(catalog, options, pages)
     operations = Operations(serving.namespace, serving.files, serving.namespace.warnings)
-    with trio.open_signal_receiver(*wanted()) as signals, open_session(operations, options) as mount:
-        supervisor.watch(mount)
+    with trio.open_signal_receiver(*wanted()) as signals, open_session(operations, options) as session:
+        supervisor.watch(session.mount)
         if signals_before:
             raise Interrupted(signals_before[0])
-        readahead = Readahead(mount)
-        set_request_limit(mount, MAX_TASKS)
+        readahead = Readahead(session.mount)
+        set_request_limit(session.mount, MAX_TASKS)
+        pages.attach(session.plane)
+        serving.published.attach(session.plane)
         with log_thread.paused():
             serving.status.confinement = confine(_sources(options, catalog))
         log.info("confined: %s", serving.status.confinement)
+        session.plane.start()
         readiness = _Readiness(catalog, serving.namespace.failures, serving.inspection, options.mountpoint, ready)
         async with trio.open_nursery() as nursery:
             serving.tasks.start(nursery)
@@ -102,9 +105,18 @@ async def _serve(
             nursery.start_soon(_end_on_signal, signals, nursery.cancel_scope)
             nursery.start_soon(_miss_supervisor, supervisor, options)
             nursery.start_soon(_report, options, serving.namespace, readahead, readiness)
+            reads = Reads(session.plane, serving.files, serving.namespace.warnings)
+            nursery.start_soon(_answer_reads, reads)
             await answer_requests()
+            await reads.settled()
             nursery.cancel_scope.cancel()
     log.info("%s: unmounted", printable(options.mountpoint))
+
+
+async def _answer_reads(reads: Reads) -> None:
+    """Answer reads, and once there can be none any more, have the session end."""
+    await reads.answer()
+    end_session()
 
 
 async def _end_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

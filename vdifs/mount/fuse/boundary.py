@@ -15,7 +15,7 @@ import pyfuse3
 from vdifs.errors import VdifsError
 from vdifs.mount.serving.rate_limited_log import RateLimitedLog
 
-__all__ = ["answering_errno"]
+__all__ = ["answering_errno", "errno_for"]
 
 
 class Complaining(Protocol):
@@ -30,8 +30,6 @@ _ORDINARY = frozenset({errno.ENOENT, errno.ESTALE, errno.ENODATA, errno.ENOTDIR,
 
 _UNANSWERED = frozenset({"forget"})
 """Handlers whose request gets no answer, so that not even FUSEError may leave them."""
-
-_LAST_RESORT = pyfuse3.FUSEError(errno.EIO)
 
 log = logging.getLogger("vdifs.mount")
 
@@ -52,11 +50,7 @@ def _guarded(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
         except pyfuse3.FUSEError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary
-            try:
-                answer = _answer(self, handler.__name__, error)
-            except Exception:  # noqa: BLE001 - not even a bug in what tells of one may end the mount
-                answer = _LAST_RESORT
-                answer.__traceback__ = None  # or it would grow each time
+            answer = pyfuse3.FUSEError(errno_for(self.warnings, handler.__name__, error))
             if handler.__name__ in _UNANSWERED:
                 return None
             try:
@@ -67,11 +61,14 @@ def _guarded(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
     return guarded
 
 
-def _answer(handlers: Complaining, name: str, error: Exception) -> pyfuse3.FUSEError:
-    """Return what the kernel is answered, having logged what is worth it."""
-    if isinstance(error, VdifsError):
-        if error.errno not in _ORDINARY:
-            handlers.warnings.log(error)
-        return pyfuse3.FUSEError(error.errno)
-    log.error("%s failed", name, exc_info=error)
-    return pyfuse3.FUSEError(errno.EIO)
+def errno_for(warnings: RateLimitedLog, name: str, error: Exception) -> int:
+    """Return what the kernel is answered for an error of the request `name`, having logged what is worth it."""
+    try:
+        if isinstance(error, VdifsError):
+            if error.errno not in _ORDINARY:
+                warnings.log(error)
+            return error.errno
+        log.error("%s failed", name, exc_info=error)
+    except Exception:  # noqa: BLE001 - not even a bug in what tells of one may end the mount
+        pass
+    return errno.EIO

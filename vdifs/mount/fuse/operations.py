@@ -2,6 +2,7 @@
 
 Handlers that are not here answer ENOSYS, which the kernel takes as "not needed" (flush, fsync, locks) and never asks
 again; what would change anything never gets here, as the mount is read-only.
+Nor does a read: see reads.py.
 """
 
 import os
@@ -79,11 +80,6 @@ class Operations(pyfuse3.Operations):
         except BaseException:
             self._files.release(number)  # the kernel will not, as it never had it
             raise
-
-    async def read(  # type: ignore[override] # any buffer will do, and a view saves a copy
-        self, fh: FileHandleT, off: int, size: int
-    ) -> bytes | memoryview:
-        return await self._files.read(fh, off, size)
 
     async def release(self, fh: FileHandleT) -> None:
         self._files.release(fh)

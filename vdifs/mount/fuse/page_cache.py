@@ -3,8 +3,9 @@
 import errno
 import logging
 
-import pyfuse3
 import trio
+
+from vdifs.dataplane.attachment import Plane
 
 __all__ = ["PageCache"]
 
@@ -21,13 +22,17 @@ class PageCache:
 
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
+        self._plane: Plane | None = None
+
+    def attach(self, plane: Plane) -> None:
+        """Speak to the kernel through `plane`, before the first request."""
+        self._plane = plane
 
     async def drop(self, inode: int) -> bool:
         """Drop all pages of an inode; return whether the kernel keeps none of those that it had."""
+        assert self._plane is not None, "attach() comes before the first request"
         try:
-            await trio.to_thread.run_sync(
-                pyfuse3.invalidate_inode, inode, abandon_on_cancel=True, limiter=self._limiter
-            )
+            await trio.to_thread.run_sync(self._plane.invalidate, inode, abandon_on_cancel=True, limiter=self._limiter)
         except OSError as error:
             if error.errno not in _OF_NO_USE:
                 log.warning("inode %#x: the kernel keeps its pages: %s", inode, error)

@@ -4,27 +4,41 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import pyfuse3
 
+from vdifs.dataplane.attachment import Plane, attach
 from vdifs.errors import VdifsError, printable
 from vdifs.linux.mountinfo import FUSE_TYPE, Mount, topmost
 from vdifs.mount.fuse.operations import Operations
-from vdifs.mount.fuse.request_loop import take_requests_in_a_row
 from vdifs.mount.view.options import MountOptions
 
-__all__ = ["MAX_TASKS", "answer_requests", "end_session", "fuse_failure", "open_session"]
+__all__ = ["MAX_TASKS", "SWITCH", "Session", "answer_requests", "end_session", "fuse_failure", "open_session"]
 
 MAX_TASKS = 4096
 """Requests in flight: far more than threads that may hang, as else those that hang would keep all others waiting."""
 _MIN_TASKS = 8
 
+_DEVICE = os.makedev(10, 229)
+_MOST_PUBLISHED = 8 << 20
+SWITCH = "VDIFS_DATAPLANE"
+"""A variable that tests set to "off": then Python answers every read."""
+
 _ALWAYS = frozenset({"ro", "nosuid", "nodev", "noexec", "default_permissions"})
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A mount, and what answers its reads, which does not run yet."""
+
+    mount: Mount
+    plane: Plane
+
+
 @contextmanager
-def open_session(operations: Operations, options: MountOptions) -> Iterator[Mount]:
+def open_session(operations: Operations, options: MountOptions) -> Iterator[Session]:
     """Mount, and close /dev/fuse at the end; unmounting is left to the supervisor. Raises VdifsError."""
     with os.fdopen(os.memfd_create("said"), "rb") as said:
         try:
@@ -37,14 +51,26 @@ def open_session(operations: Operations, options: MountOptions) -> Iterator[Moun
         mount = topmost(options.mountpoint)
         if mount is None or mount.type != FUSE_TYPE:
             raise fuse_failure(options.mountpoint, "the mount vanished at once")
-        yield mount
+        plane = attach(_descriptor(), most=_MOST_PUBLISHED, serves=os.environ.get(SWITCH) != "off")
+        try:
+            yield Session(mount, plane)
+        finally:
+            plane.stop()
     finally:
         pyfuse3.close(unmount=False)
 
 
+def _descriptor() -> int:
+    """Return the descriptor of /dev/fuse that libfuse has opened."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.fstat(int(name)).st_rdev == _DEVICE:
+                return int(name)
+    raise VdifsError("libfuse has no /dev/fuse open", remedy="see what 'vdifs doctor' says", errno=errno.ENODEV)
+
+
 async def answer_requests() -> None:
     """Answer the requests of the open session; return once it is unmounted, or after `end_session`."""
-    take_requests_in_a_row()
     await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=MAX_TASKS)
 
 

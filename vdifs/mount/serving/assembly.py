@@ -1,8 +1,6 @@
 """The parts of a mount below FUSE, put together."""
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from vdifs.catalog.catalog import Catalog
@@ -17,6 +15,7 @@ from vdifs.mount.serving.inspected_images import InspectedImages
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
 from vdifs.mount.serving.open_files import OpenFiles
+from vdifs.mount.serving.published import Published
 from vdifs.mount.serving.scheduling.tasks import Tasks
 from vdifs.mount.serving.scheduling.threads import Threads
 from vdifs.mount.serving.scheduling.turns import Turns
@@ -38,22 +37,19 @@ class Serving:
     files: OpenFiles
     status: StatusCollector
     inspection: Inspection
+    published: Published
 
 
 def assemble(
     catalog: Catalog,
     options: MountOptions,
     pages: PageCache,
-    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Serving:
-    """Return the parts of a mount of `catalog`, which was scanned once.
-
-    waiting: entered as long as a thread is waited for.
-    """
+    """Return the parts of a mount of `catalog`, which was scanned once."""
     tasks, turns = Tasks(), Turns()
-    threads = Threads(options.threads, options.deadline, waiting, turns)
-    one_by_one = Threads(1, options.deadline, waiting, turns)  # what tells about an image takes memory while it is made
-    behind = Threads(_INSPECTING_THREADS, options.deadline, waiting, turns)  # lanes of their own, where one may hang
+    threads = Threads(options.threads, options.deadline, turns)
+    one_by_one = Threads(1, options.deadline, turns)  # what tells about an image takes memory while it is made
+    behind = Threads(_INSPECTING_THREADS, options.deadline, turns)  # lanes of their own, where one may hang
     opener = opener_for(catalog, options)
     images, handles = OpenImages(opener, tasks, threads), Handles()
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
@@ -62,8 +58,9 @@ def assemble(
     namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars.kinds, hide=hide)
     inspection = Inspection(InspectedImages(namespace), opener, tasks, behind)
     namespace.when_changed = inspection.wake
-    status = StatusCollector(options, namespace, images, handles, inspection)
+    published = Published(images, tasks)
+    status = StatusCollector(options, namespace, images, handles, published, inspection)
     watch = ChangeWatch(images, handles, pages, tasks, namespace.note_change, live=options.live == "allow")
     control_files = ControlFiles(namespace, sidecars, status.collect)
-    files = OpenFiles(namespace, images, handles, watch, pages, control_files)
-    return Serving(tasks, images, namespace, files, status, inspection)
+    files = OpenFiles(namespace, images, handles, published, watch, pages, control_files)
+    return Serving(tasks, images, namespace, files, status, inspection, published)

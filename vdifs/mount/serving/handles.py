@@ -17,14 +17,22 @@ MAX_HELD = 8 << 20
 
 @dataclass(slots=True)
 class Handle:
-    """An open synthetic file. path: in the mount. position: where its last read ended."""
+    """An open synthetic file. path: in the mount. position: where its last read ended.
+
+    read_here: bytes that were answered by Python. served: reads and bytes that the data plane has answered."""
 
     path: str
     image: OpenImage
     attributes: Attributes
     opened: float = field(default_factory=time.time)
     position: int = 0
-    bytes_read: int = 0
+    read_here: int = 0
+    served: tuple[int, int] = (0, 0)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that were read through it."""
+        return self.read_here + self.served[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,10 @@ class Handles:
     def hold(self, image: OpenImage) -> bool:
         """Return whether an open file is read from `image`."""
         return any(handle.image is image for handle in self.images())
+
+    def numbered(self) -> list[tuple[int, Handle]]:
+        """Return the open synthetic files with their numbers, oldest first."""
+        return [(number, handle) for number, handle in self._open.items() if isinstance(handle, Handle)]
 
     def images(self) -> list[Handle]:
         """Return the open synthetic files, oldest first."""

@@ -1,6 +1,8 @@
 """Open files: what open, read, close, stat and getxattr of a file do. Knows trio, not FUSE."""
 
 import errno
+import os
+from contextlib import suppress
 
 from vdifs.errors import SourceChangedError, VdifsError, WouldBlock
 from vdifs.mount.serving.change_watch import ChangeWatch, PageCache
@@ -9,6 +11,7 @@ from vdifs.mount.serving.handles import FrozenContents, Handle, Handles
 from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.namespace import Namespace
+from vdifs.mount.serving.published import Published
 from vdifs.mount.view.attributes import Attributes
 from vdifs.mount.view.inodes import StaleInodeError
 from vdifs.mount.view.nodes import ImageFile, Sidecar, StatusFile
@@ -25,6 +28,7 @@ class OpenFiles:
         namespace: Namespace,
         images: OpenImages,
         handles: Handles,
+        published: Published,
         watch: ChangeWatch,
         pages: PageCache,
         control_files: ControlFiles,
@@ -32,6 +36,7 @@ class OpenFiles:
         self._namespace = namespace
         self._images = images
         self._handles = handles
+        self._published = published
         self._watch = watch
         self._pages = pages
         self._control_files = control_files
@@ -52,10 +57,12 @@ class OpenFiles:
             self._images.check_budget(opened)
             handle = await self._handle(inode, file, opened)
             self._watch.start()
-            return self._handles.add(handle), True
+            number = self._handles.add(handle)
         except BaseException:
             self._images.release(opened)
             raise
+        self._published.opened(number, handle)
+        return number, True
 
     async def read(self, number: int, offset: int, length: int) -> bytes | memoryview:
         """Return what an open file holds, fewer bytes only at its end. Raises SourceChangedError, VdifsError."""
@@ -64,21 +71,40 @@ class OpenFiles:
             return handle.contents[offset : offset + length]
         self._counters.reads += 1
         try:
-            data = await self._read(handle.image, offset, length)
+            data, cold = await self._read(handle.image, offset, length)
         except VdifsError as error:
             self._counters.failed_reads += 1
             if isinstance(error, SourceChangedError):
+                self._published.withdraw(handle.image)
                 self._watch.note_change(handle.image, error)
             raise
+        self._published.count(number, handle)
+        in_order = offset == handle.position
+        self._published.answered(handle.image, offset, data, in_order=in_order, cold=cold)
         handle.position = offset + len(data)
-        handle.bytes_read += len(data)
+        handle.read_here += len(data)
         self._counters.bytes_read += len(data)
         return data
+
+    async def seek(self, number: int, offset: int, whence: int) -> int:
+        """Return where data, or a hole, begins in an open file at or behind `offset`. Raises VdifsError, ENXIO."""
+        handle = self._handles[number]
+        if isinstance(handle, FrozenContents):
+            if not 0 <= offset < len(handle.contents):
+                raise VdifsError("nothing follows", remedy="ask for what is within the file", errno=errno.ENXIO)
+            return offset if whence == os.SEEK_DATA else len(handle.contents)
+        try:
+            return await self._seek(handle.image, offset, whence)
+        except SourceChangedError as error:
+            self._published.withdraw(handle.image)
+            self._watch.note_change(handle.image, error)
+            raise
 
     def release(self, number: int) -> None:
         """Close an open file."""
         handle = self._handles.remove(number)
         if isinstance(handle, Handle):
+            self._published.closed(number, handle)
             self._images.release(handle.image)
         else:
             self._control_files.close(handle.contents)
@@ -131,12 +157,21 @@ class OpenFiles:
             raise StaleInodeError("changed while it was opened", where=file.path)
         return Handle(self._namespace.path_of(file), opened, attributes)
 
-    async def _read(self, opened: OpenImage, offset: int, length: int) -> memoryview:
+    async def _read(self, opened: OpenImage, offset: int, length: int) -> tuple[memoryview, bool]:
+        """Return what an image holds, and whether that had to be waited for."""
         if opened.stale is not None:
             raise opened.stale.bare()
         if opened.on_local_disk:
             try:
-                return opened.image.view_at(offset, length, wait=False)
+                return opened.image.view_at(offset, length, wait=False), False
             except WouldBlock:
                 pass
-        return await self._images.read(opened, opened.image.view_at, offset, length)
+        return await self._images.read(opened, opened.image.view_at, offset, length), True
+
+    async def _seek(self, opened: OpenImage, offset: int, whence: int) -> int:
+        if opened.stale is not None:
+            raise opened.stale.bare()
+        if opened.on_local_disk:
+            with suppress(WouldBlock):
+                return opened.image.seek(offset, whence, wait=False)
+        return await self._images.read(opened, opened.image.seek, offset, whence)

@@ -50,6 +50,12 @@ class Qcow2Output:
         if tables < len(buffer):
             self._data.readinto(offset + tables - self._data_offset, buffer[tables:], wait=wait)
 
+    def known(self, offset: int, *, wait: bool) -> Region | None:
+        """See Output."""
+        if offset < self._data_offset:
+            return None
+        return self._data.known(offset - self._data_offset, self._data_offset, wait=wait)
+
     def regions(self) -> Iterator[Region]:
         """See Output."""
         yield Region(0, self._data_offset, None)

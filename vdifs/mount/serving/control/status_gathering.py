@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import trio
 
@@ -18,6 +18,7 @@ from vdifs.mount.serving.handles import Handle, Handles
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.inspection import Inspection
 from vdifs.mount.serving.namespace import Namespace
+from vdifs.mount.serving.published import Published
 from vdifs.mount.view.confinement import Confinement
 from vdifs.mount.view.log_destination import log_destination
 from vdifs.mount.view.nodes import ImageFile
@@ -58,12 +59,14 @@ class StatusCollector:
         namespace: Namespace,
         images: OpenImages,
         handles: Handles,
+        published: Published,
         inspection: Inspection,
     ) -> None:
         self._options = options
         self._namespace = namespace
         self._images = images
         self._handles = handles
+        self._published = published
         self._inspection = inspection
         self._started = time.time()
         self._one_at_a_time = trio.CapacityLimiter(1)  # it takes memory while it is made
@@ -74,12 +77,20 @@ class StatusCollector:
         namespace = self._namespace
         namespace.counters.scans = namespace.scanner.scans
         self._inspection.retry()
+        for number, handle in self._handles.numbered():
+            self._published.count(number, handle)
+        reads, bytes_read = self._published.totals()
+        counters = replace(
+            namespace.counters,
+            reads=namespace.counters.reads + reads,
+            bytes_read=namespace.counters.bytes_read + bytes_read,
+        )
         served = Served(
             options=self._options,
             tree=namespace.tree,
             started=self._started,
             confinement=self.confinement,
-            counters=namespace.counters,
+            counters=counters,
             images_open=len(self._images),
             inodes_known=len(namespace.inodes),
             open_files=self._handles.images(),

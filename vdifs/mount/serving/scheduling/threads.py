@@ -7,7 +7,6 @@ works in turns, and has a lane for each owner of images besides.
 
 import time
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import trio
@@ -36,18 +35,16 @@ class DeadlineError(StorageError):
 class Threads:
     """Runs blocking functions. limit: threads per set of file systems. deadline: seconds until a wait is given up.
 
-    waiting: entered as long as an answer is awaited. turns: those of all threads of the mount.
+    turns: those of all threads of the mount.
     """
 
     def __init__(
         self,
         limit: int,
         deadline: float,
-        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         turns: Turns | None = None,
     ) -> None:
         self._limit = limit
-        self._waiting = waiting
         self._turns = turns or Turns()
         self.deadline = deadline
         self._limiters: dict[Hashable, trio.CapacityLimiter] = {}
@@ -119,5 +116,4 @@ class Threads:
 
     async def _run(self, lane: Hashable, function: Callable[..., T], *args: object) -> T:
         limiter = self._limiters.setdefault(lane, trio.CapacityLimiter(self._limit))
-        with self._waiting():
-            return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=limiter)
+        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=limiter)

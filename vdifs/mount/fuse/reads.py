@@ -1,0 +1,63 @@
+"""Answering what the data plane leaves to Python: reads of what is not at hand, and LSEEK."""
+
+import errno
+import struct
+from typing import TypeAlias
+
+import trio
+
+from vdifs.dataplane.attachment import Plane
+from vdifs.errors import VdifsError
+from vdifs.mount.fuse.boundary import errno_for
+from vdifs.mount.serving.open_files import OpenFiles
+from vdifs.mount.serving.rate_limited_log import RateLimitedLog
+
+__all__ = ["Reads"]
+
+_LSEEK_OUT = struct.Struct("q")
+Request: TypeAlias = tuple[int, bool, int, int, int, int]
+
+
+class Reads:
+    """The requests that `plane` leaves to Python."""
+
+    def __init__(self, plane: Plane, files: OpenFiles, warnings: RateLimitedLog) -> None:
+        self._plane = plane
+        self._files = files
+        self._warnings = warnings
+        self._under_way = 0
+        self._none_left = trio.Event()
+
+    async def answer(self) -> None:
+        """Answer requests until the kernel has ended the connection."""
+        plane = self._plane
+        async with trio.open_nursery() as nursery:
+            while not plane.ended:
+                await trio.lowlevel.wait_readable(plane.asked)
+                for request in plane.take():
+                    self._under_way += 1
+                    nursery.start_soon(self._answer, request)
+            nursery.cancel_scope.cancel()
+
+    async def settled(self) -> None:
+        """Return once none is under way, or the connection has ended."""
+        while self._under_way and not self._plane.ended:
+            self._none_left = trio.Event()
+            await self._none_left.wait()
+
+    async def _answer(self, request: Request) -> None:
+        unique, is_seek, _, handle, offset, size = request
+        try:
+            if is_seek:
+                self._plane.answer(unique, _LSEEK_OUT.pack(await self._files.seek(handle, offset, size)))
+            else:
+                self._plane.answer(unique, await self._files.read(handle, offset, size))
+        except Exception as error:  # noqa: BLE001 - the boundary
+            if is_seek and isinstance(error, VdifsError) and error.errno == errno.ENXIO:
+                self._plane.fail(unique, errno.ENXIO)  # nothing follows: every copy ends with that
+            else:
+                self._plane.fail(unique, errno_for(self._warnings, "seek" if is_seek else "read", error))
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._none_left.set()
