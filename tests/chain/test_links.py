@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdifs.chain.links import MAX_DEPTH, Fault, ImageRef, read_as, resolve, said_of_file
+from vdifs.chain.links import Fault, ImageRef, read_as, resolve, said_of_file
+from vdifs.chain.policy import MAX_DEPTH
 from vdifs.errors import ChainError, FormatError, PolicyError, UnsupportedError, VdifsError
 from vdifs.formats.image_format import ImageFormat
 from vdifs.formats.qcow2.format import QCOW2

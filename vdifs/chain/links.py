@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import NamedTuple, Protocol, TypeVar, assert_never
 
-from vdifs.chain.policy import Policy
+from vdifs.chain.policy import MAX_DEPTH, Policy
 from vdifs.errors import ChainError, PolicyError, UnsupportedError, VdifsError, quoted
 from vdifs.formats.image_format import ImageFormat, Metadata
 from vdifs.formats.registry import FORMATS, by_suffix, names, no_image
 
 __all__ = [
-    "MAX_DEPTH",
     "STATE_RAW",
     "Fault",
     "ImageRef",
@@ -29,7 +28,6 @@ __all__ = [
     "said_of_file",
 ]
 
-MAX_DEPTH = 256
 STATE_RAW = "state it with 'qemu-img rebase -u -F raw'"
 
 Identity = tuple[int, int]

@@ -19,8 +19,10 @@ from vdifs.errors import PolicyError, StorageError, printable, quoted
 from vdifs.linux.beneath import open_beneath
 from vdifs.storage.host_file import HostFile
 
-__all__ = ["TRUST_PREFIX", "Live", "Policy"]
+__all__ = ["MAX_DEPTH", "TRUST_PREFIX", "Live", "Policy"]
 
+MAX_DEPTH = 256
+"""So many images a chain may have."""
 TRUST_PREFIX = "@trust/"
 Live = Literal["refuse", "allow"]
 """What to do with an image that a virtual machine is writing."""

@@ -10,7 +10,7 @@ true of them too, and no program may have the earlier state open: else the file 
 
 from collections.abc import Awaitable, Callable
 
-from vdifs.chain.links import MAX_DEPTH
+from vdifs.chain.policy import MAX_DEPTH
 from vdifs.errors import VdifsError
 from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.serving.images.open_images import OpenImages

@@ -17,7 +17,7 @@ from typing import Protocol
 import trio
 
 from vdifs.catalog.entry import Entry
-from vdifs.chain.links import MAX_DEPTH
+from vdifs.chain.policy import MAX_DEPTH
 from vdifs.errors import ChainError, FormatError, InUseError, PolicyError, SourceChangedError, VdifsError, printable
 from vdifs.mount.serving.images.open_images import Opener
 from vdifs.mount.serving.scheduling.tasks import Tasks
