@@ -1,6 +1,7 @@
 """Answering what the data plane leaves to Python: reads of what is not at hand, and LSEEK."""
 
 import errno
+import logging
 import struct
 from typing import TypeAlias
 
@@ -17,6 +18,8 @@ __all__ = ["Reads"]
 _LSEEK_OUT = struct.Struct("q")
 Request: TypeAlias = tuple[int, bool, int, int, int, int]
 
+log = logging.getLogger("vdifs.mount")
+
 
 class Reads:
     """The requests that `plane` leaves to Python."""
@@ -29,14 +32,17 @@ class Reads:
         self._none_left = trio.Event()
 
     async def answer(self) -> None:
-        """Answer requests until the kernel has ended the connection."""
-        plane = self._plane
+        """Answer requests until the kernel has ended the connection. A bug costs no more than a request its answer."""
         async with trio.open_nursery() as nursery:
-            while not plane.ended:
-                await trio.lowlevel.wait_readable(plane.asked)
-                for request in plane.take():
-                    self._under_way += 1
-                    nursery.start_soon(self._answer, request)
+            while not self._plane.ended:
+                try:
+                    await trio.lowlevel.wait_readable(self._plane.asked)
+                    requests = self._plane.take()
+                except Exception:
+                    log.exception("taking reads failed")
+                    continue
+                for request in requests:
+                    self._begin(nursery, request)
             nursery.cancel_scope.cancel()
 
     async def settled(self) -> None:
@@ -45,8 +51,26 @@ class Reads:
             self._none_left = trio.Event()
             await self._none_left.wait()
 
+    def _begin(self, nursery: trio.Nursery, request: Request) -> None:
+        try:
+            nursery.start_soon(self._answer, request)
+        except Exception:
+            log.exception("a read could not be begun")
+            self._plane.fail(request[0], errno.EIO)
+
     async def _answer(self, request: Request) -> None:
-        unique, is_seek, _, handle, offset, size = request
+        self._under_way += 1
+        try:
+            await self._answer_or_fail(*request)
+        except Exception:
+            log.exception("answering failed")
+            self._plane.fail(request[0], errno.EIO)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._none_left.set()
+
+    async def _answer_or_fail(self, unique: int, is_seek: bool, _: int, handle: int, offset: int, size: int) -> None:
         try:
             if is_seek:
                 self._plane.answer(unique, _LSEEK_OUT.pack(await self._files.seek(handle, offset, size)))
@@ -57,7 +81,3 @@ class Reads:
                 self._plane.fail(unique, errno.ENXIO)  # nothing follows: every copy ends with that
             else:
                 self._plane.fail(unique, errno_for(self._warnings, "seek" if is_seek else "read", error))
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._none_left.set()
