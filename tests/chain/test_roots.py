@@ -27,7 +27,7 @@ def root(folder: Path) -> Iterator[Root]:
     root = Root.open(os.fspath(folder))
     yield root
     root.close()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def descriptors() -> set[str]:
@@ -95,7 +95,7 @@ def test_to_look_again_and_again_holds_no_more_than_two(folder: Path, root: Root
     folder.rename(folder.with_name("moved too"))
     folder.mkdir()
     assert root.look_again() is None
-    assert len(os.listdir("/proc/self/fd")) == held
+    assert len(os.listdir("/proc/self/fd")) <= held
     assert leads_to(root) == set()
     root.settle(stay=False)
     assert leads_to(root) == {"second"}

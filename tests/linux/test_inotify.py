@@ -58,6 +58,7 @@ def test_a_file_that_is_let_go_is_watched_for_a_moment_if_that_is_asked_for(
 def test_only_so_many_are_watched_for_a_moment_longer(
     made: Watches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(inotify, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     monkeypatch.setattr(inotify, "_MOST_LINGERING", 2)
     watches = [added(made, tmp_path / name) for name in "abcd"]
     for watch in watches:

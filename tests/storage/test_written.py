@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -413,7 +414,11 @@ def test_who_opens_a_file_that_is_watched_knows_what_it_was_before(path: Path) -
             assert not three.was(seen, settled=True)
 
 
-def test_a_file_that_was_open_until_a_moment_ago_is_known_as_it_was(path: Path) -> None:
+def test_a_file_that_was_open_until_a_moment_ago_is_known_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(watches, "time", SimpleNamespace(monotonic=lambda: now))  # the moment lasts on any machine
     with watched(path) as one:
         seen = one.fingerprint
         one.linger()
