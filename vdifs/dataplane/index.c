@@ -359,7 +359,7 @@ static bool plan_region(struct plan *plan, struct region *region, int64_t at, in
             return false;
         memset(buffer + done, 0, (size_t)(low - filled));
         done += (size_t)(low - filled);
-        int64_t host = pieces->host[place] + low - pieces->out[place];
+        int64_t host = pieces->host[place] + (low - pieces->out[place]);
         if (!add_part(plan, source, pieces->file[place], host, done, (size_t)(high - low)))
             return false;
         done += (size_t)(high - low);
@@ -410,7 +410,7 @@ void index_done(struct index *index, struct plan *plan, uint64_t number, uint64_
 {
     pthread_mutex_lock(&index->lock);
     struct handle *handle = handle_of(index, number);
-    if (handle && served) {
+    if (handle && handle->source == plan->source && served) {
         handle->reads++;
         handle->bytes += plan->length;
         handle->position = (int64_t)(offset + plan->length);

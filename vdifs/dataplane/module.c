@@ -18,6 +18,9 @@ struct keep {
     int count;
 };
 
+/* What a region takes besides the contents of its arrays: itself, what keeps them, five objects. */
+enum { REGION_COST = sizeof(struct region) + sizeof(struct keep) + 5 * 112 };
+
 static void release_keep(struct keep *keep)
 {
     while (keep->count)
@@ -115,13 +118,14 @@ static struct stamp *stamps_of(PyObject *sequence, size_t *count)
     struct stamp *stamps = PyMem_Calloc(length ? (size_t)length : 1, sizeof *stamps);
     for (Py_ssize_t i = 0; stamps && i < length; i++) {
         int fd;
-        long long size, mtime, ctime;
-        if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(fast, i), "iLLL", &fd, &size, &mtime, &ctime)) {
+        long long size;
+        unsigned long long mtime, ctime; /* modulo 2**64, as plane.c has them */
+        if (!PyArg_ParseTuple(PySequence_Fast_GET_ITEM(fast, i), "iLKK", &fd, &size, &mtime, &ctime)) {
             PyMem_Free(stamps);
             Py_DECREF(fast);
             return NULL;
         }
-        stamps[i] = (struct stamp){.fd = fd, .size = size, .mtime_ns = mtime, .ctime_ns = ctime};
+        stamps[i] = (struct stamp){.fd = fd, .size = size, .mtime_ns = (int64_t)mtime, .ctime_ns = (int64_t)ctime};
     }
     Py_DECREF(fast);
     if (!stamps)
@@ -183,16 +187,18 @@ static PyObject *withdraw_method(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* Adds the buffer of an object with items of that size to `keep`; returns its items, NULL with an exception set. */
-static const void *buffer_of(struct keep *keep, PyObject *object, size_t item, size_t *count)
+/* Adds the buffer of an object to `keep`; returns its items, NULL with an exception set. formats: those that it may have,
+ * as the module struct has them, all of one size. */
+static const void *buffer_of(struct keep *keep, PyObject *object, const char *formats, size_t item, size_t *count)
 {
     Py_buffer *buffer = keep->buffers + keep->count;
     if (PyObject_GetBuffer(object, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0)
         return NULL;
     keep->count++;
     *count = (size_t)buffer->len / item;
-    if ((size_t)buffer->itemsize != item) {
-        PyErr_SetString(PyExc_ValueError, "an array has items of another size than was expected");
+    const char *format = buffer->format ? buffer->format : "B";
+    if ((size_t)buffer->itemsize != item || !*format || format[1] || !strchr(formats, *format)) {
+        PyErr_Format(PyExc_ValueError, "an array of '%s' was given: '%s' was expected", format, formats);
         return NULL;
     }
     return buffer->buf;
@@ -204,8 +210,9 @@ static bool pieces_of(struct keep *keep, PyObject *const arrays[5], struct piece
     size_t counts[5];
     const void *items[5];
     static const size_t sizes[5] = {8, 8, 8, 1, 2};
+    static const char *const formats[5] = {"lq", "lq", "lq", "B", "h"};
     for (int i = 0; i < 5; i++) {
-        items[i] = buffer_of(keep, arrays[i], sizes[i], counts + i);
+        items[i] = buffer_of(keep, arrays[i], formats[i], sizes[i], counts + i);
         if (!items[i])
             return false;
         if (counts[i] != counts[0]) {
@@ -234,7 +241,7 @@ static PyObject *publish(Plane *self, unsigned long long key, struct region *reg
 static struct region *new_region(long long start, long long stop)
 {
     if (start < 0 || stop <= start) {
-        PyErr_SetString(PyExc_ValueError, "a region starts at 0 or more and is not empty");
+        PyErr_SetString(PyExc_ValueError, "a region starts at 0 or more, is not empty, and ends below 2**63");
         return NULL;
     }
     struct region *region = PyMem_Calloc(1, sizeof *region);
@@ -265,7 +272,7 @@ static PyObject *publish_method(PyObject *object, PyObject *args)
     struct region *region = new_region(start, stop);
     if (!region)
         return NULL;
-    region->cost = cost > 0 ? (size_t)cost : 0;
+    region->cost = REGION_COST + (cost > 0 ? (size_t)cost : 0);
     if (!pieces_of(region->keep, arrays, &region->pieces)) {
         region->dropped = NULL;
         release_regions(region);
@@ -285,11 +292,11 @@ static PyObject *publish_bytes_method(PyObject *object, PyObject *args)
     Py_ssize_t length = PyObject_Size(data);
     if (length < 0)
         return NULL;
-    struct region *region = new_region(start, start < 0 ? 0 : start + length);
+    struct region *region = new_region(start, start < 0 || length > INT64_MAX - start ? 0 : start + length);
     if (!region)
         return NULL;
     size_t count;
-    region->data = buffer_of(region->keep, data, 1, &count);
+    region->data = buffer_of(region->keep, data, "B", 1, &count);
     if (!region->data || count != (size_t)length) {
         region->dropped = NULL;
         release_regions(region);
@@ -297,7 +304,7 @@ static PyObject *publish_bytes_method(PyObject *object, PyObject *args)
             PyErr_SetString(PyExc_ValueError, "bytes were expected");
         return NULL;
     }
-    region->cost = count;
+    region->cost = REGION_COST + count;
     return publish(self, key, region);
 }
 

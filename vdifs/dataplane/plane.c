@@ -69,6 +69,13 @@ static int send_to_kernel(struct plane *plane, int32_t error, uint64_t unique, c
     return 0;
 }
 
+/* Answers a request that cannot be handed on. */
+static void refuse(struct plane *plane, uint64_t unique)
+{
+    if (unique)
+        send_to_kernel(plane, -EIO, unique, NULL, 0);
+}
+
 /* Keeps the device open for a thread of Python; returns false once it is to be closed. */
 static bool hold_device(struct plane *plane)
 {
@@ -203,12 +210,17 @@ static bool interrupt(struct plane *plane, const struct request *request)
     return known;
 }
 
+/* Returns nanoseconds modulo 2**64: a file system may have years that they do not reach. */
+static int64_t in_ns(const struct timespec *time)
+{
+    return (int64_t)((uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec);
+}
+
 static bool is_as_stamped(const struct stamp *stamp)
 {
     struct stat now;
     return !fstat(stamp->fd, &now) && now.st_size == stamp->size &&
-           (int64_t)now.st_mtim.tv_sec * 1000000000 + now.st_mtim.tv_nsec == stamp->mtime_ns &&
-           (int64_t)now.st_ctim.tv_sec * 1000000000 + now.st_ctim.tv_nsec == stamp->ctime_ns;
+           in_ns(&now.st_mtim) == stamp->mtime_ns && in_ns(&now.st_ctim) == stamp->ctime_ns;
 }
 
 /* Reads the parts of a plan as far as they are in the page cache, and looks behind them whether the files are the same.
@@ -267,14 +279,24 @@ static void serve(struct plane *plane, struct server *own, const struct request 
         ask(plane, request);
 }
 
+/* Sends a packet to libfuse. Returns an errno: EAGAIN where there is no room for it yet. */
+static int send_to_libfuse(struct plane *plane, const char *packet, size_t length)
+{
+    if (send(plane->socket, packet, length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        return 0;
+    return errno == EINTR || errno == ENOBUFS ? EAGAIN : errno;
+}
+
 /* Hands packets on to libfuse that wait for room; with `pass_lock`. Returns false where there is none yet. */
 static bool pass_waiting(struct plane *plane)
 {
     while (plane->waiting) {
         struct packet *first = plane->waiting;
-        if (send(plane->socket, first->bytes, first->length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
-            (errno == EAGAIN || errno == EINTR || errno == ENOBUFS))
+        int failed = send_to_libfuse(plane, first->bytes, first->length);
+        if (failed == EAGAIN)
             return false;
+        if (failed)
+            refuse(plane, first->unique);
         plane->waiting = first->next;
         if (!plane->waiting)
             plane->last_waiting = &plane->waiting;
@@ -286,13 +308,14 @@ static bool pass_waiting(struct plane *plane)
 /* Hands a packet on to libfuse, in order; where its socket is full, later. */
 static void pass(struct plane *plane, const char *packet, size_t length, uint64_t unique)
 {
-    bool failed = false;
     pthread_mutex_lock(&plane->pass_lock);
-    if (!pass_waiting(plane) || send(plane->socket, packet, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+    int failed = pass_waiting(plane) ? send_to_libfuse(plane, packet, length) : EAGAIN;
+    if (failed == EAGAIN) {
         struct packet *kept = malloc(sizeof *kept + length);
-        failed = !kept;
         if (kept) {
+            failed = 0;
             kept->next = NULL;
+            kept->unique = unique;
             kept->length = length;
             memcpy(kept->bytes, packet, length);
             *plane->last_waiting = kept;
@@ -301,7 +324,14 @@ static void pass(struct plane *plane, const char *packet, size_t length, uint64_
     }
     pthread_mutex_unlock(&plane->pass_lock);
     if (failed)
-        send_to_kernel(plane, -ENOMEM, unique, NULL, 0);
+        refuse(plane, unique);
+}
+
+static void pass_in_parts(struct plane *plane, const char *packet, size_t length, uint64_t unique)
+{
+    char part[MOST_FORGETS];
+    for (size_t at = 0, size; (size = forgets_part(packet, length, &at, part));)
+        pass(plane, part, size, unique);
 }
 
 static void handle_packet(struct plane *plane, struct server *own, size_t length)
@@ -318,12 +348,18 @@ static void handle_packet(struct plane *plane, struct server *own, size_t length
         if (!interrupt(plane, &request))
             pass(plane, own->request, length, request.unique);
         break;
+    case INIT:
+        atomic_store(&plane->init, request.unique);
+        pass(plane, own->request, length, request.unique);
+        break;
     case PASS:
         pass(plane, own->request, length, request.unique);
         break;
+    case FORGETS:
+        pass_in_parts(plane, own->request, length, request.unique);
+        break;
     case MALFORMED:
-        if (request.unique)
-            send_to_kernel(plane, -EIO, request.unique, NULL, 0);
+        refuse(plane, request.unique);
         break;
     }
 }
@@ -409,6 +445,14 @@ static void *helping(void *argument)
     return NULL;
 }
 
+static bool answers_init(struct plane *plane, const char *packet, size_t length)
+{
+    struct fuse_out_header header = {0};
+    if (length >= sizeof header)
+        memcpy(&header, packet, sizeof header);
+    return header.unique && !header.error && header.unique == atomic_load(&plane->init);
+}
+
 static void *carrying(void *argument)
 {
     struct plane *plane = argument;
@@ -426,6 +470,8 @@ static void *carrying(void *argument)
             continue;
         if (length <= 0)
             break;
+        if (answers_init(plane, packet, (size_t)length))
+            change_init_answer(packet, (size_t)length, (size_t)sysconf(_SC_PAGESIZE));
         while (write(plane->device, packet, (size_t)length) < 0)
             if (errno == ENODEV) {
                 note_end(plane);
@@ -450,6 +496,7 @@ int plane_begin(struct plane *plane, int device, int socket, size_t most, bool s
     plane->stop = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (plane->asked < 0 || plane->stop < 0 || index_begin(&plane->index, most) ||
         pthread_mutex_init(&plane->lock, NULL) || pthread_mutex_init(&plane->pass_lock, NULL) ||
+        pthread_mutex_init(&plane->thread_lock, NULL) ||
         pthread_cond_init(&plane->help, NULL))
         return errno ? errno : ENOMEM;
     return 0;
@@ -459,7 +506,8 @@ int plane_start(struct plane *plane)
 {
     static void *(*const tasks[])(void *) = {serving, helping, carrying};
     sigset_t all, before;
-    int failed = 0;
+    pthread_mutex_lock(&plane->thread_lock);
+    int failed = plane->thread_count ? EALREADY : atomic_load(&plane->stopping) ? ENODEV : 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are Python's */
     for (size_t i = 0; i < sizeof tasks / sizeof *tasks && !failed; i++) {
@@ -467,6 +515,7 @@ int plane_start(struct plane *plane)
         plane->thread_count += !failed;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_mutex_unlock(&plane->thread_lock);
     return failed;
 }
 
@@ -478,8 +527,10 @@ void plane_stop(struct plane *plane)
         pthread_cond_broadcast(&plane->help);
         pthread_mutex_unlock(&plane->lock);
     }
+    pthread_mutex_lock(&plane->thread_lock);
     while (plane->thread_count)
         pthread_join(plane->threads[--plane->thread_count], NULL);
+    pthread_mutex_unlock(&plane->thread_lock);
     close_device(plane);
 }
 
@@ -498,5 +549,6 @@ void plane_end(struct plane *plane)
     index_end(&plane->index);
     pthread_mutex_destroy(&plane->lock);
     pthread_mutex_destroy(&plane->pass_lock);
+    pthread_mutex_destroy(&plane->thread_lock);
     pthread_cond_destroy(&plane->help);
 }

@@ -25,6 +25,7 @@ struct ask {
 
 struct packet {
     struct packet *next;
+    uint64_t unique;
     size_t length;
     char bytes[];
 };
@@ -37,6 +38,7 @@ struct plane {
     bool serves;        /* whether reads are answered here at all */
     atomic_bool stopping, ended;
     atomic_ullong served, served_bytes;
+    atomic_ullong init; /* the unique of INIT */
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t help;
@@ -49,12 +51,14 @@ struct plane {
     struct packet *waiting, **last_waiting; /* for room in the socket; only of the serving threads, with `pass_lock` */
     pthread_mutex_t pass_lock;
 
+    pthread_mutex_t thread_lock; /* of what follows; held while they are waited for */
     pthread_t threads[3];
     size_t thread_count;
 };
 
 /* Takes over device and socket, which `plane_end` closes. Returns an errno, 0 for success. Starts no thread. */
 int plane_begin(struct plane *plane, int device, int socket, size_t most, bool serves);
+/* Returns EALREADY where it has started, ENODEV where it has ended. */
 int plane_start(struct plane *plane);
 /* Ends the threads; those that read get ENOTCONN once the device is closed. */
 void plane_stop(struct plane *plane);

@@ -41,6 +41,46 @@ static void change_listing(char *packet, size_t length)
     memcpy(packet + sizeof(struct fuse_in_header), &listing, sizeof listing);
 }
 
+size_t forgets_part(const char *packet, size_t length, size_t *at, char *part)
+{
+    struct fuse_in_header header;
+    struct fuse_batch_forget_in batch;
+    size_t fixed = sizeof header + sizeof batch, each = sizeof(struct fuse_forget_one);
+    if (length < fixed)
+        return 0;
+    memcpy(&header, packet, sizeof header);
+    memcpy(&batch, packet + sizeof header, sizeof batch);
+    size_t there = (length - fixed) / each, most = (MOST_FORGETS - fixed) / each;
+    size_t left = (batch.count < there ? batch.count : there) - *at;
+    size_t count = left < most ? left : most;
+    if (!count)
+        return 0;
+    header.len = (uint32_t)(fixed + count * each);
+    batch.count = (uint32_t)count;
+    memcpy(part, &header, sizeof header);
+    memcpy(part + sizeof header, &batch, sizeof batch);
+    memcpy(part + fixed, packet + fixed + *at * each, count * each);
+    *at += count;
+    return header.len;
+}
+
+void change_init_answer(char *packet, size_t length, size_t page)
+{
+    struct fuse_init_out init;
+    size_t known = length - sizeof(struct fuse_out_header);
+    if (length < sizeof(struct fuse_out_header) + offsetof(struct fuse_init_out, time_gran))
+        return;
+    if (known > sizeof init)
+        known = sizeof init;
+    memset(&init, 0, sizeof init);
+    memcpy(&init, packet + sizeof(struct fuse_out_header), known);
+    if (init.max_write > MOST_READ)
+        init.max_write = MOST_READ;
+    if (init.max_pages > MOST_READ / page)
+        init.max_pages = (uint16_t)(MOST_READ / page);
+    memcpy(packet + sizeof(struct fuse_out_header), &init, known);
+}
+
 struct request parse_request(char *packet, size_t length)
 {
     struct request found = {.kind = MALFORMED};
@@ -80,6 +120,13 @@ struct request parse_request(char *packet, size_t length)
         return found;
     case FUSE_INIT:
         change_init(packet, length);
+        found.kind = INIT;
+        return found;
+    case FUSE_BATCH_FORGET:
+        if (length > MOST_FORGETS) {
+            found.kind = FORGETS;
+            return found;
+        }
         break;
     case FUSE_READDIR:
     case FUSE_READDIRPLUS:
