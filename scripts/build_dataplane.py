@@ -1,8 +1,12 @@
 """Compiling the data plane: for the build backend, which makes wheels and installs a clone, and for scripts/setup.
 
-python scripts/build_dataplane.py     compiles it where it stands, if its sources are newer
+python scripts/build_dataplane.py                        compiles it where it stands, if its sources are newer
+python scripts/build_dataplane.py --sanitizer address    with AddressSanitizer and UBSan (or: thread); says on
+                                                         standard output what programs that load it have to be run with
+python scripts/build_dataplane.py --sanitizer none       as ever, whatever is there
 """
 
+import argparse
 import os
 import shlex
 import shutil
@@ -16,6 +20,15 @@ from typing import Any
 _FOLDER = Path(__file__).resolve().parent.parent / "vdifs" / "dataplane"
 _FLAGS = ("-std=c11", "-O2", "-g", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra")
 _SAFER = ("-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-Wl,-z,relro,-z,now")
+_SANITIZERS = {
+    "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-U_FORTIFY_SOURCE"),
+    "thread": ("-fsanitize=thread", "-U_FORTIFY_SOURCE"),
+    "none": (),
+}
+_RUN_WITH = {
+    "address": ("libasan.so", "ASAN_OPTIONS=detect_leaks=0"),  # Python itself never frees all
+    "thread": ("libtsan.so", "TSAN_OPTIONS=report_signal_unsafe=0"),
+}
 
 
 def target() -> Path:
@@ -29,7 +42,7 @@ def is_current() -> bool:
     return target().exists() and target().stat().st_mtime > max(each.stat().st_mtime for each in sources)
 
 
-def build() -> Path:
+def build(sanitizer: str = "none") -> Path:
     """Compile it with $CC, else cc, and $CFLAGS; return the file. Ends the program with one line where that fails."""
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if not compiler or shutil.which(compiler[0]) is None:
@@ -38,13 +51,33 @@ def build() -> Path:
     if not os.path.exists(os.path.join(include, "Python.h")):
         sys.exit(f"vdifs: no Python.h in {include}: install python3-dev, the headers of this Python")
     made = target().with_suffix(f".{os.getpid()}")
-    flags = [*_FLAGS, *_SAFER, *shlex.split(os.environ.get("CFLAGS", ""))]
+    flags = [*_FLAGS, *_SAFER, *_SANITIZERS[sanitizer], *shlex.split(os.environ.get("CFLAGS", ""))]
     sources = [str(each) for each in sorted(_FOLDER.glob("*.c"))]
     done = subprocess.run([*compiler, *flags, f"-I{include}", *sources, "-o", str(made)], check=False)
     if done.returncode:
         sys.exit(f"vdifs: {' '.join(compiler)} could not compile vdifs/dataplane: see above")
     made.replace(target())  # at once: a mount may have the old one in memory
     return target()
+
+
+def run_with(sanitizer: str) -> str:
+    """Return the variables that a program needs which loads what was compiled with a sanitizer."""
+    library, options = _RUN_WITH[sanitizer]
+    compiler = shlex.split(os.environ.get("CC") or "cc")
+    found = subprocess.run([*compiler, f"-print-file-name={library}"], check=True, capture_output=True, text=True)
+    return f"LD_PRELOAD={found.stdout.strip()} {options}"
+
+
+def main() -> None:
+    """Compile it, see above."""
+    parser = argparse.ArgumentParser(description="Compile the data plane where it stands, if its sources are newer.")
+    parser.add_argument("--sanitizer", choices=sorted(_SANITIZERS), help="compile it in any case, with this one")
+    sanitizer = parser.parse_args().sanitizer
+    if sanitizer is None and is_current():
+        return
+    build(sanitizer or "none")
+    if sanitizer in _RUN_WITH:
+        print(run_with(sanitizer))  # noqa: T201 - for $(...)
 
 
 with suppress(ImportError):  # only the build backend has it
@@ -63,5 +96,5 @@ with suppress(ImportError):  # only the build backend has it
             build_data["artifacts"].append(f"/{build().relative_to(_FOLDER.parent.parent)}")
 
 
-if __name__ == "__main__" and not is_current():
-    build()
+if __name__ == "__main__":
+    main()
