@@ -9,11 +9,12 @@ Only images on local disks, and only as long as a look at their time stamps tell
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol
 
-from vdifs.errors import VdifsError, printable
+from vdifs.errors import VdifsError
 from vdifs.extents import Kind
 from vdifs.mount.serving.handles import Handle
 from vdifs.mount.serving.images.open_image import OpenImage
@@ -59,7 +60,7 @@ class Published:
         self._tasks = tasks
         self._plane: Plane | None = None
         self._keys: dict[OpenImage, int] = {}
-        self._handles: dict[OpenImage, set[int]] = {}
+        self._handles: dict[OpenImage, dict[int, Handle]] = {}
         self._ahead: set[OpenImage] = set()
         self._numbers = count(1)
 
@@ -72,17 +73,14 @@ class Published:
         opened = handle.image
         if self._plane is None or not opened.on_local_disk or opened.stale is not None:
             return
-        if opened not in self._keys:
-            key = next(self._numbers)
-            stamps = _stamps(opened.image)
-            try:
+        with self._leaving_to_python(opened):
+            if opened not in self._keys:
+                key = next(self._numbers)
+                stamps = _stamps(opened.image)
                 self._plane.add(key, opened.image.size, stamps, len(opened.image.chain.data_files))
-            except (ValueError, MemoryError) as error:
-                log.warning("%s: its reads are answered by Python: %s", printable(handle.path), error)
-                return
-            self._keys[opened] = key
-        self._plane.open(number, self._keys[opened])
-        self._handles.setdefault(opened, set()).add(number)
+                self._keys[opened] = key
+            self._plane.open(number, self._keys[opened])
+            self._handles.setdefault(opened, {})[number] = handle
 
     def closed(self, number: int, handle: Handle) -> None:
         """Forget a handle; the last one of an image takes its files from the plane."""
@@ -90,24 +88,25 @@ class Published:
             return
         self.count(number, handle)
         self._plane.close(number)
-        numbers = self._handles.get(handle.image, set())
-        numbers.discard(number)
-        if not numbers:
+        others = self._handles.get(handle.image, {})
+        others.pop(number, None)
+        if not others:
             self.withdraw(handle.image)
 
     def withdraw(self, opened: OpenImage) -> None:
         """Have all reads of an image be Python's from now on."""
-        self._handles.pop(opened, None)
+        for number, handle in self._handles.pop(opened, {}).items():
+            self.count(number, handle)
         key = self._keys.pop(opened, None)
         if self._plane is not None and key is not None:
             self._plane.withdraw(key)
 
     def count(self, number: int, handle: Handle) -> None:
-        """Have a handle tell what the plane has read for it."""
+        """Have a handle tell what the plane has read for it since the last time."""
         if self._plane is not None:
-            handle.served = self._plane.counts(number)[:2]
-            position = self._plane.counts(number)[2]
-            handle.position = position or handle.position
+            reads, bytes_read, position = self._plane.counts(number)
+            if reads > handle.served[0]:  # else Python has answered the last read, or it was withdrawn
+                handle.served, handle.position = (reads, bytes_read), position
 
     def totals(self) -> tuple[int, int]:
         """Return how many reads the plane has answered, and how many bytes."""
@@ -122,13 +121,24 @@ class Published:
         if self._plane is None or key is None:
             return
         end = offset + len(data)
-        self._plane.restamp(key, _stamps(opened.image))
-        new = not self._plane.covers(key, offset, end)
-        if new:
-            self._publish_known(key, opened.image, offset, data)
-        if in_order and (new or cold) and opened not in self._ahead:
-            self._ahead.add(opened)
-            self._tasks.spawn(self._go_ahead, opened, end, cold)
+        with self._leaving_to_python(opened):
+            self._plane.restamp(key, _stamps(opened.image))
+            new = not self._plane.covers(key, offset, end)
+            if new:
+                self._publish_known(key, opened.image, offset, data)
+            if in_order and (new or cold) and opened not in self._ahead:
+                self._ahead.add(opened)
+                self._tasks.spawn(self._go_ahead, opened, end, cold)
+
+    @contextmanager
+    def _leaving_to_python(self, opened: OpenImage) -> Iterator[None]:
+        """Withdraw an image of which the plane cannot take more: that costs no open and no read."""
+        try:
+            yield
+        except (ValueError, MemoryError) as error:
+            where = opened.image.chain.members[0].file.name
+            log.warning("%s: its reads are answered by Python: %s", where, str(error) or "no memory")
+            self.withdraw(opened)
 
     def _publish_known(self, key: int, image: Image, offset: int, data: bytes | memoryview) -> None:
         """Publish the regions of what was read, or the bytes themselves where these were computed."""
@@ -158,8 +168,9 @@ class Published:
                 key = self._keys.get(opened)
                 if key is None or region is None:
                     return
-                if self._plane is not None and not self._plane.covers(key, at, region.stop):
-                    self._publish(key, region)
+                with self._leaving_to_python(opened):
+                    if self._plane is not None and not self._plane.covers(key, at, region.stop):
+                        self._publish(key, region)
                 at = region.stop
         except VdifsError:
             pass  # the reader will be told when it comes there
