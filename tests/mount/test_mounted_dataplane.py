@@ -98,7 +98,9 @@ def library(source: Path, name: str) -> vdifs.Image:
     if view == "full":
         return vdifs.open(source / (path if (source / path).exists() else path.removesuffix(".qcow2")))
     base, _, top = path.partition("/")
-    return vdifs.open(source / top, base=source / base)
+    if top == base:  # a copy that its deltas are on
+        return vdifs.open(source / top, view="raw" if top.endswith(".raw") else "qcow2")
+    return vdifs.open(source / top.removeprefix(f"{base}.."), base=source / base)
 
 
 def ranges(rng: random.Random, size: int, count: int) -> Iterator[tuple[int, int]]:
@@ -134,7 +136,8 @@ def test_most_warm_reads_never_wake_python(mounts: Mounts, source: Path, rng: ra
     for name in names:
         with direct.opened(mounted / name) as file:
             size = os.fstat(file).st_size
-            places = [(rng.randrange(size), rng.choice([512, 4096, 64 * KIB])) for _ in range(10)]
+            pages = -(-size // PAGE)
+            places = [(rng.randrange(pages) * PAGE, rng.choice([PAGE, 4 * PAGE, 64 * KIB])) for _ in range(10)]
             for at, length in places:
                 direct.warmed(file, mounted.pid, at, length)
             before, slept = mounted.status()["counters"]["reads"], direct.sleeps(mounted.pid)

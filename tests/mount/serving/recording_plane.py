@@ -89,12 +89,12 @@ class RecordingPlane:
     def publish(self, key: int, start: int, stop: int, arrays: Any, cost: int, /) -> bool:
         self._fail()
         assert cost > 0 or not len(arrays[0])
-        self.sources[key].ranges.append(Range(start, stop, arrays))
+        self._put(key, Range(start, stop, arrays))
         return True
 
     def publish_bytes(self, key: int, start: int, data: bytes, /) -> bool:
         self._fail()
-        self.sources[key].ranges.append(Range(start, start + len(data), data))
+        self._put(key, Range(start, start + len(data), data))
         return True
 
     def covers(self, key: int, start: int, stop: int, /) -> bool:
@@ -115,6 +115,11 @@ class RecordingPlane:
 
     def counts(self, handle: int, /) -> tuple[int, int, int]:
         return self.read.get(handle, (0, 0, 0))
+
+    def _put(self, key: int, new: Range) -> None:
+        ranges = self.sources[key].ranges
+        ranges[:] = [each for each in ranges if each.stop <= new.start or new.stop <= each.start]
+        ranges.append(new)
 
     def _fail(self) -> None:
         if self.error is not None:

@@ -4,6 +4,7 @@ import errno
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,22 @@ async def test_tables_are_published_as_bytes_and_what_follows_them_as_places(raw
         assert len(kinds) > 1
         for each in plane.only.ranges:
             assert plane.only.bytes_at(each.start, each.stop - each.start) == whole[each.start : each.stop]
+
+
+async def test_tables_that_are_known_are_not_dropped_for_a_read_that_overlaps_them(raw: Path) -> None:
+    """Else readers at random would never find what they want."""
+    make(raw.with_name("disk.qcow2"), 8 * MIB)
+    async with published(raw.parent) as (mount, plane):
+        handle = await mount.open("full/disk.qcow2")
+        for at in (96, 128, 112, 160, 80, 144):
+            await mount.read(handle, at * KIB, 32 * KIB)
+        assert plane.covers(1, 80 * KIB, 192 * KIB)
+        assert not plane.covers(1, 80 * KIB - 1, 80 * KIB)
+        ranges = sorted((each.start, each.stop) for each in plane.only.ranges)
+        assert all(stop == start for (_, stop), (start, _) in pairwise(ranges))
+        await mount.read(handle, 64 * KIB, 128 * KIB)
+        assert plane.only.bytes_at(64 * KIB, 16 * KIB) == await mount.read(handle, 64 * KIB, 16 * KIB)
+        assert plane.only.bytes_at(112 * KIB, 16 * KIB) == await mount.read(handle, 112 * KIB, 16 * KIB)
 
 
 async def test_a_long_read_of_tables_is_not_kept(raw: Path) -> None:

@@ -11,7 +11,7 @@ Only images on local disks, and only as long as a look at their time stamps tell
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, Protocol
 
 from vdifs.errors import VdifsError
@@ -29,6 +29,7 @@ log = logging.getLogger("vdifs.mount")
 
 Stamp = tuple[int, int, int, int]
 _MOST_TABLE = 128 << 10
+_PAGE = 4096
 _AHEAD = 4
 """So many regions are resolved ahead of a reader that goes on from region to region."""
 _MOST_ADVICES = 512
@@ -148,7 +149,22 @@ class Published:
             at = region.stop
             self._publish(key, region)
         if at < end and len(data) <= _MOST_TABLE:
-            self._plane.publish_bytes(key, at, bytes(data[at - offset :]))
+            for start, stop in self._unknown(key, at, end):
+                self._plane.publish_bytes(key, start, bytes(data[start - offset : stop - offset]))
+
+    def _unknown(self, key: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield what of [start, stop) is not published, in whole pages: what is would be dropped for it."""
+        assert self._plane is not None, "the caller has looked"
+        edges = [start, *range(start - start % _PAGE + _PAGE, stop, _PAGE), stop]
+        begun: int | None = None
+        for at, end in pairwise(edges):
+            if not self._plane.covers(key, at, end):
+                begun = at if begun is None else begun
+            elif begun is not None:
+                yield begun, at
+                begun = None
+        if begun is not None:
+            yield begun, stop
 
     def _publish(self, key: int, region: Region) -> None:
         pieces = region.pieces
