@@ -15,6 +15,7 @@ from vdifs.mount.serving.rate_limited_log import RateLimitedLog
 
 __all__ = ["Reads"]
 
+_PAUSE_S = 0.005
 _LSEEK_OUT = struct.Struct("q")
 Request: TypeAlias = tuple[int, bool, int, int, int, int]
 
@@ -29,7 +30,6 @@ class Reads:
         self._files = files
         self._warnings = warnings
         self._under_way = 0
-        self._none_left = trio.Event()
 
     async def answer(self) -> None:
         """Answer requests until the kernel has ended the connection. A bug costs no more than a request its answer."""
@@ -42,21 +42,17 @@ class Reads:
                     log.exception("taking reads failed")
                     continue
                 for request in requests:
-                    self._begin(nursery, request)
+                    try:
+                        nursery.start_soon(self._answer, request)
+                    except Exception:
+                        log.exception("a read could not be begun")
+                        self._plane.fail(request[0], errno.EIO)
             nursery.cancel_scope.cancel()
 
     async def settled(self) -> None:
         """Return once none is under way, or the connection has ended."""
         while self._under_way and not self._plane.ended:
-            self._none_left = trio.Event()
-            await self._none_left.wait()
-
-    def _begin(self, nursery: trio.Nursery, request: Request) -> None:
-        try:
-            nursery.start_soon(self._answer, request)
-        except Exception:
-            log.exception("a read could not be begun")
-            self._plane.fail(request[0], errno.EIO)
+            await trio.sleep(_PAUSE_S)
 
     async def _answer(self, request: Request) -> None:
         self._under_way += 1
@@ -67,8 +63,6 @@ class Reads:
             self._plane.fail(request[0], errno.EIO)
         finally:
             self._under_way -= 1
-            if not self._under_way:
-                self._none_left.set()
 
     async def _answer_or_fail(self, unique: int, is_seek: bool, _: int, handle: int, offset: int, size: int) -> None:
         try:
