@@ -35,8 +35,11 @@ class Plane:
     def stop(self) -> None:
         """End the threads and close /dev/fuse; more than once is harmless. Afterwards nothing is answered."""
 
-    def add(self, key: int, size: int, stamps: Sequence[Stamp], data_files: int, /) -> None:
-        """Know a source of `size` bytes from now on: its data files first, then the other files of its chain."""
+    def add(self, key: int, size: int, stamps: Sequence[Stamp], data_files: int, has_holes: bool = False, /) -> None:
+        """Know a source of `size` bytes from now on: its data files first, then the other files of its chain.
+
+        has_holes: what lies in no piece is a hole; else LSEEK is always Python's.
+        """
 
     def restamp(self, key: int, stamps: Sequence[Stamp], /) -> bool:
         """Give a source new stamps of the same files; return whether it is there."""

@@ -112,7 +112,8 @@ bool pieces_are_sound(const struct pieces *pieces, int64_t length, size_t data_f
     return true;
 }
 
-int index_add(struct index *index, uint64_t key, int64_t size, const struct stamp *stamps, size_t count, size_t data_files)
+int index_add(struct index *index, uint64_t key, int64_t size, const struct stamp *stamps, size_t count,
+              size_t data_files, bool has_holes)
 {
     struct source *source = calloc(1, sizeof *source);
     struct stamp *copy = malloc((count ? count : 1) * sizeof *copy);
@@ -122,7 +123,8 @@ int index_add(struct index *index, uint64_t key, int64_t size, const struct stam
         return -1;
     }
     memcpy(copy, stamps, count * sizeof *copy);
-    *source = (struct source){.key = key, .size = size, .stamps = copy, .stamp_count = count, .data_files = data_files};
+    *source = (struct source){.key = key, .size = size, .stamps = copy, .stamp_count = count,
+                              .data_files = data_files, .has_holes = has_holes};
     pthread_mutex_lock(&index->lock);
     int failed = source_of(index, key) ||
                  grow((void **)&index->sources, index->source_count, &index->source_room, sizeof *index->sources);
@@ -404,6 +406,51 @@ bool index_plan(struct index *index, uint64_t number, uint64_t offset, size_t si
         handle->source->busy++;
     pthread_mutex_unlock(&index->lock);
     return planned;
+}
+
+/* Returns where data, or a hole, begin in a region at or behind `at`, which lies in it; its end if none do. */
+static int64_t seek_region(const struct region *region, int64_t at, bool hole)
+{
+    const struct pieces *pieces = &region->pieces;
+    int64_t place = at - region->start;
+    size_t next = piece_place(pieces, place);
+    if (!hole)
+        return next == pieces->count            ? region->stop
+               : pieces->out[next] > place ? region->start + pieces->out[next]
+                                           : at;
+    while (next < pieces->count && pieces->out[next] <= place)
+        place = pieces->stop[next++];
+    return region->start + place;
+}
+
+static bool seek_in(struct source *source, int64_t at, bool hole, int64_t *found)
+{
+    while (at < source->size) {
+        size_t place = region_place(source, at);
+        if (place == source->count || source->regions[place]->start > at || source->regions[place]->data)
+            return false;
+        const struct region *region = source->regions[place];
+        at = seek_region(region, at, hole);
+        if (at < region->stop)
+            break;
+    }
+    *found = at;
+    return hole || at < source->size; /* that nothing follows, Python says */
+}
+
+bool index_seek(struct index *index, uint64_t number, uint64_t offset, bool hole, struct plan *plan, int64_t *found)
+{
+    pthread_mutex_lock(&index->lock);
+    struct handle *handle = handle_of(index, number);
+    struct source *source = handle ? handle->source : NULL;
+    plan->length = plan->part_count = plan->stamp_count = 0;
+    plan->source = source;
+    bool known = source && source->has_holes && offset < (uint64_t)source->size &&
+                 seek_in(source, (int64_t)offset, hole, found) && stamp_all(plan, source);
+    if (known)
+        source->busy++;
+    pthread_mutex_unlock(&index->lock);
+    return known;
 }
 
 void index_done(struct index *index, struct plan *plan, uint64_t number, uint64_t offset, bool served)

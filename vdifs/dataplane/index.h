@@ -50,6 +50,7 @@ struct source {
     struct region **regions; /* sorted by start, apart */
     size_t count, room;
     unsigned busy;
+    bool has_holes; /* what is in no piece is a hole; else the whole file is data */
 };
 
 struct handle {
@@ -89,7 +90,8 @@ int index_begin(struct index *index, size_t most);
 void index_end(struct index *index);
 
 /* Returns -1 without memory. The key must be new; `stamps` is copied. */
-int index_add(struct index *index, uint64_t key, int64_t size, const struct stamp *stamps, size_t count, size_t data_files);
+int index_add(struct index *index, uint64_t key, int64_t size, const struct stamp *stamps, size_t count,
+              size_t data_files, bool has_holes);
 /* Gives a source other stamps of the same files. Returns -1 for an unknown key or another number of files. */
 int index_restamp(struct index *index, uint64_t key, const struct stamp *stamps, size_t count);
 /* Forgets a source and its handles, once no read is under way in it. Returns its regions, to be handed back. */
@@ -105,7 +107,9 @@ int index_look(struct index *index, uint64_t number, struct handle *found);
 
 /* Makes a plan and takes the source for busy until `index_done`; returns false where Python has to answer. */
 bool index_plan(struct index *index, uint64_t number, uint64_t offset, size_t size, char *buffer, struct plan *plan);
-/* Ends what `index_plan` began. served: counted for the handle. */
+/* Finds where data, or a hole, begin at or behind `offset`, and makes a plan that reads nothing; false as above. */
+bool index_seek(struct index *index, uint64_t number, uint64_t offset, bool hole, struct plan *plan, int64_t *found);
+/* Ends what `index_plan` or `index_seek` began. served: counted for the handle. */
 void index_done(struct index *index, struct plan *plan, uint64_t number, uint64_t offset, bool served);
 
 /* Tells whether pieces are sorted, apart, within [0, length), and name files below `data_files`. */

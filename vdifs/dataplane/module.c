@@ -141,14 +141,15 @@ static PyObject *add_method(PyObject *object, PyObject *args)
     long long size;
     PyObject *sequence;
     Py_ssize_t data_files;
+    int has_holes = 0;
     size_t count;
-    if (!PyArg_ParseTuple(args, "KLOn:add", &key, &size, &sequence, &data_files) || !usable(self))
+    if (!PyArg_ParseTuple(args, "KLOn|p:add", &key, &size, &sequence, &data_files, &has_holes) || !usable(self))
         return NULL;
     struct stamp *stamps = stamps_of(sequence, &count);
     if (!stamps)
         return NULL;
     bool sound = size >= 0 && data_files >= 0 && (size_t)data_files <= count;
-    int failed = sound ? index_add(&self->plane.index, key, size, stamps, count, (size_t)data_files) : -1;
+    int failed = !sound || index_add(&self->plane.index, key, size, stamps, count, (size_t)data_files, has_holes);
     PyMem_Free(stamps);
     if (failed) {
         PyErr_SetString(PyExc_ValueError, "the source is there already, or its size or its files are none");

@@ -287,6 +287,25 @@ static int send_to_libfuse(struct plane *plane, const char *packet, size_t lengt
     return errno == EINTR || errno == ENOBUFS ? EAGAIN : errno;
 }
 
+static void seek(struct plane *plane, struct server *own, const struct request *request)
+{
+    struct fuse_lseek_out found = {0};
+    int64_t at;
+    bool hole = request->size == SEEK_HOLE;
+    if (!plane->serves || (request->size != SEEK_DATA && !hole) ||
+        !index_seek(&plane->index, request->handle, request->offset, hole, &own->plan, &at)) {
+        ask(plane, request);
+        return;
+    }
+    bool stands = carry_out(&own->plan, own->answer);
+    index_done(&plane->index, &own->plan, request->handle, request->offset, false);
+    found.offset = (uint64_t)at;
+    if (stands)
+        send_to_kernel(plane, 0, request->unique, &found, sizeof found);
+    else
+        ask(plane, request);
+}
+
 /* Hands packets on to libfuse that wait for room; with `pass_lock`. Returns false where there is none yet. */
 static bool pass_waiting(struct plane *plane)
 {
@@ -342,7 +361,7 @@ static void handle_packet(struct plane *plane, struct server *own, size_t length
         serve(plane, own, &request);
         break;
     case SEEK:
-        ask(plane, &request);
+        seek(plane, own, &request);
         break;
     case INTERRUPT:
         if (!interrupt(plane, &request))

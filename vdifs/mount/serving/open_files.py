@@ -94,11 +94,13 @@ class OpenFiles:
                 raise VdifsError("nothing follows", remedy="ask for what is within the file", errno=errno.ENXIO)
             return offset if whence == os.SEEK_DATA else len(handle.contents)
         try:
-            return await self._seek(handle.image, offset, whence)
+            found = await self._seek(handle.image, offset, whence)
         except SourceChangedError as error:
             self._published.withdraw(handle.image)
             self._watch.note_change(handle.image, error)
             raise
+        self._published.sought(handle.image, offset, found)
+        return found
 
     def release(self, number: int) -> None:
         """Close an open file."""

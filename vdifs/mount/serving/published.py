@@ -42,7 +42,7 @@ class Plane(Protocol):
 
     @property
     def served(self) -> tuple[int, int]: ...
-    def add(self, key: int, size: int, stamps: Sequence[Stamp], data_files: int, /) -> None: ...
+    def add(self, key: int, size: int, stamps: Sequence[Stamp], data_files: int, has_holes: bool, /) -> None: ...
     def restamp(self, key: int, stamps: Sequence[Stamp], /) -> bool: ...
     def withdraw(self, key: int, /) -> None: ...
     def publish(self, key: int, start: int, stop: int, arrays: Any, cost: int, /) -> bool: ...
@@ -78,7 +78,8 @@ class Published:
             if opened not in self._keys:
                 key = next(self._numbers)
                 stamps = _stamps(opened.image)
-                self._plane.add(key, opened.image.size, stamps, len(opened.image.chain.data_files))
+                has_holes = opened.file is not None and opened.file.view == "raw"
+                self._plane.add(key, opened.image.size, stamps, len(opened.image.chain.data_files), has_holes)
                 self._keys[opened] = key
             self._plane.open(number, self._keys[opened])
             self._handles.setdefault(opened, {})[number] = handle
@@ -140,6 +141,17 @@ class Published:
             where = opened.image.chain.members[0].file.name
             log.warning("%s: its reads are answered by Python: %s", where, str(error) or "no memory")
             self.withdraw(opened)
+
+    def sought(self, opened: OpenImage, offset: int, found: int) -> None:
+        """Publish what an LSEEK that Python has answered made known."""
+        key = self._keys.get(opened)
+        if self._plane is None or key is None:
+            return
+        with self._leaving_to_python(opened):
+            for at in (offset, found):
+                region = opened.image.known(at, wait=False)
+                if region is not None and not self._plane.covers(key, region.start, region.stop):
+                    self._publish(key, region)
 
     def _publish_known(self, key: int, image: Image, offset: int, data: bytes | memoryview) -> None:
         """Publish the regions of what was read, or the bytes themselves where these were computed."""
