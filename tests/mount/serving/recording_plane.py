@@ -70,7 +70,8 @@ class RecordingPlane:
         (source,) = self.sources.values()
         return source
 
-    def add(self, key: int, size: int, stamps: Sequence[Stamp], data_files: int, /) -> None:
+    def add(self, key: int, size: int, stamps: Sequence[Stamp], data_files: int, has_holes: bool = False, /) -> None:
+        del has_holes
         self._fail()
         assert key not in self.sources
         self.sources[key] = Source(size, list(stamps), data_files)
