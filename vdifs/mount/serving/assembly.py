@@ -56,9 +56,10 @@ def assemble(
     hide, salt = options.refused == "hide", options.determines_bytes
     sidecars = SidecarContents(catalog, one_by_one)
     namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars.kinds, hide=hide)
-    inspection = Inspection(InspectedImages(namespace), opener, tasks, behind)
-    namespace.when_changed = inspection.wake
     published = Published(images, tasks)
+    inspected = InspectedImages(namespace, lambda: published.totals()[0])
+    inspection = Inspection(inspected, opener, tasks, behind)
+    namespace.when_changed = inspection.wake
     status = StatusCollector(options, namespace, images, handles, published, inspection)
     watch = ChangeWatch(images, handles, pages, tasks, namespace.note_change, live=options.live == "allow")
     control_files = ControlFiles(namespace, sidecars, status.collect)

@@ -1,6 +1,6 @@
 """The images of a mount as their inspection sees them: which there are, whether readers wait, what is told of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from vdifs.catalog.entry import Entry
 from vdifs.errors import VdifsError
@@ -14,8 +14,10 @@ __all__ = ["InspectedImages"]
 class InspectedImages:
     """Those that a namespace shows; see `vdifs.mount.serving.inspection.Inspectable`."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, reads_besides: Callable[[], int] = int) -> None:
+        """reads_besides: returns how many reads were answered that the namespace has not counted."""
         self._namespace = namespace
+        self._reads_besides = reads_besides
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -26,7 +28,8 @@ class InspectedImages:
     def requests(self) -> int:
         """How many requests there were of what a user asks for."""
         counted = self._namespace.counters
-        return counted.lookups + counted.stats + counted.listings + counted.opens + counted.reads
+        reads = counted.reads + self._reads_besides()
+        return counted.lookups + counted.stats + counted.listings + counted.opens + reads
 
     def source(self, path: str) -> Source | None:
         """Return what is known of the chain of an image, None if it is not there."""

@@ -61,7 +61,11 @@ class OpenFiles:
         except BaseException:
             self._images.release(opened)
             raise
-        self._published.opened(number, handle)
+        try:
+            self._published.opened(number, handle)
+        except BaseException:
+            self.release(number)
+            raise
         return number, True
 
     async def read(self, number: int, offset: int, length: int) -> bytes | memoryview:
@@ -106,8 +110,10 @@ class OpenFiles:
         """Close an open file."""
         handle = self._handles.remove(number)
         if isinstance(handle, Handle):
-            self._published.closed(number, handle)
-            self._images.release(handle.image)
+            try:
+                self._published.closed(number, handle)
+            finally:
+                self._images.release(handle.image)
         else:
             self._control_files.close(handle.contents)
 
