@@ -247,6 +247,40 @@ static void read_some(uint64_t handle)
     free(buffer);
 }
 
+/* Whether a byte is in a piece; -1 where that is not known. */
+static int is_stored(uint64_t key, int64_t at)
+{
+    struct known *there = known_at(key, at);
+    if (!there || there->region->data)
+        return -1;
+    const struct pieces *pieces = &there->region->pieces;
+    at -= there->region->start;
+    for (size_t i = 0; i < pieces->count && pieces->out[i] <= at; i++)
+        if (at < pieces->stop[i])
+            return 1;
+    return 0;
+}
+
+static void seek_some(uint64_t handle)
+{
+    uint64_t key = handle_keys[handle];
+    int64_t end = key < KEYS ? sizes[key] : MOST_SIZE, found = -1, at;
+    uint64_t offset = below(&state, 20) ? below(&state, (uint64_t)end + 10) : hostile(&state);
+    bool hole = below(&state, 2), known = key < KEYS && key != 0 && offset < (uint64_t)end; /* source 0 has no holes */
+    for (at = (int64_t)offset; known && at < end; at++) {
+        int stored_here = is_stored(key, at);
+        known = stored_here >= 0;
+        if (stored_here == !hole)
+            break;
+    }
+    known = known && (hole || at < end);
+    CHECK(index_seek(&tested, handle, offset, hole, &plan, &found) == known, number);
+    if (known) {
+        CHECK(found == at && plan.part_count == 0 && plan.stamp_count == FILES, number);
+        index_done(&tested, &plan, handle, offset, false);
+    }
+}
+
 static void change_source(uint64_t key)
 {
     struct stamp stamps[FILES];
@@ -254,8 +288,8 @@ static void change_source(uint64_t key)
         stamps[i] = (struct stamp){.fd = 10 + i, .size = (int64_t)next_random(&state)};
     if (sizes[key] < 0) {
         sizes[key] = (int64_t)below(&state, MOST_SIZE);
-        CHECK(!index_add(&tested, key, sizes[key], stamps, FILES, FILES - 1), number);
-        CHECK(index_add(&tested, key, sizes[key], stamps, FILES, FILES - 1), number);
+        CHECK(!index_add(&tested, key, sizes[key], stamps, FILES, FILES - 1, key != 0), number);
+        CHECK(index_add(&tested, key, sizes[key], stamps, FILES, FILES - 1, key != 0), number);
         return;
     }
     if (below(&state, 4)) {
@@ -315,6 +349,8 @@ int main(int count, char **words)
             publish(key);
         else if (what < 40)
             look(key);
+        else if (what < 50)
+            seek_some(handle);
         else
             read_some(handle);
     }

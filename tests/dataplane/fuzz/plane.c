@@ -166,7 +166,7 @@ int main(int count, char **words)
     state = seed;
     stamp = make_file();
     begin_wired(&wired, 10000);
-    CHECK(!index_add(&wired.plane.index, KEY, SIZE, &stamp, 1, 1), 0);
+    CHECK(!index_add(&wired.plane.index, KEY, SIZE, &stamp, 1, 1, true), 0);
     CHECK(!index_open(&wired.plane.index, HANDLE, KEY), 0);
     CHECK(!index_publish(&wired.plane.index, KEY, plain_region(0, SIZE)), 0);
     while (number < inputs)
