@@ -191,6 +191,7 @@ METHODS: dict[str, Callable[[vdifs.Image], object]] = {
     "stream": lambda image: image.stream(),
     "file": lambda image: image.file(),
     "regions": lambda image: image.regions(),
+    "known": lambda image: image.known(0, wait=True),
     "seek": lambda image: image.seek(0, os.SEEK_DATA),
     "check_unchanged": lambda image: image.check_unchanged(),
     "__enter__": lambda image: image.__enter__(),
@@ -264,7 +265,9 @@ def test_whatever_is_passed_opens_or_is_a_vdifs_error(
 
 @quietly
 @given(
-    name=st.sampled_from(["read_at", "view_at", "readinto_at", "stream", "file", "regions", "seek", "check_unchanged"]),
+    name=st.sampled_from(
+        ["read_at", "view_at", "readinto_at", "stream", "file", "regions", "known", "seek", "check_unchanged"]
+    ),
     values=st.lists(anything, max_size=2),
 )
 def test_whatever_a_method_is_given_works_or_is_a_vdifs_error(image: vdifs.Image, name: str, values: list[Any]) -> None:

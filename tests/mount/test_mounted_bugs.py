@@ -145,7 +145,7 @@ def lanes(mounts: Mounts, count: int) -> Iterator[list[Lane]]:
     made = [Lane(mounts, number) for number in range(count)]
     yield made
     for lane in made:
-        assert is_running(lane.mounted.pid)
+        assert is_running(lane.mounted.pid), lane.mounted.log_file.read_text()[-4000:]
 
 
 @pytest.mark.timeout(900)

@@ -111,6 +111,7 @@ class Image:
         wait=False: None too where it is not resolved yet. Raises what reading does.
         """
         self._check_open()
+        offset = number("offset", offset)
         try:
             return self._output.known(offset, wait=wait) if 0 <= offset < self.size else None
         except WouldBlock:

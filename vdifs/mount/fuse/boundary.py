@@ -31,6 +31,8 @@ _ORDINARY = frozenset({errno.ENOENT, errno.ESTALE, errno.ENODATA, errno.ENOTDIR,
 _UNANSWERED = frozenset({"forget"})
 """Handlers whose request gets no answer, so that not even FUSEError may leave them."""
 
+_LAST_RESORT = pyfuse3.FUSEError(errno.EIO)
+
 log = logging.getLogger("vdifs.mount")
 
 
@@ -50,7 +52,11 @@ def _guarded(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
         except pyfuse3.FUSEError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary
-            answer = pyfuse3.FUSEError(errno_for(self.warnings, handler.__name__, error))
+            try:
+                answer = pyfuse3.FUSEError(errno_for(self.warnings, handler.__name__, error))
+            except Exception:  # noqa: BLE001 - not even a bug in what tells of one may end the mount
+                answer = _LAST_RESORT
+                answer.__traceback__ = None  # or it would grow each time
             if handler.__name__ in _UNANSWERED:
                 return None
             try:
@@ -63,12 +69,9 @@ def _guarded(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
 def errno_for(warnings: RateLimitedLog, name: str, error: Exception) -> int:
     """Return what the kernel is answered for an error of the request `name`, having logged what is worth it."""
-    try:
-        if isinstance(error, VdifsError):
-            if error.errno not in _ORDINARY:
-                warnings.log(error)
-            return error.errno
-        log.error("%s failed", name, exc_info=error)
-    except Exception:  # noqa: BLE001 - not even a bug in what tells of one may end the mount
-        pass
+    if isinstance(error, VdifsError):
+        if error.errno not in _ORDINARY:
+            warnings.log(error)
+        return error.errno
+    log.error("%s failed", name, exc_info=error)
     return errno.EIO
