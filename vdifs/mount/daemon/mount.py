@@ -22,7 +22,7 @@ from vdifs.linux.service_manager import service_manager
 from vdifs.mount.daemon.background import Ready, in_background
 from vdifs.mount.daemon.logs import logging_to
 from vdifs.mount.daemon.mountpoint import check_machine, check_mountpoint
-from vdifs.mount.daemon.signals import ignore_all_but_ending, raise_on_ending, set_ending
+from vdifs.mount.daemon.signals import ignore_all_but_ending, noted, raise_on_ending, set_ending
 from vdifs.mount.daemon.supervisor import Supervisor
 from vdifs.mount.daemon.unmount import lock_mountpoint, umount
 from vdifs.mount.view.options import MountOptions
@@ -92,7 +92,10 @@ def _run(options: MountOptions, ready: Ready) -> None:
         ):
             _allow_many_files()
             keep_read_buffers()
-            from vdifs.mount.daemon.serve import serve  # after the fork: the supervisor needs none of it
+            with noted() as signals:  # what a signal raises in the middle of an import comes out as another error
+                from vdifs.mount.daemon.serve import serve  # after the fork: the supervisor needs none of it
+            if signals:
+                raise Interrupted(signals[0])
 
             with _pid_file(options) as pid_file:
 
