@@ -10,6 +10,7 @@ import pytest
 from tests.dataplane.wired import (
     BATCH_FORGET,
     FORGET,
+    GETXATTR,
     INIT,
     LOOKUP,
     LSEEK,
@@ -20,6 +21,7 @@ from tests.dataplane.wired import (
     Wired,
     packet,
     read_body,
+    wired,
 )  # fmt: skip
 
 SPLICE_WRITE, SPLICE_MOVE, SPLICE_READ = 1 << 7, 1 << 8, 1 << 9
@@ -47,6 +49,31 @@ def test_init_of_an_old_kernel_has_only_the_flags_of_then(plane: Wired) -> None:
     assert plane.passed() == (INIT, unique, struct.pack("<IIII", 7, 12, 4096, 0xFFFF_FC7F))
     unique = plane.send(INIT, b"12345678")
     assert plane.passed() == (INIT, unique, b"12345678")
+
+
+def getxattr(name: bytes) -> bytes:
+    return struct.pack("<II", 255, 0) + name
+
+
+@pytest.mark.parametrize(
+    "name", [b"security.selinux\0", b"system.posix_acl_access\0", b"user.\0", b"user.vdif\0", b"\0"]
+)
+def test_an_attribute_that_no_file_has_is_told_absent_at_once(plane: Wired, name: bytes) -> None:
+    unique = plane.send(GETXATTR, getxattr(name))
+    assert plane.answer() == (unique, -errno.ENODATA, b"")
+    assert plane.quiet()
+
+
+@pytest.mark.parametrize("name", [b"user.vdifs.etag\0", b"user.vdifs.\0", b"user.vdifs.part.start\0", b"security", b""])
+def test_an_attribute_that_a_file_may_have_is_passed_on_and_what_names_none(plane: Wired, name: bytes) -> None:
+    unique = plane.send(GETXATTR, getxattr(name))
+    assert plane.passed() == (GETXATTR, unique, getxattr(name))
+
+
+def test_a_plane_that_serves_nothing_passes_every_attribute_on() -> None:
+    with wired(serves=False) as plane:
+        unique = plane.send(GETXATTR, getxattr(b"security.selinux\0"))
+        assert plane.passed() == (GETXATTR, unique, getxattr(b"security.selinux\0"))
 
 
 def test_libfuse_cannot_agree_to_requests_larger_than_the_plane_takes(plane: Wired) -> None:

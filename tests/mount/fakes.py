@@ -6,6 +6,7 @@ from threading import Event
 from typing import Literal, cast
 
 from vdifs.catalog.catalog import Entry
+from vdifs.catalog.described import Described
 from vdifs.catalog.left_out import LeftOut
 from vdifs.chain.access import Access
 from vdifs.errors import ChainError, SourceChangedError, VdifsError
@@ -75,14 +76,15 @@ class FakeCatalog:
         return tuple(sorted(each for each in self.entries if path in self._ancestors(each)))
 
     def generation(self, path: str) -> bytes:
-        try:
-            return repr([each.fingerprint for each in self.chain(path)]).encode()
-        except VdifsError as error:
-            return str(error).encode()
+        return self.described(path).generation
 
-    def access(self, path: str) -> Access:
-        self.chain(path)
-        return Access(0o444, 0, 0)
+    def described(self, path: str) -> Described:
+        try:
+            chain = self.chain(path)
+        except VdifsError as error:
+            entry = self.entries.get(path)
+            return Described((entry,) if entry else (), Access(0, 0, 0), str(error).encode(), error)
+        return Described(chain, Access(0o444, 0, 0), repr([each.fingerprint for each in chain]).encode())
 
     def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
         return Access(0o555, 0, 0)

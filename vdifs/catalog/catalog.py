@@ -5,15 +5,15 @@
 Ancestors that the walk does not reach (hidden, excluded, beneath a trusted directory) are images too.
 """
 
-import hashlib
 import os
 import stat
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from vdifs.catalog.ancestors import Ancestors
+from vdifs.catalog.described import Described, of_broken, of_chain
 from vdifs.catalog.entry import Entry
 from vdifs.catalog.left_out import LeftOut, of_includes, of_no_images, of_skipped
 from vdifs.catalog.listed import Listed
@@ -246,19 +246,17 @@ class Catalog:
         return self._readers(self._state).of_all()
 
     def generation(self, path: str) -> bytes:
-        """Return a digest of what determines the contents of PATH: itself, and what the files of its chain are.
+        """Return the digest of what determines the contents of PATH: that of `described`."""
+        return self.described(path).generation
 
-        It is the same wherever their file systems are mounted, and in a snapshot of them: numbers of devices are not in
-        it, nor are the PATHs of ancestors, of which those in trusted directories say where these are mounted. Of an
-        image that cannot be opened it tells its own file and the kind of its problem.
-        """
-        known: list[tuple[object, ...]]
+    def described(self, path: str) -> Described:
+        """Return what is known of the image PATH and its chain: of an unknown one, that there is none."""
+        state = self._state
         try:
-            known = [(entry.format, *_anywhere(entry)) for entry in self.chain(path)]
+            chain = tuple(state.listed(self.policy).chain(path))
         except VdifsError as error:
-            entry = self._state.entries.get(path)
-            known = [(type(error).__name__, error.errno, *(_anywhere(entry) if entry else ()))]
-        return hashlib.sha256(repr((path, known)).encode("utf-8", "surrogateescape")).digest()
+            return of_broken(path, state.entries.get(path), error)
+        return of_chain(path, chain, self._readers(state).of_chain(chain))
 
     def _readers(self, state: _State) -> Readers:
         return Readers(self.policy, state.entries, state.above)
@@ -328,7 +326,3 @@ class Catalog:
 
 def _kind(not_offered: Entry) -> str:
     return "too-many-snapshots" if not_offered.snapshot is None else "name-taken"
-
-
-def _anywhere(entry: Entry) -> Iterator[tuple[int, ...]]:
-    return (each.anywhere for each in entry.fingerprints)

@@ -26,6 +26,7 @@ struct server {
     char request[MOST_REQUEST];
     char answer[MOST_READ];
     struct plan plan;
+    bool reads; /* whether the last request was one that a thread of its kind answers */
 };
 
 static int64_t now_ns(void)
@@ -356,6 +357,7 @@ static void pass_in_parts(struct plane *plane, const char *packet, size_t length
 static void handle_packet(struct plane *plane, struct server *own, size_t length)
 {
     struct request request = parse_request(own->request, length);
+    own->reads = request.kind == READ || request.kind == SEEK;
     switch (request.kind) {
     case READ:
         serve(plane, own, &request);
@@ -373,6 +375,12 @@ static void handle_packet(struct plane *plane, struct server *own, size_t length
         break;
     case PASS:
         pass(plane, own->request, length, request.unique);
+        break;
+    case ABSENT:
+        if (plane->serves)
+            send_to_kernel(plane, -ENODATA, request.unique, NULL, 0);
+        else
+            pass(plane, own->request, length, request.unique);
         break;
     case FORGETS:
         pass_in_parts(plane, own->request, length, request.unique);
@@ -429,8 +437,8 @@ static void *serving(void *argument)
         note_end(plane);
     while (!is_over(plane)) {
         if (take_one(plane, own)) {
-            if (asleep)
-                prompt = now_ns() - asleep < PROMPT_NS;
+            if (asleep || !own->reads) /* for what Python answers it needs the processor */
+                prompt = own->reads && now_ns() - asleep < PROMPT_NS;
             asleep = 0;
             continue;
         }

@@ -1,6 +1,7 @@
 #include "wire.h"
 
 #include <linux/fuse.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum {
@@ -15,6 +16,17 @@ static int body(const char *packet, size_t length, void *to, size_t size)
         return 0;
     memcpy(to, packet + sizeof(struct fuse_in_header), size);
     return 1;
+}
+
+/* Returns whether GETXATTR asks for a name that does not begin as those of vdifs.mount.view.xattrs. `ls -l` asks for two
+ * such of each file. */
+static bool asks_for_absent(const char *packet, size_t length)
+{
+    static const char ours[] = "user.vdifs.";
+    size_t fixed = sizeof(struct fuse_in_header) + sizeof(struct fuse_getxattr_in);
+    if (length <= fixed || packet[length - 1])
+        return false;
+    return strncmp(packet + fixed, ours, sizeof ours - 1) != 0;
 }
 
 static void change_init(char *packet, size_t length)
@@ -122,6 +134,12 @@ struct request parse_request(char *packet, size_t length)
         change_init(packet, length);
         found.kind = INIT;
         return found;
+    case FUSE_GETXATTR:
+        if (asks_for_absent(packet, length)) {
+            found.kind = ABSENT;
+            return found;
+        }
+        break;
     case FUSE_BATCH_FORGET:
         if (length > MOST_FORGETS) {
             found.kind = FORGETS;

@@ -1,4 +1,5 @@
-/* The little of the FUSE protocol that the data plane knows: READ, LSEEK, INIT, and what the others need to pass. */
+/* The little of the FUSE protocol that the data plane knows: READ, LSEEK, INIT, which extended attributes
+ * there are, and what the others need to pass. */
 #ifndef VDIFS_WIRE_H
 #define VDIFS_WIRE_H
 
@@ -13,6 +14,7 @@ enum request_kind {
     READ,      /* handle, offset, size */
     SEEK,      /* handle, offset, size: the whence */
     INTERRUPT, /* target: the request that nobody waits for any more */
+    ABSENT,    /* asks for an extended attribute that no file of a mount has */
     FORGETS,   /* is passed on in parts, see `forgets_part` */
     MALFORMED, /* has no unique that could be answered, or is answered by an error */
 };

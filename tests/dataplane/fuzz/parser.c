@@ -5,7 +5,7 @@
 #include "common.h"
 #include "wire.h"
 
-enum { HEADER = 40, OP_READ = 15, OP_INIT = 26, OP_READDIR = 28, OP_INTERRUPT = 36, OP_FORGETS = 42, OP_READDIRPLUS = 44,
+enum { HEADER = 40, OP_READ = 15, OP_GETXATTR = 22, OP_INIT = 26, OP_READDIR = 28, OP_INTERRUPT = 36, OP_FORGETS = 42, OP_READDIRPLUS = 44,
        OP_LSEEK = 46 };
 
 static uint32_t word(const unsigned char *packet, size_t at)
@@ -36,9 +36,21 @@ static size_t any_length(uint64_t *state)
     }
 }
 
+/* Names of attributes: any, ours, and cut off at both ends of ours. */
+static void fill_name(uint64_t *state, unsigned char *packet, size_t length)
+{
+    static const char ours[] = "user.vdifs.etag";
+    size_t room = length - HEADER - 8, size = below(state, sizeof ours + 1);
+    if (below(state, 4))
+        memcpy(packet + HEADER + 8, ours, size < room ? size : room);
+    if (below(state, 4))
+        packet[length - 1] = 0;
+}
+
 static void fill(uint64_t *state, unsigned char *packet, size_t length)
 {
-    static const uint32_t opcodes[] = {OP_READ, OP_INIT, OP_READDIR, OP_INTERRUPT, OP_FORGETS, OP_READDIRPLUS, OP_LSEEK};
+    static const uint32_t opcodes[] = {OP_READ,    OP_GETXATTR,    OP_INIT, OP_READDIR, OP_INTERRUPT,
+                                         OP_FORGETS, OP_READDIRPLUS, OP_LSEEK};
     for (size_t at = 0; at < length; at += 8) {
         uint64_t value = hostile(state);
         memcpy(packet + at, &value, length - at < 8 ? length - at : 8);
@@ -50,10 +62,24 @@ static void fill(uint64_t *state, unsigned char *packet, size_t length)
         memcpy(packet, &stated, sizeof stated);
     if (below(state, 8))
         memcpy(packet + 4, &opcode, sizeof opcode);
+    if (length > HEADER + 8 && opcode == OP_GETXATTR)
+        fill_name(state, packet, length);
     if (length >= HEADER + 8 && opcode == OP_FORGETS && below(state, 4)) {
         stated = (uint32_t)((length - HEADER - 8) / 16);
         memcpy(packet + HEADER, &stated, sizeof stated);
     }
+}
+
+/* Returns whether a name is there, ends within the packet and is none of ours. */
+static int is_absent(const unsigned char *packet, size_t length)
+{
+    static const char ours[] = "user.vdifs.";
+    if (length <= HEADER + 8 || packet[length - 1])
+        return 0;
+    for (size_t i = 0; ours[i]; i++)
+        if (packet[HEADER + 8 + i] != ours[i]) /* so behind a NUL nothing is looked at */
+            return 1;
+    return 0;
 }
 
 static enum request_kind wanted_kind(const unsigned char *packet, size_t length)
@@ -69,6 +95,8 @@ static enum request_kind wanted_kind(const unsigned char *packet, size_t length)
         return length < HEADER + 8 ? MALFORMED : INTERRUPT;
     case OP_INIT:
         return INIT;
+    case OP_GETXATTR:
+        return is_absent(packet, length) ? ABSENT : PASS;
     case OP_FORGETS:
         return length > MOST_FORGETS ? FORGETS : PASS;
     default:

@@ -4,7 +4,6 @@ import gc
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -134,11 +133,11 @@ async def test_an_idle_image_whose_disk_was_mounted_again_is_opened_anew(
     """It has the same number, but what is open may lead to a disk that has gone."""
     opened = await images.acquire(1, A, SOURCE)
     images.release(opened)
-    again = await images.acquire(1, A, replace(SOURCE, devices=frozenset({2})))
+    again = await images.acquire(1, A, SOURCE._replace(devices=frozenset({2})))
     assert again is not opened
     assert again.devices == {2}
     await until(lambda: [image.closed for image in opener.opened] == [True, False])
-    assert await images.acquire(1, A, replace(SOURCE, devices=frozenset({2}))) is again
+    assert await images.acquire(1, A, SOURCE._replace(devices=frozenset({2}))) is again
 
 
 async def test_only_so_many_idle_images_stay_open(images: OpenImages, opener: FakeOpener) -> None:

@@ -61,7 +61,7 @@ class NodeAttributes:
 
     def _of_folder(self, inode: int, folder: Folder) -> Attributes:
         tree = self._current_inodes.tree
-        if tree.children(folder) is None:
+        if not tree.is_there(folder):
             raise StaleInodeError("no such folder any more", where=folder.path)
         mode, uid, gid = self._ownership.of_folder(tree.access(folder))
         return Attributes(inode, S_IFDIR | mode, uid, gid, mtime_ns=self.changed_ns, ctime_ns=self.changed_ns)

@@ -1,7 +1,8 @@
 """What stat(2) says of a node: plain values, before they become FUSE's."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from vdifs.chain.access import Access
 from vdifs.mount.view.options import MountOptions
@@ -28,8 +29,7 @@ class FileSize:
         return cls(image.size, -(-image.stored // _SECTOR))
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """The fields of stat(2). mode: with the file type. lasting: the kernel may keep them for a while.
 
     Attributes of a file that no request has looked into are a placeholder of size 0 and must not be kept.
@@ -48,7 +48,7 @@ class Attributes:
 
     def with_size(self, size: int) -> "Attributes":
         """Return these attributes with a size, without holes: a file of no blocks `tar -S` would not even read."""
-        return replace(self, size=size, blocks=-(-size // _SECTOR))
+        return self._replace(size=size, blocks=-(-size // _SECTOR))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,11 @@ class StaleInodeError(VdifsError):
 
 def inode_number(*parts: str | bytes) -> int:
     """Return the number for what `parts` identify: 2 to 2**63 - 1, so that it is positive in any program."""
-    digest = hashlib.blake2b(digest_size=8)
+    whole = b""
     for part in parts:
         data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(4, "big") + data)
-    return max(int.from_bytes(digest.digest(), "big") >> 1, ROOT + 1)
+        whole += len(data).to_bytes(4, "big") + data
+    return max(int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "big") >> 1, ROOT + 1)
 
 
 @dataclass(slots=True)

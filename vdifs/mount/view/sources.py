@@ -1,10 +1,10 @@
 """What a mount asks of the catalog, and what it keeps of the answers: one value per image."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from vdifs.catalog.catalog import Entry
+from vdifs.catalog.described import Described
 from vdifs.catalog.left_out import LeftOut
 from vdifs.chain.access import Access
 from vdifs.errors import VdifsError
@@ -40,8 +40,8 @@ class CatalogView(Protocol):
     def generation(self, path: str) -> bytes:
         """Return what identifies the present state of a chain."""
 
-    def access(self, path: str) -> Access:
-        """Return the access to what is made of a chain; raises VdifsError."""
+    def described(self, path: str) -> Described:
+        """Return what is known of an image and its chain."""
 
     def folder_access(self, places: Iterable[tuple[str, int]]) -> Access:
         """Return the access to a folder that stands for folders of the source: an image in each, and its depth."""
@@ -50,8 +50,7 @@ class CatalogView(Protocol):
         """Return the access to what tells of all images."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What the catalog says of one image's chain. generation: identifies its state. devices: its file systems.
 
     mtime_ns, ctime_ns: the newest of its files, as each of them counts for what the synthetic file holds. owner: of the
@@ -68,15 +67,22 @@ class Source:
     owner: int = 0
 
 
-def source_of(catalog: CatalogView, entry: Entry) -> Source:
-    """Ask the catalog for everything about the image `entry`."""
-    chain: tuple[Entry, ...] = (entry,)
-    access, problem = Access(0, entry.uid, entry.gid), None
-    try:
-        chain, access = catalog.chain(entry.path), catalog.access(entry.path)
-    except VdifsError as error:
-        problem = error
-    prints = [each for member in chain for each in member.fingerprints]
-    mtime, ctime = max(each.mtime_ns for each in prints), max(each.ctime_ns for each in prints)
-    devices = frozenset(each.dev for each in prints)
-    return Source(catalog.generation(entry.path), mtime, devices, access, problem, ctime, entry.uid)
+def source_of(catalog: CatalogView, entry: Entry, shared: dict[Hashable, Any] | None = None) -> Source:
+    """Ask the catalog for everything about the image `entry`.
+
+    shared: values that were given out: images are many, their file systems and owners few.
+    """
+    known = catalog.described(entry.path)
+    files = [each for member in known.chain or (entry,) for each in member.fingerprints]
+    devices, access = frozenset([each.dev for each in files]), known.access
+    if shared is not None:
+        devices, access = shared.setdefault(devices, devices), shared.setdefault(access, access)
+    return Source(
+        known.generation,
+        max([each.mtime_ns for each in files]),
+        devices,
+        access,
+        known.problem,
+        max([each.ctime_ns for each in files]),
+        entry.uid,
+    )

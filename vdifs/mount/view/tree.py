@@ -8,8 +8,7 @@ a request looks into them, and those beneath `delta/BASE/` are dropped again whe
 
 import posixpath
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from cachetools import LRUCache
 
@@ -27,7 +26,6 @@ from vdifs.mount.view.subtree import Subtree
 
 __all__ = ["Tree"]
 
-T = TypeVar("T", bound=Hashable)
 _BASES_KEPT = 64
 _FEW = 1000
 """Images of which all folders are made within a few milliseconds."""
@@ -48,7 +46,7 @@ class Tree:
         self._salt = salt
         self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
         self._sources: dict[str, Source] = {}
-        self._values: dict[Any, Any] = {}
+        self._shared: dict[Hashable, Any] = {}
         self._status_access: Access | None = None
         self._sections: dict[str, Subtree] = {}
         self._related = False
@@ -61,16 +59,23 @@ class Tree:
 
     def is_prepared(self, folder: Folder) -> bool:
         """Tell whether looking into `folder`, and at what is in it, takes no long time."""
-        return len(self._entries) + len(self._shut) <= _FEW or (
-            self._related and self._needed(folder) <= self._sections.keys()
-        )
+        if len(self._entries) + len(self._shut) <= _FEW:
+            return True
+        section = self._needed(folder)
+        return section is None or (section in self._sections and (self._related or section != names.DELTA))
 
     def prepare(self, folder: Folder) -> None:
         """Make what `is_prepared` asks for: in a thread, while others use the tree."""
-        self._catalog.overlays("")
-        for section in self._needed(folder):
+        section = self._needed(folder)
+        if section is not None:
             self._section(section)
-        self._related = True
+        if section == names.DELTA:
+            self._catalog.overlays("")
+            self._related = True
+
+    def is_there(self, folder: Folder) -> bool:
+        """Tell whether there is such a folder: what must always be there is not looked into for that."""
+        return self._needed(folder) is None or self.is_section(folder) or self.children(folder) is not None
 
     def children(self, folder: Folder) -> Mapping[str, Node] | None:
         """Return what is in a folder, by name and sorted; None if there is no such folder."""
@@ -123,19 +128,10 @@ class Tree:
 
     def source(self, path: str) -> Source | None:
         """Return what is known of the chain of the image PATH, None if it is not there."""
-        if path not in self._sources:
-            entry = self._entries.get(path)
-            if entry is None:
-                return None
-            found = source_of(self._catalog, entry)
-            shared = self._shared(found.devices), self._shared(found.access)
-            self._sources[path] = replace(found, devices=shared[0], access=shared[1])
-        return self._sources[path]
-
-    def _shared(self, value: T) -> T:
-        """Return the same object for equal values: images are many, file systems and owners few."""
-        found: T = self._values.setdefault(value, value)
-        return found
+        known = self._sources.get(path)
+        if known is None and (entry := self._entries.get(path)) is not None:
+            known = self._sources[path] = source_of(self._catalog, entry, self._shared)
+        return known
 
     def access(self, node: Folder | StatusFile) -> Access:
         """Return the access to a folder, or to the status: that to the folders of the source behind it."""
@@ -199,11 +195,9 @@ class Tree:
         for base in self._entries:
             yield from self._build_base(base).problems
 
-    def _needed(self, folder: Folder) -> set[str]:
-        """Return the sections that are looked at with a folder."""
-        if folder.path in ("", names.CONTROL):
-            return {names.FULL, names.RAW, names.DELTA, *self._sidecars}
-        return {self._section_of(folder.path)}
+    def _needed(self, folder: Folder) -> str | None:
+        """Return the section whose images are looked at with a folder, None if none are."""
+        return None if folder.path in ("", names.CONTROL) else self._section_of(folder.path)
 
     def _walk(self, folder: Folder) -> Iterator[Node]:
         yield folder
