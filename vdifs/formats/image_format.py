@@ -19,9 +19,10 @@ from vdifs.storage.host_file import HostFile
 if TYPE_CHECKING:
     from vdifs.formats.layer import Layer  # and with it numpy, which `vdifs info` does without
 
-__all__ = ["BackingName", "Description", "Front", "ImageFormat", "Metadata", "Snapshot"]
+__all__ = ["BackingName", "Description", "Front", "ImageFormat", "Metadata", "Parent", "Snapshot"]
 
 _HEAD = 4096
+_FOOT = 512
 
 
 class Front:
@@ -35,6 +36,28 @@ class Front:
     def head(self) -> bytes:
         """The first 4,096 bytes, fewer of a shorter file. Raises StorageError."""
         return self.file.read_at(0, min(_HEAD, self.file.size))
+
+    @cached_property
+    def foot(self) -> bytes:
+        """The last 512 bytes, fewer of a shorter file. Raises StorageError."""
+        size = min(_FOOT, self.file.size)
+        return self.file.read_at(self.file.size - size, size)
+
+
+class Parent(NamedTuple):
+    """The image below one of a format whose images know one another by identity, not by name alone.
+
+    names: where it may be, each relative to the folder of the image that names it, with `/` between components, in the
+    order in which they are tried: the first file that has one of `identities` is it. None where the format has no
+    names: then it is looked for among all images of the source. identities: as in `Metadata.identities`. said: how the
+    image names it, for a message. format: that of the image itself, or "raw" where the image states a raw parent,
+    which has no identity.
+    """
+
+    names: tuple[str, ...]
+    identities: frozenset[str]
+    said: str
+    format: str
 
 
 class BackingName(NamedTuple):
@@ -93,7 +116,9 @@ class Metadata:
 
     virtual_size: bytes of guest disk. cluster_bits: the default cluster size of what is made of it, as a power of two.
     data_files: the names of the external files that hold the guest data; empty where the file itself does.
-    snapshot_count: how many internal snapshots it claims. hidden: XCP-ng's mark.
+    snapshot_count: how many internal snapshots it claims. hidden: XCP-ng's mark. parent: the image below, where the
+    format knows it by identity; `backing` is None then. identities: by which children of this image may name it, each
+    in the form in which they do: empty where the format has none.
     """
 
     format: "ImageFormat"
@@ -103,6 +128,8 @@ class Metadata:
     data_files: tuple[str, ...] = ()
     snapshot_count: int = 0
     hidden: bool = False
+    parent: Parent | None = None
+    identities: frozenset[str] = frozenset()
 
     def check(self, file: HostFile) -> None:
         """Raise FormatError for what keeps every state of the image from being opened, and its tables alone tell."""
