@@ -20,6 +20,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import led_by, then
+
 __all__ = ["NO_FILE", "Extents", "Kind", "MapKind", "Stack"]
 
 NO_FILE = -1
@@ -96,7 +98,7 @@ class Extents:
     @property
     def stop(self) -> NDArray[np.int64]:
         """Where each run ends: int64, the next run's start, `end` for the last."""
-        return np.append(self.start[1:], self.end)
+        return then(self.start[1:], self.end)
 
     @property
     def length(self) -> NDArray[np.int64]:
@@ -116,7 +118,7 @@ class Extents:
         """Return the part [start, end), which must be within this range and not empty."""
         first = int(self.start.searchsorted(start, "right")) - 1
         last = int(self.start.searchsorted(end, "left"))
-        return self._take(np.arange(first, last), np.append(start, self.start[first + 1 : last]), end)
+        return self._take(np.arange(first, last), led_by(start, self.start[first + 1 : last]), end)
 
     def cut(self, at: NDArray[np.int64]) -> "Extents":
         """Return the same runs, cut also at the offsets `at`: int64, sorted, within [start[0], end)."""
@@ -162,7 +164,7 @@ class Extents:
         same &= self.host[1:] == self.host[:-1] + moved
         if not same.any():
             return self
-        keep = np.append(True, ~same)
+        keep = led_by(True, ~same)
         return Extents(self.start[keep], self.kind[keep], self.file[keep], self.host[keep], self.end)
 
     @staticmethod
@@ -316,5 +318,5 @@ def _sorted(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int6
 def _merged_offsets(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the offsets of both, each once; all sorted. np.union1d says the same and takes ten times as long."""
     both = _sorted(one, other)
-    once: NDArray[np.int64] = both[np.append(True, both[1:] != both[:-1])]
+    once: NDArray[np.int64] = both[led_by(True, both[1:] != both[:-1])]
     return once

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import between, columns
+
 __all__ = ["Ranges"]
 
 
@@ -37,8 +39,7 @@ class Ranges:
         rows = rows[rows[:, 0].argsort(kind="stable")]
         reach = np.maximum.accumulate(rows[:, 1])
         apart = rows[1:, 0] > reach[:-1]
-        starts, stops = rows[np.append(True, apart), 0], reach[np.append(apart, True)]
-        return cls(np.stack([starts, stops], 1).reshape(-1))
+        return cls(between(rows[:, 0], reach, apart).reshape(-1))
 
     @classmethod
     def touching_units(cls, starts: NDArray[np.int64], stops: NDArray[np.int64], bits: int) -> "Ranges":
@@ -51,9 +52,7 @@ class Ranges:
             result      [0        2)   [3              6)
         """
         first, last = starts >> bits, (stops - 1 >> bits) + 1
-        apart = first[1:] > last[:-1]
-        some = np.append(True, apart)[: len(first)], np.append(apart, True)[: len(last)]
-        return cls(np.stack([first[some[0]], last[some[1]]], 1).reshape(-1))
+        return cls(between(first, last, first[1:] > last[:-1]).reshape(-1))
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -124,7 +123,7 @@ class Ranges:
         mine = np.arange(len(self)).repeat(count)
         theirs = np.arange(len(mine)) + (first - (count.cumsum() - count)).repeat(count)
         starts = np.maximum(self.starts[mine], other.starts[theirs])
-        return Ranges(np.stack([starts, np.minimum(self.stops[mine], other.stops[theirs])], 1).reshape(-1))
+        return Ranges(columns(starts, np.minimum(self.stops[mine], other.stops[theirs])).reshape(-1))
 
     def coarser(self, bits: int) -> "Ranges":
         """Return the units of 2**bits that they touch; see touching_units."""

@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import between, columns, led_by
 from vdifs.extents import Extents, Kind, Stack
 from vdifs.formats.load import Load
 from vdifs.pace import give_way
@@ -152,7 +153,7 @@ def _turns(stack: Stack, load: Load, ranges: NDArray[np.int64]) -> _Turns:
     offsets = np.unique(np.concatenate([ranges.reshape(-1), runs, load.edges[low:high], ends]).astype(np.float64))
     loads = load.below(ranges.reshape(-1)).reshape(-1, 2)
     each = loads[:, 1] - loads[:, 0]
-    before = np.append(0, each.cumsum())
+    before = led_by(0, each.cumsum())
     index = ranges[:, 0].searchsorted(offsets, "right") - 1
     inside = np.clip(load.below(offsets) - loads[index, 0], 0, each[index])
     units = np.where(index < 0, 0, before[index] + inside)
@@ -162,7 +163,6 @@ def _turns(stack: Stack, load: Load, ranges: NDArray[np.int64]) -> _Turns:
 def _to_ask(stack: Stack, load: Load) -> NDArray[np.int64]:
     """Return the bare ranges, those joined between which there is little: int64, shape (n, 2), sorted, apart."""
     starts, stops = stack.starts, stack.stops
-    if len(starts) > 1:
-        far = load.below(starts[1:]) - load.below(stops[:-1]) >= _WORTH_A_CALL
-        starts, stops = starts[np.append(True, far)], stops[np.append(far, True)]
-    return np.stack([starts, stops], 1)
+    if len(starts) < 2:
+        return columns(starts, stops)
+    return between(starts, stops, load.below(starts[1:]) - load.below(stops[:-1]) >= _WORTH_A_CALL)

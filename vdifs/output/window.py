@@ -15,6 +15,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import led_by
 from vdifs.extents import Extents, Kind
 from vdifs.output.granularity import Granularity
 
@@ -152,7 +153,7 @@ def _touched(extents: Extents, mask: NDArray[np.bool_], unit_bits: int, count: i
     """
     origin = extents.start[0]
     last = ((extents.stop[mask] - origin - 1) >> unit_bits) + 1
-    before = np.append(0, last)
+    before = led_by(0, last)
     first = np.maximum((extents.start[mask] - origin) >> unit_bits, before[:-1])
     lengths = np.empty(2 * len(first) + 1, np.int64)
     lengths[0:-1:2] = first - before[:-1]

@@ -16,6 +16,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import columns, led_by
 from vdifs.ranges import Ranges
 
 __all__ = ["Runs", "WindowSums", "count_by_window", "full_windows", "merged"]
@@ -85,16 +86,16 @@ def count_by_window(blocks: Ranges, per_window: int, cuts: int) -> Runs:
     alone = first == last
     ends = np.where(alone, stops, (first + 1) * per_window)
     parts = np.empty((len(blocks), 3, 3), np.int64)
-    parts[:, 0] = np.stack([first, np.ones_like(first), ends - starts], 1)
-    parts[:, 1] = np.stack([first + 1, np.maximum(last - first - 1, 0), np.full_like(first, per_window)], 1)
-    parts[:, 2] = np.stack([last, (~alone).astype(np.int64), stops - last * per_window], 1)
+    parts[:, 0] = columns(first, np.ones_like(first), ends - starts)
+    parts[:, 1] = columns(first + 1, np.maximum(last - first - 1, 0), np.full_like(first, per_window))
+    parts[:, 2] = columns(last, (~alone).astype(np.int64), stops - last * per_window)
     runs = parts[parts[:, :, 1] > 0]
     runs[:, 0] += cuts
     if not len(runs):
         return runs
-    begins = np.flatnonzero(np.append(True, runs[1:, 0] != runs[:-1, 0]))
+    begins = np.flatnonzero(led_by(True, runs[1:, 0] != runs[:-1, 0]))
     each = np.add.reduceat(runs[:, 2], begins)
-    return np.stack([runs[begins, 0], runs[begins, 1], each], 1)
+    return columns(runs[begins, 0], runs[begins, 1], each)
 
 
 def full_windows(ranges: Ranges, start: int, end: int, size: int, cuts: int) -> Ranges:
@@ -109,7 +110,7 @@ def full_windows(ranges: Ranges, start: int, end: int, size: int, cuts: int) -> 
     starts, stops = ranges.starts, ranges.stops
     first = np.where(starts == start, start // size, -(-starts // size))
     last = np.where(stops == end, -(-end // size), stops // size)
-    rows = np.stack([first, last], 1) + cuts
+    rows = columns(first, last) + cuts
     return Ranges.of(rows[first < last])
 
 
@@ -119,9 +120,9 @@ def merged(runs: Runs) -> Runs:
     if len(runs) < 2:
         return runs
     before, after = runs[:-1], runs[1:]
-    new = np.append(True, (before[:, 2] != after[:, 2]) | (before[:, 0] + before[:, 1] != after[:, 0]))
+    new = led_by(True, (before[:, 2] != after[:, 2]) | (before[:, 0] + before[:, 1] != after[:, 0]))
     first = np.flatnonzero(new)
-    return np.stack([runs[first, 0], np.add.reduceat(runs[:, 1], first), runs[first, 2]], 1)
+    return columns(runs[first, 0], np.add.reduceat(runs[:, 1], first), runs[first, 2])
 
 
 def _plain(values: NDArray[np.int64]) -> "array[int]":

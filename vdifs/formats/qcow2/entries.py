@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import columns, led_by
 from vdifs.errors import FormatError
 from vdifs.extents import Kind, MapKind
 from vdifs.formats.qcow2.geometry import SUBCLUSTERS, Geometry
@@ -187,7 +188,7 @@ def data_ranges(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.int
     entries = table[0::2] if geometry.extended_l2 else table
     offsets = (entries[(entries & np.uint64(COMPRESSED)) == 0] & np.uint64(OFFSET_MASK)).astype(np.int64)
     offsets = offsets[offsets != 0]
-    return np.stack([offsets, offsets + geometry.cluster_size], 1)
+    return columns(offsets, offsets + geometry.cluster_size)
 
 
 def packed_ranges(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.int64]:
@@ -196,7 +197,7 @@ def packed_ranges(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.i
     packed = (entries[(entries & np.uint64(COMPRESSED)) != 0] & np.uint64(COMPRESSED - 1)).astype(np.int64)
     offset_bits = 62 - (geometry.cluster_bits - 8)
     offsets = packed & ((1 << offset_bits) - 1)
-    return np.stack([offsets, offsets // SECTOR * SECTOR + ((packed >> offset_bits) + 1) * SECTOR], 1)
+    return columns(offsets, offsets // SECTOR * SECTOR + ((packed >> offset_bits) + 1) * SECTOR)
 
 
 def _heads(table: NDArray[np.uint64], cluster_size: int) -> NDArray[np.int64]:
@@ -212,7 +213,7 @@ def _heads(table: NDArray[np.uint64], cluster_size: int) -> NDArray[np.int64]:
         for entries in before, after:
             goes_on &= ((entries & np.uint64(OFFSET_MASK)) != 0) & ((entries & np.uint64(COMPRESSED)) == 0)
     goes_on |= (step == 0) & (after == 0)
-    return np.append(0, np.flatnonzero(~goes_on) + 1)
+    return led_by(0, np.flatnonzero(~goes_on) + 1)
 
 
 def _check_alignment(
@@ -253,7 +254,7 @@ def _merge(first: NDArray[np.int64], kind: NDArray[np.uint8], host: NDArray[np.i
     """Return runs as few; first: the index of each one's first unit, `unit` bytes long."""
     if len(first) > 1:
         moves = (host[:-1] != 0) & (kind[:-1] != Kind.COMPRESSED) | (kind[:-1] == Kind.DATA)
-        step = np.where(moves, np.diff(first) * unit, 0)
-        keep = np.append(True, (kind[1:] != kind[:-1]) | (host[1:] - host[:-1] != step))
+        step = np.where(moves, (first[1:] - first[:-1]) * unit, 0)
+        keep = led_by(True, (kind[1:] != kind[:-1]) | (host[1:] - host[:-1] != step))
         first, kind, host = first[keep], kind[keep], host[keep]
     return Runs(first, kind, host)

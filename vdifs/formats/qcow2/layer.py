@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import led_by
 from vdifs.errors import CUT_SHORT, FormatError
 from vdifs.extents import NO_FILE, Extents, Kind, MapKind
 from vdifs.formats.layer import identity_of, without_holes
@@ -260,7 +261,7 @@ def _written_parts(
     stop[inner] = edges[(low[table] + nth)[inner]] - offsets[table[inner]]
     data = (low[table] + nth) % 2 == 1
     first, last, table = start[data] // size, -(-stop[data] // size), table[data]
-    again = np.append(False, table[1:] == table[:-1])  # an entry that two runs of data share belongs to the first
+    again = led_by(False, table[1:] == table[:-1])  # an entry that two runs of data share belongs to the first
     first[again] = np.maximum(first[again], last[np.flatnonzero(again) - 1])
     last = np.minimum(last, geometry.clusters - index[table] * entries)
     some = first < last

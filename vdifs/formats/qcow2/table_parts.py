@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.arrays import between, led_by, then
 from vdifs.extents import NO_FILE, Extents, Kind
 
 __all__ = ["TableParts"]
@@ -41,10 +42,7 @@ class TableParts:
 
     def guest_ranges(self) -> NDArray[np.int64]:
         """Return which clusters they map, neighbours joined: int64, shape (n, 2)."""
-        if not len(self.first):
-            return np.empty((0, 2), np.int64)
-        apart = self.first[1:] != self.last[:-1]
-        return np.stack([self.first[np.append(True, apart)], self.last[np.append(apart, True)]], 1)
+        return between(self.first, self.last, self.first[1:] != self.last[:-1])
 
     def within(self, first: int, last: int, entry_size: int) -> "TableParts":
         """Return what they have of the clusters [first, last)."""
@@ -75,25 +73,27 @@ class TableParts:
 
     def places(self, entry_size: int, file_size: int) -> Iterator[tuple[int, int]]:
         """Yield the host offset and the number of entries of each, neighbours in the file joined."""
+        if len(self.host) == 1:
+            yield int(self.host[0]), int(self.last[0] - self.first[0])
+            return
         length = (self.last - self.first) * entry_size
         end = self.host + length
         joined = (self.host[1:] == end[:-1]) & (end[1:] <= file_size)
-        first = np.flatnonzero(np.append(True, ~joined))
-        last = np.append(first[1:], len(self.host)) - 1
+        first = np.flatnonzero(led_by(True, ~joined))
+        last = then(first[1:], len(self.host)) - 1
         yield from zip(self.host[first].tolist(), ((end[last] - self.host[first]) // entry_size).tolist(), strict=True)
 
     def spread(self, extents: Extents, cluster_bits: int) -> Extents:
         """Return `extents`, of all parts in a row from 0 on, where they belong on the disk; between them is nothing."""
         first, last = self.first << cluster_bits, self.last << cluster_bits
         gaps = np.flatnonzero(first[1:] != last[:-1])
-        cuts = np.cumsum(last - first)[gaps]
-        if len(gaps):
-            extents = extents.cut(cuts)
-        moved = np.append(first[0], first[gaps + 1] - cuts)
-        start = extents.start + moved[cuts.searchsorted(extents.start, "right")]
         end = int(last[-1])
         if not len(gaps):
-            return Extents(start, extents.kind, extents.file, extents.host, end)
+            return Extents(extents.start + first[0], extents.kind, extents.file, extents.host, end)
+        cuts = np.cumsum(last - first)[gaps]
+        extents = extents.cut(cuts)
+        moved = led_by(int(first[0]), first[gaps + 1] - cuts)
+        start = extents.start + moved[cuts.searchsorted(extents.start, "right")]
         start = np.concatenate([start, last[gaps]])
         order = start.argsort(kind="stable")
         kind = np.append(extents.kind, np.full(len(gaps), Kind.UNALLOCATED, np.uint8))[order]
