@@ -19,7 +19,7 @@ from tests.support.builder import make_raw, write_blank
 from tests.support.stated import GRAIN, StatedChain, StatedFile, stated_chains
 from tests.support.units import KIB, MIB, TIB
 from vdifs.chain.open_chain import Chain, Member
-from vdifs.errors import WouldBlock
+from vdifs.errors import UsageError, WouldBlock
 from vdifs.extents import NO_FILE, Extents, Kind
 from vdifs.formats.flat_layer import FlatState
 from vdifs.formats.image_format import Metadata
@@ -94,6 +94,28 @@ def test_it_answers_as_lseek_at_and_around_each_edge(stated: StatedChain, bits: 
         for at in edges(data):
             for whence in (os.SEEK_DATA, os.SEEK_HOLE):
                 assert seek(image, at, whence) == wanted(data, at, whence)
+
+
+@given(stated_chains(), st.integers(1, 40), sizes_of_windows)
+def test_a_range_that_is_resolved_in_one_go_has_the_same_data(stated: StatedChain, most: int, blocks: int) -> None:
+    data = np.array([byte != 0 for byte in stated.contents()])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(granularity, "_MOST_BLOCKS", blocks)
+        image = raw_image(stated.chain, 9)
+        for at in {0, image.size // 3, image.size - 1} & set(range(image.size)):
+            region = image.ahead(at, most)
+            assert region is not None
+            assert region.pieces is not None
+            found = np.zeros(region.stop - region.start, bool)
+            for start, stop in zip(region.pieces.out.tolist(), region.pieces.stop.tolist(), strict=True):
+                found[start:stop] = True
+            assert len(region.pieces.out) <= most
+            assert region.start <= at
+            assert (found == data[region.start : region.stop]).all()
+            assert at < region.stop or len(region.pieces.out) == most
+        assert image.ahead(image.size, most) is None
+        with pytest.raises(UsageError, match="most=0"):
+            image.ahead(0, 0)
 
 
 @given(stated_chains(), sizes_of_windows)

@@ -47,6 +47,9 @@ class BlockFile:
         if head < len(buffer):
             self._area.readinto(offset + head - HEAD, buffer[head:], wait=wait)
 
+    def ahead(self, offset: int, most: int) -> Region | None:
+        return None
+
     def known(self, offset: int, *, wait: bool) -> Region | None:
         return None if offset < HEAD else self._area.known(offset - HEAD, HEAD, wait=wait)
 

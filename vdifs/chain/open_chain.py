@@ -126,9 +126,9 @@ class Chain:
         """Return what flattens the consecutive `layers` in parts, none of them large. See Flattening."""
         return Flattening(self._sources[layers], step, grid, self._at_once, narrow, narrow_at)
 
-    def in_parts(self, layers: slice = slice(None)) -> Iterator[Extents]:
-        """Yield what `layers` hold of the whole disk, in parts of no more than some runs."""
-        return self.flattening(layers).parts(0, self.virtual_size)
+    def in_parts(self, layers: slice = slice(None), *, start: int = 0) -> Iterator[Extents]:
+        """Yield what `layers` hold of the disk from `start` on, in parts of no more than some runs."""
+        return self.flattening(layers).parts(start, self.virtual_size)
 
     @cached_property
     def _sources(self) -> tuple[Source, ...]:

@@ -117,6 +117,18 @@ class Image:
         except WouldBlock:
             return None
 
+    def ahead(self, offset: int, most: int) -> Region | None:
+        """Return a long range around `offset` for one who goes from data to data, of `most` pieces at most.
+
+        None where the file has no holes, or `offset` is beyond its end. Raises what reading does.
+        """
+        self._check_open()
+        offset, most = number("offset", offset), number("most", most)
+        if most < 1:
+            raise UsageError(f"most={most}", remedy="allow one piece or more")
+        with damage_only_if_unchanged(*self.chain.files):
+            return self._output.ahead(offset, most) if 0 <= offset < self.size else None
+
     def regions(self) -> Iterator[Region]:
         """Yield all that may hold something else than zeros, in order. Reads tables, no data."""
         self._check_open()

@@ -85,6 +85,13 @@ class Output(Protocol):
         wait=False: raises WouldBlock where it is not resolved yet.
         """
 
+    def ahead(self, offset: int, most: int) -> Region | None:
+        """Return a range that holds `offset`, within `size`, as long as can be resolved in one go.
+
+        It has `most` pieces at most, which is 1 or more; None where the file has no holes that `seek` tells of. Reads
+        tables. Raises SourceChangedError, FormatError, StorageError.
+        """
+
     def regions(self) -> Iterator[Region]:
         """Yield all that may hold something else than zeros, in order. Reads tables, no data."""
 

@@ -11,6 +11,7 @@ from vdifs.output.kept_windows import KeptWindows
 from vdifs.output.piece_reader import PieceReader
 from vdifs.output.protocol import Region, ResolvedSpec
 from vdifs.output.window import Pieces
+from vdifs.units import SECTOR, round_down
 
 __all__ = ["RawOutput"]
 
@@ -53,6 +54,17 @@ class RawOutput:
         """See Output."""
         index, start, stop = self._windows.locate(offset)
         return Region(start, stop, self._kept.get(index, self._resolve, wait=wait))
+
+    def ahead(self, offset: int, most: int) -> Region | None:
+        """See Output."""
+        start = round_down(offset, SECTOR)
+        whole = next(self._chain.in_parts(start=start))
+        self._chain.check_unchanged()
+        pieces, stop = Pieces.from_extents(whole, whole.start - start), whole.end
+        if len(pieces.out) > most:
+            pieces = pieces.first(most)
+            stop = start + int(pieces.stop[-1])
+        return Region(start, stop, pieces)
 
     def regions(self) -> Iterator[Region]:
         """See Output. They are as long as what is on the disk allows: its windows may be many, and little in each."""

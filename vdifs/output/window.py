@@ -67,6 +67,11 @@ class Pieces:
             extents.host[real],
         )
 
+    def first(self, count: int) -> "Pieces":
+        """Return the first `count` of them."""
+        cut = slice(count)
+        return Pieces(self.out[cut], self.stop[cut], self.guest[cut], self.kind[cut], self.file[cut], self.host[cut])
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -171,6 +172,25 @@ async def test_what_comes_next_is_published_ahead_of_a_reader_in_order_and_of_no
         assert [each.start for each in ranges[1:]] == [each.stop for each in ranges[:-1]]
         last = ranges[-1]
         assert plane.only.bytes_at(last.start, 64 * KIB) == stamped(last.start, 64 * KIB, 1)
+
+
+async def test_what_follows_is_published_in_one_go_for_one_who_looks_for_data(large: Path) -> None:
+    async with published(large.parent) as (mount, plane):
+        handle = await mount.open("raw/large.raw.raw")
+        files = mount.parts.files
+        assert await files.seek(handle, 64 * KIB, os.SEEK_DATA) == 8 * MIB
+        await until(lambda: plane.covers(1, 8 * MIB, 2 * GIB))
+        for at in range(8 * MIB, 2 * GIB, 328 * MIB):
+            assert plane.only.bytes_at(at, 128 * KIB) == stamped(at, 64 * KIB, 1) + bytes(64 * KIB)
+        assert await files.seek(handle, 2 * GIB - 1, os.SEEK_HOLE) == 2 * GIB - 1
+
+
+async def test_a_synthetic_qcow2_has_nothing_to_look_for(large: Path) -> None:
+    async with published(large.parent) as (mount, plane):
+        handle = await mount.open("full/large.raw.qcow2")
+        assert await mount.parts.files.seek(handle, 0, os.SEEK_HOLE) > 256 * 64 * KIB
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert plane.only.ranges == []
 
 
 async def test_the_end_of_a_file_ends_the_way_ahead(large: Path) -> None:

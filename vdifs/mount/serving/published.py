@@ -33,6 +33,8 @@ _PAGE = 4096
 _AHEAD = 4
 """So many regions are resolved ahead of a reader that goes on from region to region."""
 _MOST_ADVICES = 512
+_MOST_SOUGHT = 16 << 10
+"""So many pieces are published for one who goes from data to data: half a MiB of what the plane may keep."""
 _COLD_AHEAD = 8 << 20
 """So many bytes are read ahead of one that waits for a disk."""
 
@@ -143,7 +145,7 @@ class Published:
             self.withdraw(opened)
 
     def sought(self, opened: OpenImage, offset: int, found: int) -> None:
-        """Publish what an LSEEK that Python has answered made known."""
+        """Publish what an LSEEK that Python has answered made known, and have what follows resolved in one go."""
         key = self._keys.get(opened)
         if self._plane is None or key is None:
             return
@@ -152,6 +154,9 @@ class Published:
                 region = opened.image.known(at, wait=False)
                 if region is not None and not self._plane.covers(key, region.start, region.stop):
                     self._publish(key, region)
+        if found < opened.image.size and opened not in self._ahead:
+            self._ahead.add(opened)
+            self._tasks.spawn(self._seek_ahead, opened, found)
 
     def _publish_known(self, key: int, image: Image, offset: int, data: bytes | memoryview) -> None:
         """Publish the regions of what was read, or the bytes themselves where these were computed."""
@@ -184,6 +189,20 @@ class Published:
         if pieces is not None:
             arrays = pieces.out, pieces.stop, pieces.host, pieces.kind, pieces.file
             self._plane.publish(key, region.start, region.stop, arrays, pieces.nbytes)
+
+    async def _seek_ahead(self, opened: OpenImage, at: int) -> None:
+        """Resolve and publish a long range at once, for one who goes from data to data."""
+        try:
+            region = await self._images.read(opened, opened.image.ahead, at, _MOST_SOUGHT)
+            key = self._keys.get(opened)
+            if key is None or region is None:
+                return
+            with self._leaving_to_python(opened):
+                self._publish(key, region)
+        except VdifsError:
+            pass  # the reader will be told when it comes there
+        finally:
+            self._ahead.discard(opened)
 
     async def _go_ahead(self, opened: OpenImage, at: int, cold: bool) -> None:
         """Resolve and publish what a reader in order will come to, and have a disk that it waits for read already."""

@@ -56,6 +56,10 @@ class Qcow2Output:
             return None
         return self._data.known(offset - self._data_offset, self._data_offset, wait=wait)
 
+    def ahead(self, offset: int, most: int) -> Region | None:  # noqa: ARG002 - the file has no holes
+        """See Output."""
+        return None
+
     def regions(self) -> Iterator[Region]:
         """See Output."""
         yield Region(0, self._data_offset, None)
