@@ -79,7 +79,10 @@ class Lane:
         with suppress(OSError):
             (self.mounted / "full/nothing").stat()
         with suppress(OSError), self.view.open("rb", buffering=0) as file:
-            file.read(4096)
+            for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+                with suppress(OSError):
+                    os.lseek(file.fileno(), 8192, whence)
+            os.pread(file.fileno(), 4096, 0)
             extra = self.source / "more.qcow2"
             if extra.exists():
                 extra.unlink()
@@ -87,7 +90,7 @@ class Lane:
                 extra.write_bytes(self.top.read_bytes())
             self.change()
             with suppress(OSError):
-                file.read(4096)
+                os.pread(file.fileno(), 4096, 4096)
             with suppress(OSError):
                 self.view.stat()
 
