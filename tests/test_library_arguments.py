@@ -192,6 +192,7 @@ METHODS: dict[str, Callable[[vdifs.Image], object]] = {
     "file": lambda image: image.file(),
     "regions": lambda image: image.regions(),
     "known": lambda image: image.known(0, wait=True),
+    "ahead": lambda image: image.ahead(0, 1),
     "seek": lambda image: image.seek(0, os.SEEK_DATA),
     "check_unchanged": lambda image: image.check_unchanged(),
     "__enter__": lambda image: image.__enter__(),
@@ -266,7 +267,7 @@ def test_whatever_is_passed_opens_or_is_a_vdifs_error(
 @quietly
 @given(
     name=st.sampled_from(
-        ["read_at", "view_at", "readinto_at", "stream", "file", "regions", "known", "seek", "check_unchanged"]
+        ["read_at", "view_at", "readinto_at", "stream", "file", "regions", "known", "ahead", "seek", "check_unchanged"]
     ),
     values=st.lists(anything, max_size=2),
 )
