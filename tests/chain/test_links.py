@@ -22,10 +22,10 @@ class Table:
     backings: dict[str, ImageRef | None]
     read_files: list[str] = field(default_factory=list)
 
-    def find(self, ref: ImageRef, above: str | None) -> str:
+    def find(self, ref: ImageRef, above: str | None) -> tuple[ImageRef, str]:
         if ref.path not in self.backings:
             raise ChainError(f"{above} names {ref.path}")
-        return ref.path
+        return ref, ref.path
 
     def identity(self, file: str) -> tuple[int, int]:
         return 0, int(file) if file.isdigit() else ord(file[0])

@@ -9,7 +9,8 @@ import os
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
-from vdifs.catalog.entry import Entry
+from vdifs.catalog.entry import Entry, parent_of
+from vdifs.catalog.parents import Parents
 from vdifs.catalog.sniff import find, sniff
 from vdifs.catalog.still_known import still_known
 from vdifs.catalog.troubles import is_within
@@ -33,6 +34,7 @@ class Ancestors:
     """Finds them for one scan. missing: those that cannot be had, by PATH, and why. lost: those that could be, once.
 
     aliases: PATHs beneath trusted directories that lead to files beneath the source root, and the PATHs of these.
+    parents: PATHs of images that name no parent and have one, and the PATHs of these.
     """
 
     def __init__(
@@ -59,14 +61,25 @@ class Ancestors:
         self._troubles = troubles
         self._searched = searched
         self._reached = reached
+        self.parents: Mapping[str, str] = {}
         self._never_seen: set[str] = set()
         self._identities: dict[tuple[int, int], str] | None = None
 
     def add_to(self, entries: dict[str, Entry]) -> None:
-        """Add to `entries` the backing files that are not among them."""
+        """Add to `entries` the backing files that are not among them, and to those what parents they have."""
+        parents = Parents(self._policy, entries, self._candidate, searched=self._searched)
         waiting = list(entries.values())
-        while waiting:
-            overlay = waiting.pop()
+        nameless: list[Entry] = []
+        while waiting or nameless:
+            overlay = (waiting or nameless).pop()
+            if (parent := parent_of(overlay)) is not None:
+                if not parent.names and waiting:
+                    nameless.append(overlay)  # all images that have names must be known for them
+                    continue
+                entries[overlay.path], added = parents.settled(overlay, parent)
+                if added is not None:
+                    waiting.append(added)
+                continue
             path = overlay.backing_path
             if path is None or path in entries or path in self.missing or self.aliases.get(path) in entries:
                 continue
@@ -78,6 +91,7 @@ class Ancestors:
                 if added.path not in entries:
                     entries[added.path] = added
                     waiting.append(added)
+        self.parents = parents.nameless
         self._leave_out_hiding(entries)
 
     def _leave_out_hiding(self, entries: dict[str, Entry]) -> None:
@@ -107,10 +121,25 @@ class Ancestors:
             found = find(self._policy, path)
         except VdifsError as error:
             return self._as_it_was(path, overlay, error)
+        return self._sniffed(path, found, overlay.backing_format)
+
+    def _candidate(self, path: str, child: Entry, stated: str) -> Entry:
+        """Return the entry of what may be the parent of `child`. Raises VdifsError if nothing is there."""
+        try:
+            found = find(self._policy, path)
+        except VdifsError as error:
+            before = self._before.get(path)
+            if before is None or before.fingerprint == _NEVER_SEEN:
+                raise  # a guess; what was never seen is not told of
+            return self._as_it_was(path, child, error)
+        return self._sniffed(path, found, stated)
+
+    def _sniffed(self, path: str, found: Found, stated: str | None) -> Entry:
+        """Return the entry of a file, which is an image. Raises VdifsError if it is none."""
         if path.startswith(TRUST_PREFIX) and (alias := self._by_identity().get(found.fingerprint[:2])) is not None:
             self.aliases[path] = alias
             found = find(self._policy, alias)
-        sniffed = sniff(self._policy, found, stated=overlay.backing_format)
+        sniffed = sniff(self._policy, found, stated=stated)
         before = self._before.get(path)
         if before is not None and before.fingerprint != _NEVER_SEEN:
             sniffed = still_known((before,), found, sniffed, None, self._policy.display(path))

@@ -1,15 +1,15 @@
 """What is known of an image without opening its chain: a value, from stat and the first bytes of its file."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from vdifs.catalog.walk import Found
 from vdifs.chain.access import Permission
 from vdifs.errors import VdifsError
-from vdifs.formats.image_format import ImageFormat
+from vdifs.formats.image_format import ImageFormat, Parent
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.units import SECTOR, round_up
 
-__all__ = ["Entry", "unmarked"]
+__all__ = ["Entry", "KnownByIdentity", "identities_of", "parent_of", "unmarked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,30 @@ class Entry:
         return self.fingerprint, *(each.fingerprint for each in self.data)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownByIdentity(Entry):
+    """One image of a format whose images know one another by identity: few have these fields, and entries are many.
+
+    identities: see Metadata. parent: what it says of the image below it, None if there is none; `backing_path` is
+    where that was found.
+    """
+
+    identities: frozenset[str] = frozenset()
+    parent: Parent | None = None
+
+
+def parent_of(entry: Entry) -> Parent | None:
+    """Return what an image says of the one below it if it knows it by identity."""
+    return entry.parent if isinstance(entry, KnownByIdentity) else None
+
+
+def identities_of(entry: Entry) -> frozenset[str]:
+    """Return the identities by which an image may be named; none of an image that cannot be read."""
+    return entry.identities if isinstance(entry, KnownByIdentity) else frozenset()
+
+
 def unmarked(entry: Entry, image_format: ImageFormat) -> Entry:
     """Return the same file taken as an image in a format without a mark, whatever stands in it."""
     size = round_up(entry.fingerprint.size, SECTOR)
-    problem = entry.problem if entry.live else None
-    bare = replace(entry, format=image_format.name, virtual_size=size, backing_path=None, backing_format=None, data=())
-    return replace(bare, snapshots=0, hidden=False, problem=problem)
+    file = entry.path, image_format.name, entry.fingerprint, entry.uid, entry.gid, entry.permissions, size
+    return Entry(*file, snapshot=entry.snapshot, live=entry.live, problem=entry.problem if entry.live else None)

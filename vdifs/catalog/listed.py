@@ -11,7 +11,7 @@ from vdifs.chain.links import STATE_RAW, Fault, ImageRef, cannot_be_opened, read
 from vdifs.chain.ownership import check_owner, may_name
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, PolicyError, StorageError, UnsupportedError, VdifsError, printable, quoted
-from vdifs.formats.registry import FORMATS
+from vdifs.formats.registry import FORMATS, marked_names
 
 __all__ = ["Listed"]
 
@@ -59,10 +59,10 @@ class Listed:
         except VdifsError:
             return
 
-    def find(self, ref: ImageRef, above: Entry | None) -> Entry:
+    def find(self, ref: ImageRef, above: Entry | None) -> tuple[ImageRef, Entry]:
         """Return the entry of an image. Raises PolicyError, ChainError if `above` names what is not there."""
         if above is None:
-            return self.entries[ref.name]
+            return ref, self.entries[ref.name]
         if (entry := self.entries.get(ref.path)) is None:
             gone = StorageError("it is not there", where=ref.path, remedy=_THERE_IS_NONE, errno=errno.ENOENT)
             raise cannot_be_opened(self._where(above), "backing file", self.missing.get(ref.path) or gone)
@@ -70,7 +70,7 @@ class Listed:
         if not self.despite_problems and not may_name(above.uid, entry.permissions):
             namer, named = self.policy.display(above.file_path), self.policy.display(ref.path)
             check_owner(namer, above.uid, "backing file", named, entry.permissions)
-        return entry
+        return ref, entry
 
     def identity(self, entry: Entry) -> tuple[int, int]:
         """Return the device and the inode number of the image's file."""
@@ -107,7 +107,7 @@ class Listed:
                 what = f"it states the format {quoted(ref.stated or '')} for its backing file: not supported"
                 return UnsupportedError(what, where=where)
             case Fault.NO_IMAGE | Fault.NOT_STATED:
-                what = f"its backing file {printable(ref.path)} is no qcow2 image and not stated to be raw"
+                what = f"its backing file {printable(ref.path)} is no {marked_names()} image and not stated to be raw"
                 return PolicyError(what, where=where, remedy=STATE_RAW)
             case _:
                 assert_never(fault)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from vdifs.catalog.entry import Entry, unmarked
+from vdifs.catalog.entry import Entry, KnownByIdentity, unmarked
 from vdifs.catalog.image_names import may_be_image
 from vdifs.catalog.walk import Found
 from vdifs.chain.access import Permission
@@ -21,15 +21,24 @@ from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.errors import FormatError, InUseError, VdifsError, printable
 from vdifs.formats.image_format import Front, Metadata
-from vdifs.formats.registry import FORMATS, USUAL, by_suffix, probed, suffixes
+from vdifs.formats.registry import FORMATS, by_suffix, called, is_called_part, probed, says, suffixes
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
-_read: LRUCache[Fingerprint, Metadata] = LRUCache(16)
+_read: LRUCache[tuple[Fingerprint, str], Metadata] = LRUCache(16)
 """Of files with several names, those that were looked at last."""
 _lock = Lock()
 
 __all__ = ["find", "has_same_links", "sniff"]
+
+
+class _Damaged(Exception):  # noqa: N818 - it carries the error
+    """An image cannot be read whose format is known: that names its files in a mount."""
+
+    def __init__(self, image_format: str, error: VdifsError) -> None:
+        super().__init__(image_format)
+        self.format = image_format
+        self.error = error
 
 
 def find(policy: Policy, path: str) -> Found:
@@ -65,7 +74,7 @@ def sniff(
     stated: the format that an overlay states for it. known: files whose PATH need not be kept once more. unread: gets
     a file that cannot be read and whose name does not tell whether it is an image.
     """
-    entry = Entry(found.path, USUAL, found.fingerprint, found.uid, found.gid, found.permissions)
+    entry = Entry(found.path, called(found.path).name, found.fingerprint, found.uid, found.gid, found.permissions)
     try:
         file = policy.open(found.path)
     except VdifsError as error:
@@ -90,6 +99,8 @@ def _entries(
         if metadata is None:
             taken = FORMATS.get(stated or "") or by_suffix(entry.path)
             return (unmarked(entry, taken),) if taken is not None and taken.unmarked else ()
+    except _Damaged as damaged:
+        return (replace(entry, format=damaged.format, problem=damaged.error.bare()),)
     except VdifsError as error:
         return (replace(entry, problem=error.bare()),)
     told: dict[str, Any] = {
@@ -102,7 +113,10 @@ def _entries(
     except VdifsError as error:
         told["problem"] = error.bare()
     as_found = entry.fingerprint, entry.uid, entry.gid, entry.permissions
-    return (Entry(entry.path, metadata.format.name, *as_found, **told),)
+    if not metadata.identities and metadata.parent is None:
+        return (Entry(entry.path, metadata.format.name, *as_found, **told),)
+    told |= {"identities": metadata.identities, "parent": metadata.parent}
+    return (KnownByIdentity(entry.path, metadata.format.name, *as_found, **told),)
 
 
 def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -121,19 +135,24 @@ def _metadata(file: HostFile) -> Metadata | None:
     """Return what `file` says, which is read once for all of its names, None if it bears no mark of a format."""
     if file.status.st_nlink == 1 or file.fingerprint.racy_for_ns(time.time_ns()):
         return _read_metadata(file)
+    key = file.fingerprint, says(file.path)
     with _lock:
-        if (known := _read.get(file.fingerprint)) is not None:
+        if (known := _read.get(key)) is not None:
             return known
     if (metadata := _read_metadata(file)) is not None:
         with _lock:
-            _read[file.fingerprint] = metadata
+            _read[key] = metadata
     return metadata
 
 
 def _read_metadata(file: HostFile) -> Metadata | None:
     front = Front(file)
     found = probed(front)
-    return None if found is None else found.read(front)
+    try:
+        return None if found is None else found.read(front)
+    except VdifsError as error:
+        assert found is not None, "only a format reads"
+        raise _Damaged(found.name, error) from error
 
 
 def _links(policy: Policy, entry: Entry, metadata: Metadata, known: Mapping[str, Found]) -> dict[str, Any]:
@@ -147,6 +166,8 @@ def _links(policy: Policy, entry: Entry, metadata: Metadata, known: Mapping[str,
         namer, named = policy.display(entry.path), policy.display(path)
         check_owner(namer, entry.uid, "data file", named, data[-1].permissions)
     links: dict[str, Any] = {"data": tuple(data)}
+    if metadata.parent is not None:
+        return links  # which is looked for when all images are known
     if (backing := backing_of(policy, entry.path, metadata)) is None:
         return links
     path, stated = known.get(backing.path, backing).path, FORMATS.get(backing.stated or "")
@@ -161,4 +182,4 @@ def _shared_size(size: int) -> int:
 
 def _is_candidate(path: str) -> bool:
     """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
-    return path.endswith(suffixes())
+    return path.endswith(suffixes()) and not is_called_part(path)

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol, TypeVar, assert_never
 
 from vdifs.chain.policy import MAX_DEPTH, Policy
 from vdifs.errors import ChainError, PolicyError, UnsupportedError, VdifsError, quoted
-from vdifs.formats.image_format import ImageFormat, Metadata
-from vdifs.formats.registry import FORMATS, by_suffix, names, no_image
+from vdifs.formats.image_format import ImageFormat, Metadata, Parent
+from vdifs.formats.registry import FORMATS, by_suffix, marked_names, names, no_image
 
 __all__ = [
     "STATE_RAW",
@@ -40,11 +40,13 @@ class ImageRef(NamedTuple):
     """An image as a user or an overlay names it.
 
     path: the PATH of its file. snapshot: one of its internal snapshots. stated: its format, None if it is not stated.
+    parent: what an image says of it that knows it by identity; `path` is that of this image then, until it is found.
     """
 
     path: str
     snapshot: str | None = None
     stated: str | None = None
+    parent: Parent | None = None
 
     @property
     def name(self) -> str:
@@ -70,8 +72,11 @@ class Fault(Enum):
 class Lookup(Protocol[_File, _Link]):
     """Where the images of a chain are found. above: the link that names an image, None for the first of a chain."""
 
-    def find(self, ref: ImageRef, above: _Link | None, /) -> _File:
-        """Return the file that `ref` names. Raises VdifsError if there is none, or `above` may not name it."""
+    def find(self, ref: ImageRef, above: _Link | None, /) -> tuple[ImageRef, _File]:
+        """Return the file that `ref` names, and its name: that of a parent is known when this is found.
+
+        Raises VdifsError if there is none, or `above` may not name it.
+        """
 
     def identity(self, file: _File, /) -> Identity:
         """Return what tells the file."""
@@ -94,7 +99,7 @@ def resolve(ref: ImageRef, lookup: Lookup[_File, _Link]) -> Iterator[_Link]:
     seen: dict[Identity, None] = {}  # in order
     above: _Link | None = None
     while True:
-        file = lookup.find(ref, above)
+        ref, file = lookup.find(ref, above)
         identity = lookup.identity(file)
         if identity in seen:
             looped = lookup.refusal(Fault.LOOP, ref, file, above)
@@ -139,6 +144,8 @@ def read_as(
 
 def backing_of(policy: Policy, path: str, metadata: Metadata) -> ImageRef | None:
     """Return the backing file that the image PATH names, None if it has none. Raises PolicyError."""
+    if metadata.parent is not None:
+        return ImageRef(path, stated=metadata.parent.format, parent=metadata.parent)
     if metadata.backing is None:
         return None
     return ImageRef(policy.resolve(path, metadata.backing.name), stated=metadata.backing.format)
@@ -165,7 +172,7 @@ def said_of_file(name: str, fault: Fault, stated: str | None) -> VdifsError:
             return no_image(name)
         case Fault.NOT_STATED:
             return PolicyError(
-                "its overlay states no format and it is no qcow2 image",
+                f"its overlay states no format and it is no {marked_names()} image",
                 where=name,
                 remedy=f"it is not taken for raw unless stated; {STATE_RAW}",
             )

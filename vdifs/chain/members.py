@@ -1,9 +1,10 @@
 """Opening the files of a chain under a policy, top first, with their data files and snapshots."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vdifs.chain.access import Permission
 from vdifs.chain.links import (
@@ -16,13 +17,17 @@ from vdifs.chain.links import (
     resolve,
     said_of_file,
 )
+from vdifs.chain.nearby import files_of_source
 from vdifs.chain.ownership import check_owner, folders_below_root
+from vdifs.chain.parents import Fit, find_parent, is_known_by_identity
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, FormatError, VdifsError
-from vdifs.formats.image_format import Front, Metadata
-from vdifs.formats.layer import Layer
-from vdifs.formats.registry import probed
+from vdifs.formats.image_format import Front, Metadata, Parent
+from vdifs.formats.registry import FORMATS, probed
 from vdifs.storage.host_file import HostFile
+
+if TYPE_CHECKING:
+    from vdifs.formats.layer import Layer  # and with it numpy, which `vdifs info` does without
 
 __all__ = [
     "Member",
@@ -30,6 +35,7 @@ __all__ = [
     "each_member",
     "open_image_file",
     "open_members",
+    "open_parent",
 ]
 
 
@@ -44,7 +50,7 @@ class Member:
     file: HostFile
     data: tuple[HostFile, ...]
     metadata: Metadata
-    layer: Layer
+    layer: "Layer"
     snapshot: str | None = None
 
     @property
@@ -80,9 +86,15 @@ class _Opening:
     policy: Policy
     opened: ExitStack
 
-    def find(self, ref: ImageRef, above: Member | None) -> HostFile:
+    def find(self, ref: ImageRef, above: Member | None) -> tuple[ImageRef, HostFile]:
         """Open the file of an image."""
-        return _open(self.policy, ref.path, None if above is None else above.file, "backing file", self.opened)
+        if ref.parent is None or above is None:
+            namer = None if above is None else above.file
+            return ref, _open(self.policy, ref.path, namer, "backing file", self.opened)
+        path, file = open_parent(self.policy, ref.path, ref.parent, self.opened)
+        path = self.policy.usual(path)
+        _check_may_be_used(self.policy, path, file, above.file, "parent")
+        return ref._replace(path=path, parent=None), file
 
     def identity(self, file: HostFile) -> tuple[int, int]:
         """Return the device and the inode number of a file."""
@@ -124,6 +136,38 @@ def damage_only_if_unchanged(*files: HostFile) -> Iterator[None]:
         raise
 
 
+def open_parent(policy: Policy, path: str, parent: Parent, opened: ExitStack) -> tuple[str, HostFile]:
+    """Open the parent of the image PATH, which knows it by identity; return its PATH too.
+
+    Raises ChainError if no file is it.
+    """
+
+    def look(candidate: str) -> Fit[HostFile] | None:
+        with ExitStack() as unless_it_fits:
+            file = policy.open(candidate)
+            unless_it_fits.callback(file.close)
+            file.watch(strict=policy.live == "refuse")
+            file.settle()
+            if is_known_by_identity(parent) and not _has_identity(file, parent):
+                return None
+            unless_it_fits.pop_all()
+        return Fit(file.fingerprint[:2], file)
+
+    def among() -> Sequence[str]:
+        known = policy.known_parent(path)
+        return files_of_source(policy) if known is None else [known]
+
+    found, file = find_parent(policy, path, parent, look, among=among, beside=policy.names_beside)
+    opened.callback(file.close)
+    return found, file
+
+
+def _has_identity(file: HostFile, parent: Parent) -> bool:
+    front, wanted = Front(file), FORMATS[parent.format]
+    with damage_only_if_unchanged(file):
+        return wanted.probe(front) and not parent.identities.isdisjoint(wanted.read(front).identities)
+
+
 def open_image_file(policy: Policy, path: str, opened: ExitStack) -> HostFile:
     """Open the file of an image as `each_member` does, and nothing else. Raises what that does."""
     return _open(policy, path, None, "", opened)
@@ -140,12 +184,17 @@ def _open(policy: Policy, path: str, namer: HostFile | None, role: str, opened: 
     opened.callback(file.close)
     file.watch(strict=policy.live == "refuse")
     file.settle()
+    _check_may_be_used(policy, path, file, namer, role)
+    return file
+
+
+def _check_may_be_used(policy: Policy, path: str, file: HostFile, namer: HostFile | None, role: str) -> None:
+    """Raise PolicyError if `namer` may not use the file PATH as its `role`, InUseError if it is being written."""
     if namer is not None:
         own, owner = Permission.of(file.fd, file.status), namer.status.st_uid
         check_owner(namer.name, owner, role, file.name, [own, *folders_below_root(policy, path)])
     if policy.live == "refuse":
         file.check_no_writer()
-    return file
 
 
 def _member(policy: Policy, ref: ImageRef, file: HostFile, metadata: Metadata, opened: ExitStack) -> Member:

@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from types import TracebackType
 from typing import Literal, Self
 
@@ -26,6 +27,7 @@ MAX_DEPTH = 256
 TRUST_PREFIX = "@trust/"
 Live = Literal["refuse", "allow"]
 """What to do with an image that a virtual machine is writing."""
+_MOST_BESIDE = 1 << 16
 _DETOUR = re.compile(r"(?:^|/)(?!\.\.?/)[^/]+/+(?:\./+)*\.\.(?:/|$)")
 """A `..` behind a folder's name: `a/../b` is `b` only if `a` is no link."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -49,6 +51,7 @@ class Policy:
             self._stack = stack.pop_all()
         self.root = self._root.typed
         self._aliases: Mapping[str, str] = {}
+        self._parents: Mapping[str, str] = {}
 
     @classmethod
     def for_image(cls, path: str, trusted: Sequence[str] = (), *, live: Live = "refuse") -> tuple[Self, str]:
@@ -93,16 +96,17 @@ class Policy:
 
         The PATH of the source root is empty. `settle` must follow. May block.
         """
-        found = {path: root.look_again() for path, root in self._roots().items()}
+        found = {path: root.look_again() for path, root in self.roots().items()}
         return {path: trouble for path, trouble in found.items() if trouble is not None}
 
     def settle(self, troubles: Collection[str]) -> None:
         """Stay with the folders that were gone over to, but for those that are in trouble, or in which something is."""
-        for path, root in self._roots().items():
+        for path, root in self.roots().items():
             stay = path not in troubles and not (path and any(each.startswith(f"{path}/") for each in troubles))
             root.settle(stay=stay)
 
-    def _roots(self) -> dict[str, Root]:
+    def roots(self) -> dict[str, Root]:
+        """Return the source root, whose PATH is empty, and the trusted directories, by PATH."""
         return {"": self._root} | {TRUST_PREFIX + root.typed.lstrip("/"): root for root in self._trusted}
 
     def name_alike(self, aliases: Mapping[str, str]) -> None:
@@ -112,6 +116,30 @@ class Policy:
     def usual(self, path: str) -> str:
         """Return the PATH by which a file is known that PATH, as `resolve` gives it, leads to."""
         return self._aliases.get(path, path)
+
+    def know_parents(self, parents: Mapping[str, str]) -> None:
+        """Take note of the PATHs of parents that a search found, by the PATHs of the images that do not name them."""
+        self._parents = parents
+
+    def known_parent(self, path: str) -> str | None:
+        """Return the PATH of the parent of the image PATH, None if no search found it."""
+        return self._parents.get(path)
+
+    def names_beside(self, path: str) -> list[str]:
+        """Return the names in the folder that PATH lies in; none of a folder that cannot be read or holds very many."""
+        try:
+            root, below = self._find(path)
+            folder = open_beneath(root.fd, posixpath.dirname(below) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (OSError, PolicyError):
+            return []
+        try:
+            with os.scandir(folder) as listing:
+                names = [each.name for each in islice(listing, _MOST_BESIDE + 1)]
+        except OSError:
+            return []
+        finally:
+            os.close(folder)
+        return names if len(names) <= _MOST_BESIDE else []
 
     def display(self, path: str) -> str:
         """Return the host path of PATH, for messages."""

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from vdifs.errors import ChainError, quoted
 from vdifs.formats.problems import FileAudit, SnapshotStates
@@ -19,7 +19,7 @@ from vdifs.storage.host_file import HostFile
 if TYPE_CHECKING:
     from vdifs.formats.layer import Layer  # and with it numpy, which `vdifs info` does without
 
-__all__ = ["BackingName", "Description", "Front", "ImageFormat", "Metadata", "Parent", "Snapshot"]
+__all__ = ["BackingName", "Description", "Front", "ImageFormat", "MarkedAtEnd", "Metadata", "Parent", "Snapshot"]
 
 _HEAD = 4096
 _FOOT = 512
@@ -210,3 +210,11 @@ class ImageFormat(Protocol):
 
         Raises FormatError with the file's name in front, UnsupportedError, StorageError.
         """
+
+
+@runtime_checkable
+class MarkedAtEnd(Protocol):
+    """A format that has its mark behind the disk, which then begins as its guest wants."""
+
+    def is_at_end(self, front: Front, /) -> bool:
+        """Tell whether a file is an image in this format by its end, whatever it begins with. Raises StorageError."""

@@ -1,34 +1,111 @@
-"""The formats that are read, by the names that QEMU gives them."""
+"""The formats that are read, by the names that QEMU gives them, and in which of them a file is.
+
+What a guest writes must not choose how its disk is read: it has the start of a fixed VHD and of a raw disk, and the end
+of any other image. So the end is asked first, the names of files settle what both claim, and what is called raw is raw.
+See docs/formats.md, Detection.
+"""
+
+import re
 
 from vdifs.errors import FormatError
-from vdifs.formats.image_format import Front, ImageFormat
+from vdifs.formats.image_format import Front, ImageFormat, MarkedAtEnd
 from vdifs.formats.qcow2.format import QCOW2
 from vdifs.formats.raw import RAW
 
-__all__ = ["FORMATS", "USUAL", "by_suffix", "names", "no_image", "probed", "suffixes"]
+__all__ = [
+    "FORMATS",
+    "USUAL",
+    "by_suffix",
+    "called",
+    "is_called_part",
+    "marked_names",
+    "names",
+    "no_format",
+    "no_image",
+    "probed",
+    "says",
+    "suffixes",
+]
 
 FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, RAW)}
 """Each by its name, in the order in which a file is asked for their marks."""
 
 
 USUAL = QCOW2.name
-"""What an image is taken for of which only a name is known."""
+"""What an image is taken for of which only a name is known that says nothing."""
+
+_PART = re.compile(r"-(?:flat|delta|sesparse|ctk|[fs][0-9]{3,})\.vmdk\Z", re.IGNORECASE)
+"""How files are called that hold a part of an image, a raw disk among them, which may begin with anything."""
 
 
 def no_image(where: str) -> FormatError:
     """Return the error for a file that bears no mark of any, and is not to be read as one without a mark."""
     marked = [each for each in FORMATS.values() if not each.unmarked]
-    unmarked = [each for each in FORMATS.values() if each.unmarked]
-    kinds = _joined([each.name for each in marked], "or")
+    kinds = marked_names()
     what = f"not a {kinds} image: {', '.join(each.no_mark for each in marked)}"
-    called = _joined([f"*{suffix}" for each in unmarked for suffix in each.suffixes], "or")
-    others = _joined([each.name for each in unmarked], "or")
-    return FormatError(what, where, remedy=f"name a {kinds} image, or a {others} one called {called}")
+    others = _joined([each.name for each in FORMATS.values() if each.unmarked], "or")
+    return FormatError(what, where, remedy=f"name a {kinds} image, or a {others} one called {_called_raw()}")
+
+
+def no_format() -> str:
+    """Return what is said of a file of which neither its bytes nor its name tell a format that is read."""
+    return f"no {marked_names()}, nor called {_called_raw()} as raw images are"
+
+
+def _called_raw() -> str:
+    return _joined([f"*{suffix}" for each in FORMATS.values() if each.unmarked for suffix in each.suffixes], "or")
 
 
 def probed(front: Front) -> ImageFormat | None:
-    """Return the format whose mark a file bears, None if it bears none. Raises StorageError."""
-    return next((each for each in FORMATS.values() if each.probe(front)), None)
+    """Return the format whose mark a file bears, None if it bears none, or is a part of an image by its name.
+
+    Raises FormatError for a file that two formats claim and whose name does not tell which, StorageError.
+    """
+    name = front.file.path
+    if is_called_part(name):
+        return None
+    if _is_called_raw(name):
+        return FORMATS[USUAL] if FORMATS[USUAL].probe(front) else None
+    found = next((each for each in FORMATS.values() if each.probe(front)), None)
+    by_end = next((each for each in FORMATS.values() if isinstance(each, MarkedAtEnd) and each.is_at_end(front)), None)
+    if by_end is None:
+        return found
+    by_start = next((each for each in FORMATS.values() if each is not by_end and _begins(each, front)), None)
+    if by_start is None:
+        return by_end
+    says = _named_for(name)
+    if says in (by_start, by_end):
+        return says
+    what = f"it begins as a {by_start.name} and ends as a {by_end.name} image: a guest may have written either"
+    suffixes = " or ".join(f"*{each.suffixes[0]}" for each in (by_start, by_end))
+    raise FormatError(what, where=front.file.name, remedy=f"call it {suffixes}, whichever it is")
+
+
+def _begins(image_format: ImageFormat, front: Front) -> bool:
+    return not isinstance(image_format, MarkedAtEnd) and image_format.probe(front)
+
+
+def is_called_part(name: str) -> bool:
+    """Tell whether a file is called as parts of images are, which are no images of their own."""
+    return name.lower().endswith(".vmdk") and _PART.search(name) is not None
+
+
+def says(name: str) -> str:
+    """Return what the name of a file has to do with the format that `probed` finds: equal for names that are alike."""
+    if is_called_part(name):
+        return "part"
+    if _is_called_raw(name):
+        return "raw"
+    claimed = _named_for(name)
+    return "" if claimed is None else claimed.name
+
+
+def _is_called_raw(name: str) -> bool:
+    return any(each.unmarked and name.lower().endswith(each.suffixes) for each in FORMATS.values())
+
+
+def _named_for(name: str) -> ImageFormat | None:
+    return next((each for each in FORMATS.values() if name.lower().endswith(each.suffixes)), None)
 
 
 def by_suffix(name: str) -> ImageFormat | None:
@@ -36,14 +113,25 @@ def by_suffix(name: str) -> ImageFormat | None:
     return next((each for each in FORMATS.values() if each.unmarked and name.endswith(each.suffixes)), None)
 
 
+def called(name: str) -> ImageFormat:
+    """Return the format that a file is taken for of which only the name is known."""
+    claimed = _named_for(name)
+    return FORMATS[USUAL] if claimed is None or claimed.unmarked else claimed
+
+
 def suffixes() -> tuple[str, ...]:
     """Return how files in these formats are usually called."""
     return tuple(suffix for each in FORMATS.values() for suffix in each.suffixes)
 
 
-def names() -> str:
+def names(conjunction: str = "and") -> str:
     """Return the names of all, for a message."""
-    return _joined(list(FORMATS), "and")
+    return _joined(list(FORMATS), conjunction)
+
+
+def marked_names() -> str:
+    """Return the names of those that bear a mark, for a message."""
+    return _joined([each.name for each in FORMATS.values() if not each.unmarked], "or")
 
 
 def _joined(words: list[str], conjunction: str) -> str:

@@ -5,10 +5,12 @@ Reads headers only, and opens nothing but the file asked for, unless its chain i
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from vdifs.chain.links import Fault, ImageRef, backing_of, read_as, resolve, said_of_file
+from vdifs.chain.members import open_parent
 from vdifs.chain.policy import Policy
 from vdifs.errors import PolicyError, VdifsError
 from vdifs.formats.image_format import Description, Front, Metadata
@@ -40,7 +42,7 @@ class Described:
     def full_backing_name(self) -> str | None:
         """The backing file's name as seen from the working directory, if this one's is; a protocol's as it stands."""
         if self.metadata.backing is None:
-            return None
+            return None if self.metadata.parent is None else self.metadata.parent.said
         name = self.metadata.backing.name
         if ":" in name.split("/", 1)[0]:  # path_has_protocol in QEMU
             return name
@@ -96,10 +98,16 @@ class _Describing:
     policy: Policy
     name: str
 
-    def find(self, ref: ImageRef, above: Described | None) -> Described:
+    def find(self, ref: ImageRef, above: Described | None) -> tuple[ImageRef, Described]:
         """Return the description of a file, which is called as it is named by the one above."""
+        if ref.parent is not None and above is not None:
+            with ExitStack() as opened:
+                path, _ = open_parent(self.policy, ref.path, ref.parent, opened)
+            below = os.path.relpath(f"/{path}", f"/{os.path.dirname(ref.path)}")
+            found = ImageRef(path, stated=ref.stated)
+            return found, describe(self.policy, found, os.path.join(os.path.dirname(above.name), below))
         name = self.name if above is None else above.full_backing_name or ref.path
-        return describe(self.policy, ref, name)
+        return ref, describe(self.policy, ref, name)
 
     def identity(self, described: Described) -> tuple[int, int]:
         """Return the device and the inode number of a file."""
@@ -137,6 +145,9 @@ def info_json(image: Described) -> dict[str, Any]:
         value |= json_name("full-backing-filename", image.full_backing_name or backing.name)
         if backing.format is not None:
             value |= json_name("backing-filename-format", backing.format)
+    if (parent := image.metadata.parent) is not None:
+        value |= json_name("backing-filename", parent.said)
+        value |= {"backing-filename-format": parent.format, "backing-identities": sorted(parent.identities)}
     if (header := image.description.all_fields()) is not None:
         value["header"] = header
     value["file-length"] = image.file_length

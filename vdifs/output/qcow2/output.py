@@ -15,6 +15,8 @@ from vdifs.output.window_area import WindowArea
 
 __all__ = ["Qcow2Output"]
 
+_OWN = "qcow2"
+
 
 class Qcow2Output:
     """See Output."""
@@ -71,7 +73,12 @@ class Qcow2Output:
 
 
 def _backing(spec: ResolvedSpec, index: int) -> Backing:
+    """Return how the base is named: as its full image is called, if it is neither a qcow2 nor raw.
+
+    The base of a delta is what a reader of qcow2 opens: it would find no parent of another format, or not look at it.
+    """
     member, name = spec.chain.members[index], spec.backing_name
+    stays = member.format == _OWN or member.metadata.format.unmarked
     if name is None:
-        name = safe_backing_name(posixpath.basename(member.path))
-    return Backing(name, spec.backing_format or member.format)
+        name = safe_backing_name(posixpath.basename(member.path) + ("" if stays else f".{_OWN}"))
+    return Backing(name, spec.backing_format or (member.format if stays else _OWN))
