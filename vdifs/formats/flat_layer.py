@@ -50,8 +50,6 @@ class FlatLayer:
 
     def populated(self) -> NDArray[np.int64]:
         """Return where there are data; see Layer."""
-        if not self._start:
-            return self._data.rows
         return self._data.clip(self._start, self._start + self.virtual_size).rows - self._start
 
     def _all_data(self, start: int, end: int) -> Extents:

@@ -141,6 +141,10 @@ class Metadata:
         """
         raise NotImplementedError
 
+    def as_parent(self) -> "Metadata":
+        """Return what an image of this format that names this one as its parent sees of it: perhaps another size."""
+        return self
+
     def label_of(self, file: HostFile, wanted: str) -> str:
         """Return the label of the snapshot whose label, else name, else ID, is `wanted`. Raises ChainError."""
         what, remedy = f"it has no snapshot {quoted(wanted)}", "choose one of its snapshots (none)"

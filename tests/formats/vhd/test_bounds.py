@@ -1,0 +1,157 @@
+"""What opening a VHD costs: it follows what is in the file, not how large its disk is, or how much its table claims."""
+
+import os
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.agreement import format_error
+from tests.support.hand_made_chain import chain_of
+from tests.support.vhd import SECTOR, Vhd
+from vdifs.extents import Kind
+from vdifs.formats.vhd import layer as vhd_layer
+from vdifs.formats.vhd.bitmaps import bitmap_runs
+from vdifs.formats.vhd.format import VHD
+from vdifs.storage.host_file import HostFile
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@contextmanager
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Collect the lengths that are read from files."""
+    lengths, read_at = list[int](), HostFile.read_at
+
+    def counting(self: HostFile, offset: int, length: int) -> bytes:
+        lengths.append(length)
+        return read_at(self, offset, length)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HostFile, "read_at", counting)
+        yield lengths
+
+
+def sparse(path: Path, size: int, block_size: int, blocks: dict[int, int]) -> Path:
+    """Write an image whose table is mostly of FF; blocks: for each its place among those in the file."""
+    made = Vhd(1, block_size, footer_fields={"current_size": size})
+    made.header_fields = {"bat_entries": -(-size // block_size)}
+    space = made.bitmap_space + block_size
+    table = np.full(-(-size // block_size), 0xFFFFFFFF, ">u4")
+    first = 1536 + -(-table.nbytes // SECTOR) * SECTOR
+    for number, place in blocks.items():
+        table[number] = (first + place * space) // SECTOR
+    with path.open("wb") as file:
+        file.write(made.footer() + made.header() + table.tobytes())
+        file.truncate(first + len(blocks) * space)
+        for place in blocks.values():
+            file.seek(first + place * space)
+            file.write(b"\x80")
+            file.seek(first + place * space + made.bitmap_space)
+            file.write(b"\1" * SECTOR)
+        file.seek(first + len(blocks) * space)
+        file.write(made.footer())
+    return path
+
+
+def test_a_disk_of_two_tebibytes_is_opened_with_one_look_at_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 2040 * GIB
+    path = sparse(tmp_path / "x.vhd", size, 2 * MIB, {0: 0, 500_000: 2, size // (2 * MIB) - 1: 1})
+    with counted_reads(monkeypatch) as lengths, chain_of(VHD, path) as chain:
+        assert sum(lengths) < 4 * MIB + 64 * KIB
+        assert len(lengths) < 32
+        parts = list(chain.in_parts())
+        assert [int(np.count_nonzero(part.kind == Kind.DATA)) for part in parts] == [3]
+        assert len(lengths) < 32 + 8
+        assert chain.members[0].layer.nbytes < 4 * KIB
+
+
+def test_a_table_of_64_mib_is_the_largest_and_takes_no_memory_where_it_is_empty(tmp_path: Path) -> None:
+    size = (16 << 20) * 4 * KIB
+    path = sparse(tmp_path / "x.vhd", size, 4 * KIB, {16_777_215: 0})
+    tracemalloc.start()
+    with chain_of(VHD, path) as chain:
+        assert chain.extents(size - 4 * KIB, size).kind.tolist() == [Kind.DATA, Kind.ZERO]
+    assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+    tracemalloc.stop()
+    beyond = Vhd(1, 4 * KIB, footer_fields={"current_size": size + 4 * KIB})
+    beyond.header_fields = {"bat_entries": (16 << 20) + 1}
+    with (
+        format_error("has 16777217 entries, expected at most 16777216"),
+        chain_of(VHD, beyond.write(tmp_path / "y.vhd")),
+    ):
+        pass
+
+
+def test_more_entries_than_blocks_in_the_file_are_refused_before_all_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Vhd(1, 4 * KIB, footer_fields={"current_size": 16 * GIB})
+    made.header_fields = {"bat_entries": 4 << 20}
+    path = made.write(tmp_path / "x.vhd")
+    with path.open("r+b") as file:
+        file.truncate(1536 + (16 << 20))  # a table of zeros, which is a hole
+        file.seek(0, os.SEEK_END)
+        file.write(made.footer())
+    with counted_reads(monkeypatch) as lengths, format_error("more entries in use than blocks"), chain_of(VHD, path):
+        pass
+    assert sum(lengths) < 2 * MIB
+
+
+def test_blocks_whose_bitmaps_lie_in_holes_are_not_kept_or_asked(tmp_path: Path) -> None:
+    """A file may claim hundreds of thousands of blocks in one hole."""
+    blocks = 200_000
+    made = Vhd(1, 4 * KIB, footer_fields={"current_size": blocks * 4 * KIB})
+    made.header_fields = {"bat_entries": blocks}
+    first = (1536 + blocks * 4 + SECTOR - 1) // SECTOR
+    table = (first + 9 * np.arange(blocks)).astype(">u4")
+    path = tmp_path / "x.vhd"
+    with path.open("wb") as file:
+        file.write(made.footer() + made.header() + table.tobytes())
+        file.truncate((first + 9 * blocks) * SECTOR)
+        file.seek(0, os.SEEK_END)
+        file.write(made.footer())
+    with chain_of(VHD, path) as chain:
+        layer = chain.members[0].layer
+        assert layer.load.units < 20
+        assert chain.extents(0, chain.virtual_size).kind.tolist() == [Kind.ZERO]
+
+
+@given(rows=st.integers(1, 4).flatmap(lambda n: st.lists(st.binary(min_size=n, max_size=n), min_size=1, max_size=6)))
+def test_runs_are_those_of_the_bits(rows: list[bytes]) -> None:
+    starts, present = bitmap_runs(np.array([list(row) for row in rows], np.uint8))
+    bits = [byte >> 7 - bit & 1 for row in rows for byte in row for bit in range(8)]
+    found = [
+        bool(value) for value, count in zip(present, np.diff([*starts, len(bits)]), strict=True) for _ in range(count)
+    ]
+    assert found == [bool(bit) for bit in bits]
+    per_row = len(rows[0]) * 8
+    assert set(range(0, len(bits), per_row)) <= set(starts.tolist())
+    inner = [at for at in starts.tolist() if at % per_row]
+    assert all(bits[at] != bits[at - 1] for at in inner)
+
+
+@pytest.mark.parametrize("at_once", [1, 8, 100, 5000])
+def test_how_many_bitmaps_are_looked_at_together_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    made = Vhd(300 * KIB, 4 * KIB)
+    for at in (0, 3, 4, 8, 9, 10, 11, 200, 201, 333, 599):
+        made.put(at * SECTOR, b"\1" * SECTOR)
+    path = made.write(tmp_path / "x.vhd")
+    with chain_of(VHD, path) as chain:
+        wanted = chain.extents(0, 300 * KIB)
+    monkeypatch.setattr(vhd_layer, "_SECTORS_AT_ONCE", at_once)
+    with chain_of(VHD, path) as chain:
+        for found in (chain.extents(0, 300 * KIB), chain.extents(0, 300 * KIB)):
+            assert found.start.tolist() == wanted.start.tolist()
+            assert found.host.tolist() == wanted.host.tolist()
+        part = chain.extents(7 * SECTOR, 9 * SECTOR)
+        assert part.kind.tolist() == [Kind.ZERO, Kind.DATA]

@@ -1,0 +1,1 @@
+"""VHD, which QEMU calls vpc: fixed, dynamic and differencing images."""
