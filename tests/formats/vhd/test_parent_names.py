@@ -143,3 +143,19 @@ def test_locators_that_are_too_long_or_outside_of_the_file_are_ignored(tmp_path:
         with read(VHD, path) as (_, metadata):
             assert metadata.parent is not None
             assert metadata.parent.names == ()
+
+
+def test_a_name_that_ends_behind_the_file_is_no_part_of_one(tmp_path: Path) -> None:
+    made = child(end=False)
+    made.put(MIB - 512, bytes(502) + "b.vhd".encode("utf-16-le"))
+    path = made.write(tmp_path / "c.vhd")
+    at = made.places()[0] + made.bitmap_space + MIB
+    for length, names in ((10, ("b.vhd",)), (12, ())):
+        head = vhd.header([(b"W2ru", length, at - 10)], bat_entries=1, parent_uuid=PARENT.bytes)
+        with path.open("r+b") as file:
+            file.truncate(at)
+            file.seek(512)
+            file.write(head)
+        with read(VHD, path) as (_, metadata):
+            assert metadata.parent is not None
+            assert metadata.parent.names == names

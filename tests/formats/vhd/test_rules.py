@@ -13,6 +13,7 @@ from tests.support.agreement import format_error, unsupported
 from tests.support.hand_made_chain import chain_of, disk_of, opened, read
 from tests.support.vhd import SECTOR, Vhd
 from vdifs.errors import FormatError
+from vdifs.extents import Kind, MapKind
 from vdifs.formats.image_format import Front
 from vdifs.formats.vhd.format import VHD
 
@@ -86,6 +87,18 @@ BROKEN_FOOTERS: list[tuple[str, Vhd, str]] = [
 def test_a_broken_rule_is_refused_by_name(tmp_path: Path, made: Vhd, match: str) -> None:
     path = made.write(tmp_path / "x.vhd")
     with format_error(match):
+        open_it(path)
+
+
+def test_a_block_that_reaches_into_the_table_is_refused(tmp_path: Path) -> None:
+    """As where a program has written the table behind the blocks."""
+    made = image()
+    made.header_fields = {"bat_offset": made.places()[0] + 4096}
+    path = made.write(tmp_path / "x.vhd")
+    with path.open("r+b") as file:
+        file.seek(made.places()[0] + 4096)
+        file.write(made.table(made.places()))
+    with format_error(r"its block 0 at 0x800 overlaps its block allocation table"):
         open_it(path)
 
 
@@ -250,7 +263,7 @@ def test_the_place_that_a_real_windows_child_has_for_a_sector(tmp_path: Path) ->
 def test_data_in_holes_of_the_file_are_zeros_and_hide_those_of_the_parent(tmp_path: Path) -> None:
     base = Vhd(4 * MIB)
     base.put(0, b"\3" * 4 * MIB)
-    child = Vhd(4 * MIB, parent=UUID(int=1), uuid=UUID(int=2))
+    child = Vhd(4 * MIB, parent=UUID(int=1), uuid=UUID(int=2), align=4096)
     child.put(0, b"\4" * 2 * MIB)
     path = child.write(tmp_path / "c.vhd")
     with path.open("r+b") as file:  # the data of the first block become a hole
@@ -261,6 +274,10 @@ def test_data_in_holes_of_the_file_are_zeros_and_hide_those_of_the_parent(tmp_pa
         file.seek(at + 2 * MIB)
         file.write(rest)
     assert disk_of(VHD, path, base.write(tmp_path / "a.vhd")) == bytes(2 * MIB) + b"\3" * 2 * MIB
+    with chain_of(VHD, path) as chain:
+        assert chain.extents(0, 4 * MIB).kind.tolist() == [Kind.ZERO, Kind.UNALLOCATED]
+        details = chain.members[0].layer.details(0, 4 * MIB)
+        assert details.kind.tolist() == [MapKind.DATA_HOLE, MapKind.UNALLOCATED]
 
 
 @pytest.mark.parametrize("name", ["x.v01", "x.V12"])
