@@ -148,9 +148,14 @@ def test_a_file_that_is_stated_to_be_raw_is_not_looked_at(by_name: bool) -> None
     [
         (Fault.LOOP, ChainError, 40, "a: it is in its own chain: rebase one of the images that name it"),
         (Fault.TOO_DEEP, ChainError, 40, "a: the chain above it has 256 images already: commit some"),
-        (Fault.OTHER_FORMAT, UnsupportedError, 95, "a: its overlay states the format 'vmdk': only qcow2 and raw are"),
-        (Fault.NO_IMAGE, FormatError, 5, "a: not a qcow2 image"),
-        (Fault.NOT_STATED, PolicyError, 13, "a: its overlay states no format and it is no qcow2 image"),
+        (
+            Fault.OTHER_FORMAT,
+            UnsupportedError,
+            95,
+            "a: its overlay states the format 'vmdk': only qcow2, vpc and raw are",
+        ),
+        (Fault.NO_IMAGE, FormatError, 5, "a: not a qcow2 or VHD image"),
+        (Fault.NOT_STATED, PolicyError, 13, "a: its overlay states no format and it is no qcow2 or VHD image"),
     ],
 )
 def test_what_is_said_of_a_file(fault: Fault, kind: type[VdifsError], code: int, message: str) -> None:

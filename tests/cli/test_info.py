@@ -162,7 +162,7 @@ def test_a_backing_file_is_described_in_the_format_that_is_stated_or_that_its_by
         write_blank(tmp_path / "top.qcow2", "plain.img", stated)
         status, out, err = vdifs("info", tmp_path / "top.qcow2", "--backing-chain")
         assert (status, out) == (1, "")
-        assert f"{tmp_path / 'plain.img'}: not a qcow2 image" in err
+        assert f"{tmp_path / 'plain.img'}: not a qcow2 or VHD image" in err
 
 
 def test_a_backing_file_outside_needs_trust(vdifs: Vdifs, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_file_that_is_no_image_is_refused(vdifs: Vdifs, tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_bytes(b"no image")
     status, out, err = vdifs("info", tmp_path / "a.txt")
     assert (status, out) == (1, "")
-    assert "not a qcow2 image" in err
+    assert "not a qcow2 or VHD image" in err
 
 
 def test_an_encrypted_image_is_refused_by_its_name(vdifs: Vdifs, tmp_path: Path) -> None:

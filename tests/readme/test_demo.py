@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import require_loop_devices, require_tool
 from tests.mount.conftest import require_fuse
-from tests.readme.examples import examples
-from tests.readme.test_examples import _stand_in_for_partitions, _stand_in_for_umount, run
+from tests.readme.examples import examples, run
+from tests.readme.test_examples import _stand_in_for_partitions, _stand_in_for_umount
 from tests.support import oracle
 from tests.support.builder import write_blank
 
@@ -60,7 +60,7 @@ def look_at_what_they_begin_with(demo: Path) -> None:
 
 def test_every_recipe_runs_in_the_demo_as_it_is_printed(demo: Path) -> None:
     look_at_what_they_begin_with(demo)
-    recipes = [name for name in examples() if name not in ("install", "remove")]
+    recipes = [name for name in examples(of_demo=True) if name not in ("install", "remove")]
     if os.geteuid() == 0:
         require_loop_devices()
     else:

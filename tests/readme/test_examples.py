@@ -11,20 +11,11 @@ import pytest
 
 from tests.conftest import require_loop_devices, require_tool
 from tests.mount.conftest import require_fuse
-from tests.readme.examples import README, examples, fenced_blocks
+from tests.readme.examples import README, examples, fenced_blocks, run
 from tests.support import oracle
 from tests.support.builder import make
-from vdifs.linux.mountinfo import mounts
 
 MIB = 1 << 20
-TOOLS = {
-    "restic": ["restic"],
-    "look": ["losetup", "sfdisk", "mkfs.ext4"],
-    "offset": ["losetup"],
-    "debugfs": ["debugfs"],
-    "serve": ["nbdkit", "nbdinfo", "nbdcopy"],
-    "export": ["zstd"],
-}
 SAID_ELSEWHERE = {"library"}
 """Fenced blocks that only show what there is, one comment a line; other tests try each of them."""
 
@@ -65,28 +56,6 @@ def _partitioned(disk: Path, tree: Path) -> None:
     subprocess.run([sfdisk, "-q", disk], input="2048,81920,L\n", text=True, check=True, capture_output=True)
 
 
-def run(name: str, folder: Path) -> str:
-    """Run an example and return what it said."""
-    for tool in TOOLS.get(name, []):
-        require_tool(tool)
-    language, text = examples()[name]
-    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", "/sbin"])
-    command = {"sh": ["bash", "-euo", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}[language]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PATH": path, "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-    left = [mount.mountpoint for mount in mounts() if mount.mountpoint.startswith(f"{folder}/")]
-    for mountpoint in reversed(left):
-        subprocess.run(["umount", "-l", mountpoint], check=False)
-    assert done.returncode == 0, done.stderr
-    assert not left
-    return done.stdout
-
-
 def same(left: Path, right: Path) -> None:
     formats = ["raw" if each.suffix == ".raw" else "qcow2" for each in (left, right)]
     oracle.compare(left, right, left_format=formats[0], right_format=formats[1])
@@ -94,7 +63,7 @@ def same(left: Path, right: Path) -> None:
 
 def test_every_block_of_every_page_is_run() -> None:
     recipes = "install remove nightly restore restic look offset debugfs migrate serve python"
-    assert set(examples()) == {*recipes.split(), "export", "snapshot"}
+    assert set(examples()) == {*recipes.split(), "export", "snapshot", "xcp-ng", "xcp-ng-chain"}
     assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), "a block that no test runs"
 
 

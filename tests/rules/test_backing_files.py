@@ -154,7 +154,7 @@ def test_raw_is_never_probed(tmp_path: Path, base: Image) -> None:
 def test_qcow2_stated_for_a_raw_file_is_refused(tmp_path: Path) -> None:
     make_raw(tmp_path / "base.raw", pattern(0xBB, MIB))
     top = rebase(make(tmp_path / "top.qcow2", MIB), "base.raw", "qcow2")
-    both_refuse(top, "base.raw: not a qcow2 image")
+    both_refuse(top, "base.raw: not a qcow2 or VHD image")
 
 
 def test_no_stated_format_and_a_valid_qcow2_is_read(tmp_path: Path, base: Image) -> None:

@@ -17,7 +17,7 @@ class BoxedMetadata(Metadata):
 
 
 class Boxed:
-    name, suffixes, unmarked, no_mark = "boxed", (".boxed",), False, "it does not begin with 'boxed: 1'"
+    name, title, suffixes, unmarked, no_mark = "boxed", "boxed", (".boxed",), False, "it does not begin with 'boxed: 1'"
 
     def probe(self, front: Front) -> bool:
         return front.head.startswith(MARK)

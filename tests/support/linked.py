@@ -39,7 +39,13 @@ class LinkedMetadata(Metadata):
 
 
 class Linked:
-    name, suffixes, unmarked, no_mark = "linked", (".linked",), False, "it does not begin with '{\"linked\": '"
+    name, title, suffixes, unmarked, no_mark = (
+        "linked",
+        "linked",
+        (".linked",),
+        False,
+        "it does not begin with '{\"linked\": '",
+    )
 
     def probe(self, front: Front) -> bool:
         return front.head.startswith(MARK)

@@ -29,7 +29,7 @@ from vdifs.chain.access import Access
 from vdifs.chain.policy import Live, Policy
 from vdifs.errors import ChainError, FormatError, StorageError, VdifsError, printable
 from vdifs.formats.problems import Severity
-from vdifs.formats.registry import names, no_image
+from vdifs.formats.registry import no_image, titles
 from vdifs.linux.locks import LockTable
 from vdifs.pace import give_way
 
@@ -208,7 +208,7 @@ class Catalog:
     def check_images(self) -> None:
         """Raise FormatError if the source is a single file and no image. A directory may be empty."""
         if self._only is not None and not self._state.entries:
-            where, remedy = self.policy.display(self._only), f"name a {names('or')} image, or a directory of them"
+            where, remedy = self.policy.display(self._only), f"name a {titles()} image, or a directory of them"
             raise FormatError("no image", where=where, remedy=remedy)
 
     def chain(self, path: str) -> tuple[Entry, ...]:

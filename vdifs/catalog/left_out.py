@@ -9,12 +9,12 @@ from vdifs.catalog.image_names import is_called_image
 from vdifs.catalog.walk import Filter, Passed
 from vdifs.errors import FormatError, PolicyError, StorageError, UsageError, VdifsError, printable, quoted
 from vdifs.formats.problems import Severity
-from vdifs.formats.registry import is_called_part, no_format
+from vdifs.formats.registry import is_called_part, missing_mark, no_format
 
 __all__ = ["LeftOut", "of_includes", "of_no_images", "of_skipped"]
 
-_OWN = "left out: its first bytes are not 'QFI\\xfb'", "restore it from a copy, or give it another name"
-_OTHERS = "convert it with 'qemu-img convert', or rename it"
+_RESTORE = "restore it from a copy, or give it another name"
+_CONVERT = "convert it with 'qemu-img convert', or rename it"
 Display = Callable[[str], str]
 """Returns the host path of a PATH."""
 
@@ -32,8 +32,9 @@ def of_no_images(paths: Iterable[str], display: Display) -> Iterator[LeftOut]:
     """Yield why regular files are left out that are called like images. paths: of files that are no images."""
     for path in paths:
         if is_called_image(path) and not is_called_part(path):
-            what, remedy = _OWN if path.lower().endswith((".qcow2", ".qcow")) else (f"left out: {no_format()}", _OTHERS)
-            error = FormatError(what, where=display(path), remedy=remedy)
+            mark = missing_mark(path)
+            what, remedy = (mark, _RESTORE) if mark else (no_format(), _CONVERT)
+            error = FormatError(f"left out: {what}", where=display(path), remedy=remedy)
             yield LeftOut(path, Severity.WARNING, "no-image", error)
 
 

@@ -111,6 +111,8 @@ class _Opening:
                 by_name=above is None,
             )
             metadata = image_format.read(front)
+        if above is not None and above.metadata.parent is not None:
+            metadata = metadata.as_parent()
         with damage_only_if_unchanged(file):
             return _member(self.policy, ref, file, metadata, self.opened)
 

@@ -192,6 +192,10 @@ class ImageFormat(Protocol):
         """As QEMU writes it."""
 
     @property
+    def title(self) -> str:
+        """As its users write it."""
+
+    @property
     def suffixes(self) -> tuple[str, ...]:
         """How files in it are usually called."""
 

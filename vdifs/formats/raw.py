@@ -27,7 +27,7 @@ class _RawMetadata(Metadata):
 class Raw:
     """The format "raw"."""
 
-    name = "raw"
+    name = title = "raw"
     suffixes = (".raw", ".img")
     unmarked = True
     no_mark = ""

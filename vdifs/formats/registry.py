@@ -6,11 +6,13 @@ See docs/formats.md, Detection.
 """
 
 import re
+from functools import lru_cache
 
 from vdifs.errors import FormatError
 from vdifs.formats.image_format import Front, ImageFormat, MarkedAtEnd
 from vdifs.formats.qcow2.format import QCOW2
 from vdifs.formats.raw import RAW
+from vdifs.formats.vhd.format import VHD
 
 __all__ = [
     "FORMATS",
@@ -19,15 +21,17 @@ __all__ = [
     "called",
     "is_called_part",
     "marked_names",
+    "missing_mark",
     "names",
     "no_format",
     "no_image",
     "probed",
     "says",
     "suffixes",
+    "titles",
 ]
 
-FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, RAW)}
+FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, VHD, RAW)}
 """Each by its name, in the order in which a file is asked for their marks."""
 
 
@@ -40,11 +44,16 @@ _PART = re.compile(r"-(?:flat|delta|sesparse|ctk|[fs][0-9]{3,})\.vmdk\Z", re.IGN
 
 def no_image(where: str) -> FormatError:
     """Return the error for a file that bears no mark of any, and is not to be read as one without a mark."""
-    marked = [each for each in FORMATS.values() if not each.unmarked]
     kinds = marked_names()
-    what = f"not a {kinds} image: {', '.join(each.no_mark for each in marked)}"
-    others = _joined([each.name for each in FORMATS.values() if each.unmarked], "or")
+    what = f"not a {kinds} image: {missing_mark(where) or 'it bears none of their marks'}"
+    others = _joined([each.title for each in FORMATS.values() if each.unmarked], "or")
     return FormatError(what, where, remedy=f"name a {kinds} image, or a {others} one called {_called_raw()}")
+
+
+def missing_mark(name: str) -> str | None:
+    """Return what a file lacks that its name says it has, None if the name tells no format that has a mark."""
+    claimed = _named_for(name)
+    return None if claimed is None or claimed.unmarked else claimed.no_mark
 
 
 def no_format() -> str:
@@ -67,22 +76,34 @@ def probed(front: Front) -> ImageFormat | None:
     if _is_called_raw(name):
         return FORMATS[USUAL] if FORMATS[USUAL].probe(front) else None
     found = next((each for each in FORMATS.values() if each.probe(front)), None)
-    by_end = next((each for each in FORMATS.values() if isinstance(each, MarkedAtEnd) and each.is_at_end(front)), None)
+    says = _named_for(name)
+    if found is not None and found is says and not _has_mark_at_end(type(found)):
+        return found
+    by_end = next((each for each in FORMATS.values() if _ends(each, front)), None)
     if by_end is None:
         return found
     by_start = next((each for each in FORMATS.values() if each is not by_end and _begins(each, front)), None)
     if by_start is None:
         return by_end
-    says = _named_for(name)
     if says in (by_start, by_end):
         return says
-    what = f"it begins as a {by_start.name} and ends as a {by_end.name} image: a guest may have written either"
+    what = f"it begins as a {by_start.title} and ends as a {by_end.title} image: a guest may have written either"
     suffixes = " or ".join(f"*{each.suffixes[0]}" for each in (by_start, by_end))
     raise FormatError(what, where=front.file.name, remedy=f"call it {suffixes}, whichever it is")
 
 
 def _begins(image_format: ImageFormat, front: Front) -> bool:
-    return not isinstance(image_format, MarkedAtEnd) and image_format.probe(front)
+    return not _has_mark_at_end(type(image_format)) and image_format.probe(front)
+
+
+def _ends(image_format: ImageFormat, front: Front) -> bool:
+    return isinstance(image_format, MarkedAtEnd) and image_format.is_at_end(front)
+
+
+@lru_cache
+def _has_mark_at_end(kind: type[ImageFormat]) -> bool:
+    """Tell what isinstance() does of an object of that type, which takes long and is asked for each file."""
+    return issubclass(kind, MarkedAtEnd)
 
 
 def is_called_part(name: str) -> bool:
@@ -124,14 +145,19 @@ def suffixes() -> tuple[str, ...]:
     return tuple(suffix for each in FORMATS.values() for suffix in each.suffixes)
 
 
-def names(conjunction: str = "and") -> str:
+def names() -> str:
     """Return the names of all, for a message."""
-    return _joined(list(FORMATS), conjunction)
+    return _joined(list(FORMATS), "and")
+
+
+def titles() -> str:
+    """Return what all are called by their users, for a message."""
+    return _joined([each.title for each in FORMATS.values()], "or")
 
 
 def marked_names() -> str:
-    """Return the names of those that bear a mark, for a message."""
-    return _joined([each.name for each in FORMATS.values() if not each.unmarked], "or")
+    """Return what those that bear a mark are called, for a message."""
+    return _joined([each.title for each in FORMATS.values() if not each.unmarked], "or")
 
 
 def _joined(words: list[str], conjunction: str) -> str:

@@ -90,7 +90,7 @@ class Qcow2Metadata(Metadata):
 class Qcow2:
     """The format "qcow2"."""
 
-    name = "qcow2"
+    name = title = "qcow2"
     suffixes = (".qcow2", ".qcow")
     unmarked = False
     no_mark = NO_MAGIC

@@ -81,7 +81,7 @@ class VhdMetadata(Metadata):
 class Vhd:
     """The format "vpc"."""
 
-    name = "vpc"
+    name, title = "vpc", "VHD"
     suffixes = (".vhd", ".avhd", ".vud")
     unmarked = False
     no_mark = "it has no footer that begins with 'conectix'"
