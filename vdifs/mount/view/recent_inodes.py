@@ -14,10 +14,9 @@ nothing of the earlier state is served: neither its size nor the pages that the 
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from cachetools import LRUCache
 
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.storage.fingerprint import Fingerprint
@@ -51,15 +50,18 @@ class RecentInodes:
     """The numbers of the image files that were asked for last."""
 
     def __init__(self) -> None:
-        self._told: LRUCache[ImageFile, _ToldNumber] = LRUCache(_MOST)
+        self._told: OrderedDict[ImageFile, _ToldNumber] = OrderedDict()  # what was asked for last at its end
 
     def tell(self, file: ImageFile, number: int, state: Callable[[], Fingerprints]) -> None:
         """Take note that the kernel is told `number` of a file in that state, or in one whose ctimes alone differ."""
-        told = self._told.get(file)
+        told = self._told.pop(file, None)
         if told is None or told.number != number:
-            self._told[file] = _ToldNumber(number, state(), time.monotonic())
+            told = _ToldNumber(number, state(), time.monotonic())
         else:
             told.asked = time.monotonic()
+        self._told[file] = told
+        if len(self._told) > _MOST:
+            self._told.popitem(last=False)
 
     def kept(self, file: ImageFile, number: int, state: Callable[[], Fingerprints]) -> int:
         """Return the number to tell of a file that would have `number` in its present state."""
