@@ -9,8 +9,8 @@ __all__ = ["Load"]
 class Load:
     """How many units of a layer lie below an offset: those of its populated ranges, and one more for each range."""
 
-    def __init__(self, populated: NDArray[np.int64], grain: int) -> None:
-        """Take Layer.populated and Layer.grain."""
+    def __init__(self, populated: NDArray[np.int64], grain: int | NDArray[np.float64]) -> None:
+        """Take Layer.populated, and how many bytes there are to a unit, or how many in each range."""
         self.edges = populated.reshape(-1).astype(np.float64)
         self._units = np.zeros(len(self.edges))
         self._units[1::2] = (self.edges[1::2] - self.edges[::2]) / grain + 1

@@ -17,7 +17,7 @@ from vdifs.formats.qcow2.header import Header, Incompatible
 from vdifs.formats.qcow2.layer import Qcow2Layer
 from vdifs.formats.qcow2.metadata import read_bitmaps
 from vdifs.formats.qcow2.refcounts import reserved_table_bits
-from vdifs.formats.qcow2.table_parts import TableParts
+from vdifs.formats.table_parts import TableParts
 from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
 from vdifs.storage.known_holes import data_of

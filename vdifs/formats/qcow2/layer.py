@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.arrays import led_by
 from vdifs.errors import CUT_SHORT, FormatError
 from vdifs.extents import NO_FILE, Extents, Kind, MapKind
 from vdifs.formats.layer import identity_of, without_holes
@@ -15,8 +14,8 @@ from vdifs.formats.qcow2.compressed import CompressedClusters
 from vdifs.formats.qcow2.entries import Runs, decode_extended_l2, decode_l1, decode_l2
 from vdifs.formats.qcow2.geometry import L1_MAX_BYTES, Geometry
 from vdifs.formats.qcow2.header import CompressionType, Header
-from vdifs.formats.qcow2.l1_tables import L1Table, shared_table
-from vdifs.formats.qcow2.table_parts import TableParts
+from vdifs.formats.shared_tables import Tables, shared_tables
+from vdifs.formats.table_parts import TableParts, TableShape
 from vdifs.pace import give_way
 from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
@@ -62,7 +61,7 @@ class Qcow2Layer:
         self._in_data = data_of(data)
         in_file = self._in_data if data is file else data_of(file)
         self.identity = identity_of([file, data], [in_file, self._in_data], place)
-        self._table = shared_table(self.identity, lambda: self._load_table(in_file))
+        self._table = shared_tables(self.identity, lambda: self._load_table(in_file))
         self._parts, self.load = self._table.parts, self._table.load
         self.nbytes = self._table.nbytes + self._in_data.nbytes
 
@@ -94,12 +93,11 @@ class Qcow2Layer:
         np.minimum(ranges, self.virtual_size, out=ranges)
         return ranges
 
-    def _load_table(self, written: Ranges) -> L1Table:
+    def _load_table(self, written: Ranges) -> Tables:
         g = self.geometry
-        parts = _written_parts(
-            *self._load_l1(self.state.offset, min(self.state.entries, g.l1_size), written), g, written
-        )
-        return L1Table(parts, Load(np.minimum(parts.guest_ranges() << g.cluster_bits, self.virtual_size), g.grain))
+        used = self._load_l1(self.state.offset, min(self.state.entries, g.l1_size), written)
+        parts = TableParts.written(*used, TableShape(g.l2_entries, g.l2_entry_size, g.clusters), written)
+        return Tables(parts, Load(np.minimum(parts.guest_ranges() << g.cluster_bits, self.virtual_size), g.grain))
 
     def _load_l1(self, offset: int, count: int, written: Ranges) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the indices and host offsets of the L1 entries in use, of the first `count`; the rest is VM state."""
@@ -238,32 +236,3 @@ class Qcow2Layer:
                 where=self.data.name,
                 remedy=CUT_SHORT,
             )
-
-
-def _written_parts(
-    index: NDArray[np.int64], offsets: NDArray[np.int64], geometry: Geometry, written: Ranges
-) -> TableParts:
-    """Return the parts of the L2 tables with L1 indices `index`, at `offsets`, that do not lie in holes of the file.
-
-    written: where the file has data. A table of 2 MiB may have all but a few KiB in a hole.
-    """
-    entries, size, edges = geometry.l2_entries, geometry.l2_entry_size, written.edges
-    low = edges.searchsorted(offsets, "right")
-    count = edges.searchsorted(offsets + geometry.cluster_size, "left") - low
-    if not count.any():
-        return TableParts(index * entries, np.minimum((index + 1) * entries, geometry.clusters), offsets)
-    table = np.arange(len(index)).repeat(count + 1)
-    nth = np.arange(len(table)) - (np.cumsum(count + 1) - count - 1).repeat(count + 1)
-    start, stop = np.zeros(len(table), np.int64), np.full(len(table), geometry.cluster_size)
-    inner = nth > 0
-    start[inner] = edges[(low[table] + nth - 1)[inner]] - offsets[table[inner]]
-    inner = nth < count[table]
-    stop[inner] = edges[(low[table] + nth)[inner]] - offsets[table[inner]]
-    data = (low[table] + nth) % 2 == 1
-    first, last, table = start[data] // size, -(-stop[data] // size), table[data]
-    again = led_by(False, table[1:] == table[:-1])  # an entry that two runs of data share belongs to the first
-    first[again] = np.maximum(first[again], last[np.flatnonzero(again) - 1])
-    last = np.minimum(last, geometry.clusters - index[table] * entries)
-    some = first < last
-    first, last, table = first[some], last[some], table[some]
-    return TableParts(index[table] * entries + first, index[table] * entries + last, offsets[table] + first * size)
