@@ -19,7 +19,17 @@ from vdifs.storage.host_file import HostFile
 if TYPE_CHECKING:
     from vdifs.formats.layer import Layer  # and with it numpy, which `vdifs info` does without
 
-__all__ = ["BackingName", "Description", "Front", "ImageFormat", "MarkedAtEnd", "Metadata", "Parent", "Snapshot"]
+__all__ = [
+    "BackingName",
+    "Description",
+    "Front",
+    "HasParts",
+    "ImageFormat",
+    "MarkedAtEnd",
+    "Metadata",
+    "Parent",
+    "Snapshot",
+]
 
 _HEAD = 4096
 _FOOT = 512
@@ -51,13 +61,15 @@ class Parent(NamedTuple):
     order in which they are tried: the first file that has one of `identities` is it. None where the format has no
     names: then it is looked for among all images of the source. identities: as in `Metadata.identities`. said: how the
     image names it, for a message. format: that of the image itself, or "raw" where the image states a raw parent,
-    which has no identity.
+    which has no identity. tells_state: whether an identity is of one state of an image alone; if not, files that have
+    it and otherwise other identities are different disks, and nothing tells which of them is the parent.
     """
 
     names: tuple[str, ...]
     identities: frozenset[str]
     said: str
     format: str
+    tells_state: bool = True
 
 
 class BackingName(NamedTuple):
@@ -141,9 +153,18 @@ class Metadata:
         """
         raise NotImplementedError
 
+    def data_names(self) -> Sequence[tuple[str, ...]]:
+        """Return for each of `data_files` how its name may be spelled: the first that is there is meant."""
+        return [(name,) for name in self.data_files]
+
     def as_parent(self) -> "Metadata":
         """Return what an image of this format that names this one as its parent sees of it: perhaps another size."""
         return self
+
+    @property
+    def size_alone(self) -> int:
+        """Bytes of guest disk where the image is no parent: `virtual_size`, also of what `as_parent` returns."""
+        return self.virtual_size
 
     def label_of(self, file: HostFile, wanted: str) -> str:
         """Return the label of the snapshot whose label, else name, else ID, is `wanted`. Raises ChainError."""
@@ -226,3 +247,11 @@ class MarkedAtEnd(Protocol):
 
     def is_at_end(self, front: Front, /) -> bool:
         """Tell whether a file is an image in this format by its end, whatever it begins with. Raises StorageError."""
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A format whose images may lie in several files, which are no images of their own, but for one."""
+
+    def is_part(self, front: Front, name: str, /) -> bool:
+        """Tell whether a file that is called so, or has such a path, is one of those. Raises StorageError."""
