@@ -1,0 +1,1 @@
+"""VMDK: descriptors, hosted sparse files, what ESX keeps of snapshots, streams."""
