@@ -79,6 +79,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vdifs")
     group.addoption("--long", action="store_true", help="also run the long forms of the tests")
     group.addoption("--seed", type=seed_range, metavar="N[-M]", help="run random tests with these seeds alone")
+    group.addoption("--qemu-source", type=Path, metavar="DIR", help="QEMU's source: also read its sample images")
 
 
 def seed_range(text: str) -> range:

@@ -277,15 +277,15 @@ def test_a_chain_has_at_most_256_images(tmp_path: Path, depth: int) -> None:
             "plain.img",
             None,
             PolicyError,
-            "top.qcow2: its backing file plain.img is no qcow2 or VHD image and not stated to be",
+            "top.qcow2: its backing file plain.img is no qcow2, VHD, VHDX, VMDK or VDI image and not stated to be",
         ),
         (
             "plain.img",
             "qcow2",
             PolicyError,
-            "top.qcow2: its backing file plain.img is no qcow2 or VHD image and not stated",
+            "top.qcow2: its backing file plain.img is no qcow2, VHD, VHDX, VMDK or VDI image and not stated",
         ),
-        ("base.qcow2", "vmdk", UnsupportedError, "top.qcow2: it states the format 'vmdk' for its backing file: not"),
+        ("base.qcow2", "qed", UnsupportedError, "top.qcow2: it states the format 'qed' for its backing file: not"),
         ("top.qcow2", "qcow2", ChainError, "top.qcow2: it is in its own chain: rebase one of the images above it"),
     ],
 )
@@ -301,7 +301,7 @@ def test_what_headers_tell_is_said_of_who_can_mend_it(
 
 
 backings = st.sampled_from([None, "a.qcow2", "b.qcow2", "vms/c.qcow2", ".hidden/e.qcow2", "gone", "/etc/passwd", "x:y"])
-formats = st.sampled_from([None, "qcow2", "qcow2", "raw", "vmdk"])
+formats = st.sampled_from([None, "qcow2", "qcow2", "raw", "qed", "vmdk"])
 links = st.dictionaries(st.sampled_from(NAMES), st.tuples(backings, formats), min_size=1)
 
 
@@ -362,7 +362,7 @@ def test_a_scan_opens_nothing_outside_the_roots(source: Path, monkeypatch: pytes
 
 
 def test_a_backing_format_other_than_qcow2_and_raw_is_not_supported(source: Path) -> None:
-    write_blank(source / "odd.qcow2", "base.qcow2", "vmdk")
+    write_blank(source / "odd.qcow2", "base.qcow2", "qed")
     with scanned(source) as catalog:
         assert in_catalog(catalog, "odd.qcow2") == when_opened(catalog, "odd.qcow2") == ([], UnsupportedError, 95)
 

@@ -184,7 +184,7 @@ def test_a_base_beneath_a_trusted_folder_is_listed_though_it_was_not_there_when_
 
 
 @pytest.mark.parametrize(
-    ("base", "stated"), [("base.vmdk", "vmdk"), ("link.qcow2", "qcow2"), ("fifo", "qcow2"), (f"{'x' * 256}", "qcow2")]
+    ("base", "stated"), [("base.qed", "qed"), ("link.qcow2", "qcow2"), ("fifo", "qcow2"), (f"{'x' * 256}", "qcow2")]
 )
 def test_what_was_never_seen_and_may_be_no_image_is_not_listed(tmp_path: Path, base: str, stated: str) -> None:
     with closing(never_seen(tmp_path, ("top.qcow2", base, stated))) as catalog:

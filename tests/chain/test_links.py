@@ -107,8 +107,8 @@ FORMATS: list[tuple[str | None, str, bool, bool, str | Fault]] = [
     ("qcow2", "a.img", False, False, Fault.NO_IMAGE),
     ("qcow2", "a.img", False, True, "raw"),
     ("qcow2", "a", False, True, Fault.NO_IMAGE),
-    ("vmdk", "a", True, False, Fault.OTHER_FORMAT),
-    ("vmdk", "a.img", False, True, Fault.OTHER_FORMAT),
+    ("qed", "a", True, False, Fault.OTHER_FORMAT),
+    ("qed", "a.img", False, True, Fault.OTHER_FORMAT),
     ("", "a", True, False, Fault.OTHER_FORMAT),
 ]
 
@@ -152,13 +152,18 @@ def test_a_file_that_is_stated_to_be_raw_is_not_looked_at(by_name: bool) -> None
             Fault.OTHER_FORMAT,
             UnsupportedError,
             95,
-            "a: its overlay states the format 'vmdk': only qcow2, vpc and raw are",
+            "a: its overlay states the format 'qed': only qcow2, vpc, vhdx, vmdk, vdi and raw are",
         ),
-        (Fault.NO_IMAGE, FormatError, 5, "a: not a qcow2 or VHD image"),
-        (Fault.NOT_STATED, PolicyError, 13, "a: its overlay states no format and it is no qcow2 or VHD image"),
+        (Fault.NO_IMAGE, FormatError, 5, "a: not a qcow2, VHD, VHDX, VMDK or VDI image"),
+        (
+            Fault.NOT_STATED,
+            PolicyError,
+            13,
+            "a: its overlay states no format and it is no qcow2, VHD, VHDX, VMDK or VDI image",
+        ),
     ],
 )
 def test_what_is_said_of_a_file(fault: Fault, kind: type[VdifsError], code: int, message: str) -> None:
-    error = said_of_file("a", fault, "vmdk")
+    error = said_of_file("a", fault, "qed")
     assert (type(error), error.errno) == (kind, code)
     assert str(error).startswith(message)

@@ -5,16 +5,18 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from tests.support import linked
 from tests.support.agreement import contents, refused
+from tests.support.vdi import Name, Vdi
 from vdifs.catalog.catalog import Catalog
 from vdifs.chain.links import ImageRef
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
-from vdifs.errors import ChainError, PolicyError
+from vdifs.errors import ChainError, PolicyError, StorageError
 from vdifs.formats.registry import FORMATS
 from vdifs.report.info import describe_chain
 
@@ -127,6 +129,32 @@ def test_one_without_names_is_found_by_identity_the_nearest_first(source: Path, 
     linked.write(source / "vms/copy.linked", BASE, "wanted")
     with pytest.raises(ChainError, match=r"vms/base\.linked and vms/copy\.linked both have its identity"):
         way(source, "vms/snapshots/top.linked")
+
+
+def vdi_image(path: Path, mark: int, uuids: Name, parent: Name | None = None) -> None:
+    Vdi(1 << 20, name=uuids, parent=parent, blocks={0: bytes([mark]) * (1 << 20)} if parent is None else {}).write(path)
+
+
+def test_of_two_states_of_one_image_neither_is_taken_where_nothing_tells_which(source: Path, way: Way) -> None:
+    now, before = Name(UUID(int=1), UUID(int=2)), Name(UUID(int=1), UUID(int=3))
+    (source / "vms/snapshots").mkdir()
+    vdi_image(source / "vms/base.vdi", 1, now)
+    vdi_image(source / "vms/snapshots/any.vdi", 0, Name(UUID(int=4)), Name(UUID(int=1)))
+    vdi_image(source / "vms/snapshots/of_before.vdi", 0, Name(UUID(int=5)), before)
+    assert way(source, "vms/snapshots/any.vdi") == "vms/base.vdi"
+    vdi_image(source / "bases/copy.vdi", 1, now)
+    assert way(source, "vms/snapshots/any.vdi") == "vms/base.vdi"
+    vdi_image(source / "bases/before.vdi", 2, before)
+    assert way(source, "vms/snapshots/of_before.vdi") == "bases/before.vdi"
+    with pytest.raises(ChainError, match=r"vms/base\.vdi and bases/before\.vdi both have its identity: leave the one"):
+        way(source, "vms/snapshots/any.vdi")
+
+
+def test_a_raw_parent_without_a_name_is_none(source: Path, way: Way) -> None:
+    (source / "vms/disk").write_bytes(BASE)
+    linked.write(source / "vms/.top.linked", ABOVE, "top", names=[], format="raw")
+    with pytest.raises((ChainError, StorageError)):
+        way(source, "vms/.top.linked")
 
 
 def test_one_without_names_and_without_a_file_is_refused(source: Path, way: Way) -> None:

@@ -220,14 +220,18 @@ OF_CHAINS = [
     Case(
         "no image",
         over_no_image,
-        damaged(r"not a qcow2 or VHD image: its first bytes are not 'QFI\xfb'", by="text.qcow2")
+        damaged(r"not a qcow2, VHD, VHDX, VMDK or VDI image: its first bytes are not 'QFI\xfb'", by="text.qcow2")
         + told("warning", "no-image", LEFT_OUT, name="text.qcow2"),
         REFUSED,
     ),
     Case(
         "another format",
         lambda i: rebase(i, "base.qcow2", "qed"),
-        error("unsupported", "its overlay states the format 'qed': only qcow2, vpc and raw are read", by="base.qcow2"),
+        error(
+            "unsupported",
+            "its overlay states the format 'qed': only qcow2, vpc, vhdx, vmdk, vdi and raw are read",
+            by="base.qcow2",
+        ),
         REFUSED,
     ),
     Case(
@@ -235,8 +239,8 @@ OF_CHAINS = [
         over_unstated_raw,
         error(
             "not-trusted",
-            "its overlay states no format and it is no qcow2 or VHD image: it is not taken for raw unless stated; "
-            "state it with 'qemu-img rebase -u -F raw'",
+            "its overlay states no format and it is no qcow2, VHD, VHDX, VMDK or VDI image: "
+            "it is not taken for raw unless stated; state it with 'qemu-img rebase -u -F raw'",
             by="disk.raw",
         ),
         SOUND,

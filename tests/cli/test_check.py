@@ -72,7 +72,7 @@ def verdict(vdifs: Vdifs, source: str | Path, folder: Path) -> tuple[int, list[L
     assert all(line.isprintable() for line in told)
     refused = [p["message"] for p in problems if p["severity"] == "error" and p["kind"] in ("damaged", "unsupported")]
     assert all(re.search("[:;] (restore|repair|name|convert) ", message) for message in refused), "each says what to do"
-    remedy = ": (restore it from a copy, or|name a qcow2 or VHD image,|convert it with) .*"
+    remedy = ": (restore it from a copy, or|name a qcow2, VHD, VHDX, VMDK or VDI image,|convert it with) .*"
     said = [
         re.sub(remedy, "", f"{p['message']} ".replace(f"{folder}/", FOLDER).replace(f"{folder} ", FOLDER[:-1]).rstrip())
         for p in problems
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_image_is_refused_and_not_found_sound(suffix: str, tmp
     assert vdifs("check", f"{file}{suffix}") == (
         1,
         "",
-        f"vdifs: {file}: no image: name a qcow2, VHD or raw image, or a directory of them\n",
+        f"vdifs: {file}: no image: name a qcow2, VHD, VHDX, VMDK, VDI or raw image, or a directory of them\n",
     )
     status, out, _ = vdifs("check", tmp_path)
     assert status == 0

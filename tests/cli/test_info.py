@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support import oracle, qcow2, surgery
 from tests.support.builder import make, write_blank
 from tests.support.image_file import Image
 from tests.support.proofs import prove_info, settle_blocks
+from tests.support.vhdx import Draft, linked
 
 GIB = 1 << 30
 VARIANTS: list[dict[str, object]] = [
@@ -153,16 +155,16 @@ def test_a_backing_file_is_described_in_the_format_that_is_stated_or_that_its_by
         ("plain.img", None, "raw"),
         ("base.qcow2", "raw", "raw"),
         ("base.qcow2", None, "qcow2"),
-        ("base.qcow2", "vmdk", "qcow2"),
+        ("base.qcow2", "qed", "qcow2"),
     ]:
         write_blank(tmp_path / "top.qcow2", name, stated)
         described = info_json(vdifs, tmp_path / "top.qcow2", "--backing-chain")
         assert [each["format"] for each in described] == ["qcow2", wanted], (name, stated)
-    for stated in ("qcow2", "vmdk"):
+    for stated in ("qcow2", "qed"):
         write_blank(tmp_path / "top.qcow2", "plain.img", stated)
         status, out, err = vdifs("info", tmp_path / "top.qcow2", "--backing-chain")
         assert (status, out) == (1, "")
-        assert f"{tmp_path / 'plain.img'}: not a qcow2 or VHD image" in err
+        assert f"{tmp_path / 'plain.img'}: not a qcow2, VHD, VHDX, VMDK or VDI image" in err
 
 
 def test_a_backing_file_outside_needs_trust(vdifs: Vdifs, tmp_path: Path) -> None:
@@ -296,7 +298,7 @@ def test_a_file_that_is_no_image_is_refused(vdifs: Vdifs, tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_bytes(b"no image")
     status, out, err = vdifs("info", tmp_path / "a.txt")
     assert (status, out) == (1, "")
-    assert "not a qcow2 or VHD image" in err
+    assert "not a qcow2, VHD, VHDX, VMDK or VDI image" in err
 
 
 def test_an_encrypted_image_is_refused_by_its_name(vdifs: Vdifs, tmp_path: Path) -> None:
@@ -322,3 +324,9 @@ def test_a_name_that_is_no_utf_8_is_shown_and_found(tmp_path: Path) -> None:
     assert (human.returncode, human.stdout.splitlines()[0]) == (0, rb"image: a\udcff.qcow2")
     answer = json.loads(run_process("info", name, "--output", "json", cwd=tmp_path).stdout)
     assert (answer["filename"], answer["filename_hex"]) == ("a\ufffd.qcow2", "61ff2e71636f7732")
+
+
+def test_a_field_that_an_image_names_itself_sends_a_terminal_nothing(vdifs: Vdifs, tmp_path: Path) -> None:
+    evil = "\x1b[2J\u202e\r\n"
+    Draft(parent=linked(UUID(int=1), "b.vhdx") | {evil: evil}).save(tmp_path / "a.avhdx")
+    assert human_fields(vdifs, tmp_path / "a.avhdx")[r"parent \x1b[2J\u202e\r\n"] == r"\x1b[2J\u202e\r\n"

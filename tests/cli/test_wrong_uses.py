@@ -34,7 +34,12 @@ PATHS = [
     Wrong("info dangling", FAILED, "dangling: No such file", "correct the name"),
     Wrong("info images", FAILED, "images: is a directory", "name an image in it"),
     Wrong("info images/", FAILED, "images/: is a directory", "name an image in it"),
-    Wrong("info text", FAILED, "text: not a qcow2 or VHD image", "name a qcow2 or VHD image, or a raw one called"),
+    Wrong(
+        "info text",
+        FAILED,
+        "text: not a qcow2, VHD, VHDX, VMDK or VDI image",
+        "name a qcow2, VHD, VHDX, VMDK or VDI image, or a raw one called",
+    ),
     Wrong("info fifo", FAILED, "fifo: not a regular file", "only regular files can be images"),
     Wrong("info /dev/null", FAILED, "/dev/null: not a regular file", "only regular files can be images"),
     Wrong("info images/top.qcow2/x", FAILED, "images/top.qcow2: Not a directory", "name an existing directory"),
@@ -45,12 +50,17 @@ PATHS = [
     ),
     Wrong("info encrypted.qcow2", FAILED, "encrypted.qcow2: the image is encrypted (LUKS)", "convert it with qemu-img"),
     Wrong(
-        "info other.vmdk",
+        "info other.qed",
         FAILED,
-        "other.vmdk: not a qcow2 or VHD image",
-        "name a qcow2 or VHD image, or a raw one called *.raw",
+        "other.qed: not a qcow2, VHD, VHDX, VMDK or VDI image",
+        "name a qcow2, VHD, VHDX, VMDK or VDI image, or a raw one called *.raw",
     ),
-    Wrong("info nothing.qcow2", FAILED, "nothing.qcow2: not a qcow2 or VHD image", "name a qcow2 or VHD image"),
+    Wrong(
+        "info nothing.qcow2",
+        FAILED,
+        "nothing.qcow2: not a qcow2, VHD, VHDX, VMDK or VDI image",
+        "name a qcow2, VHD, VHDX, VMDK or VDI image",
+    ),
     Wrong("info around", FAILED, "around: Too many levels of symbolic links", "name the file itself"),
     Wrong("info images/top.qcow2@", FAILED, "top.qcow2: it has no snapshot ''", "choose one of its snapshots (none)"),
     Wrong("info images/*.qcow2", FAILED, "images/*.qcow2: No such file", "correct the name"),
@@ -61,7 +71,12 @@ PATHS = [
     Wrong("map orphan.qcow2", FAILED, "orphan.qcow2: its backing file cannot be opened", "correct the name"),
     Wrong("map away.qcow2", FAILED, "away.qcow2: it names '/elsewhere/base.qcow2'", "allow it with --trust /elsewhere"),
     Wrong("map loop.qcow2", FAILED, "loop.qcow2: it is in its own chain", "rebase one of the images"),
-    Wrong("map text", FAILED, "text: not a qcow2 or VHD image", "name a qcow2 or VHD image"),
+    Wrong(
+        "map text",
+        FAILED,
+        "text: not a qcow2, VHD, VHDX, VMDK or VDI image",
+        "name a qcow2, VHD, VHDX, VMDK or VDI image",
+    ),
     Wrong("map images/top.qcow2 --base images/snap.qcow2", FAILED, "snap.qcow2 is not in its chain", "give one of its"),
     Wrong("map images/top.qcow2 --base gone", FAILED, "gone: No such file", "name an ancestor of the image"),
     Wrong("map images/top.qcow2 --trust gone", FAILED, "gone: No such file", "name an existing directory"),
@@ -69,11 +84,11 @@ PATHS = [
     Wrong("measure images", FAILED, "images: is a directory", "name an image in it"),
     Wrong("list images/base.qcow2@s", FAILED, "base.qcow2@s: No such file", "name an existing directory or image"),
     Wrong("list gone", FAILED, "gone: No such file", "name an existing directory or image"),
-    Wrong("list text", FAILED, "text: no image", "name a qcow2, VHD or raw image, or a directory"),
+    Wrong("list text", FAILED, "text: no image", "name a qcow2, VHD, VHDX, VMDK, VDI or raw image, or a directory"),
     Wrong("list fifo", FAILED, "fifo: not a regular file", "only regular files can be images"),
     Wrong("list images --trust text", FAILED, "text: Not a directory", "name an existing directory"),
     Wrong("check gone", FAILED, "gone: No such file", "name an existing directory or image"),
-    Wrong("check text", FAILED, "text: no image", "name a qcow2, VHD or raw image, or a directory"),
+    Wrong("check text", FAILED, "text: no image", "name a qcow2, VHD, VHDX, VMDK, VDI or raw image, or a directory"),
     Wrong("check images/base.qcow2/", FAILED, "images/base.qcow2/: Not a directory", "name an existing directory"),
     Wrong("status /", FAILED, "/: no vdifs mount", "name the mountpoint of a 'vdifs mount'"),
     Wrong("status gone", FAILED, "gone: no vdifs mount", "name the mountpoint of a 'vdifs mount'"),
@@ -157,7 +172,9 @@ OPTIONS = [
 MOUNTS = [
     Wrong("mount images", USAGE, "mount: missing argument 'MOUNTPOINT'", "see 'vdifs mount --help'"),
     Wrong("mount gone empty", FAILED, "gone: No such file", "name an existing directory or image"),
-    Wrong("mount text empty", FAILED, "text: no image", "name a qcow2, VHD or raw image, or a directory"),
+    Wrong(
+        "mount text empty", FAILED, "text: no image", "name a qcow2, VHD, VHDX, VMDK, VDI or raw image, or a directory"
+    ),
     Wrong("mount images gone", FAILED, "gone: there is no such mountpoint", "make it with 'mkdir -p "),
     Wrong("mount images text", FAILED, "text: not a directory", "the mountpoint must be one"),
     Wrong("mount images ''", USAGE, "mount: invalid value for 'MOUNTPOINT': the name is empty", "see 'vdifs mount"),
@@ -217,7 +234,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "dangling").symlink_to("gone")
     (folder / "around").symlink_to("around")
     (folder / "nothing.qcow2").touch()
-    oracle.qemu_img("create", "-q", "-f", "vmdk", "other.vmdk", "1M", cwd=folder)
+    oracle.qemu_img("create", "-q", "-f", "qed", "other.qed", "1M", cwd=folder)
     oracle.create_encrypted(folder / "encrypted.qcow2", "luks")
     return folder
 

@@ -28,7 +28,8 @@ def test_a_hostile_folder_is_served_as_far_as_it_is_good(mounts: Mounts, folder:
         else:
             assert file.read_bytes()[0] == byte
     for path, code in folder.bad.items():
-        for file in (mounted / f"full/{path}", mounted / f"raw/{path}.raw"):
+        full_name = f"{path}.qcow2" if path.endswith((".vhd", ".vhdx", ".vmdk")) else path
+        for file in (mounted / f"full/{full_name}", mounted / f"raw/{path}.raw"):
             assert looks_broken(file), path
             assert errno_of_open(file) == errno_name(code), path
     reported = mounted.status()["problems"]

@@ -16,6 +16,8 @@ from tests.support import oracle
 from tests.support.builder import make
 
 MIB = 1 << 20
+FOREIGN = ("vmware", "hyper-v", "xcp-ng", "xcp-ng-chain", "virtualbox")
+"""Recipes that tests/readme/test_foreign_recipes.py tries."""
 SAID_ELSEWHERE = {"library"}
 """Fenced blocks that only show what there is, one comment a line; other tests try each of them."""
 
@@ -63,7 +65,7 @@ def same(left: Path, right: Path) -> None:
 
 def test_every_block_of_every_page_is_run() -> None:
     recipes = "install remove nightly restore restic look offset debugfs migrate serve python"
-    assert set(examples()) == {*recipes.split(), "export", "snapshot", "xcp-ng", "xcp-ng-chain"}
+    assert set(examples()) == {*recipes.split(), "export", "snapshot", *FOREIGN}
     assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), "a block that no test runs"
 
 

@@ -9,11 +9,14 @@ import pytest
 
 from tests.mount.conftest import require_fuse
 from tests.readme.examples import examples, run
-from tests.support import oracle
+from tests.support import oracle, vdi, vmdk
+from tests.support.vdi import Vdi
 from tests.support.vhd import Vhd
+from tests.support.vhdx import Draft, linked
 from tests.support.written_disks import Write, writes, written
 
-SIZE = 8 << 20
+MIB = 1 << 20
+SIZE = 8 * MIB
 
 
 @pytest.fixture
@@ -68,3 +71,57 @@ def test_xcp_ng(folder: Path) -> None:
     run("xcp-ng-chain", folder)
     for name, disk in zip(sorted((folder / "new").glob("*.vhd.qcow2"), reverse=True), (base, leaf), strict=True):
         same(name, disk, folder / "disk.raw")
+
+
+def test_vmware(folder: Path) -> None:
+    """A machine of ESX: a flat base, one snapshot as VMFS 5 has them, and one as VMFS 6 has them."""
+    (machine := folder / "vm").mkdir()
+    sectors = SIZE // vmdk.SECTOR
+    base = written(b"", SIZE, writes(random.Random(3), SIZE, most=12))
+    grains = {3: vmdk.grain_of(1, 1), 900: vmdk.grain_of(2, 1)}
+    later = {1: vmdk.grain_of(3, 8), 100: vmdk.grain_of(4, 8)}
+    parts = [
+        ("web", "flat", "VMFS", base, ""),
+        ("web-000001", "delta", "VMFSSPARSE", vmdk.cowd(sectors, grains), "web.vmdk"),
+        ("web-000002", "sesparse", "SESPARSE", vmdk.sesparse(sectors, later), "web-000001.vmdk"),
+    ]
+    for cid, (name, part, kind, content, hint) in enumerate(parts, 10):
+        vmdk.write(machine, f"{name}-{part}.vmdk", content)
+        line, parent = f'RW {sectors} {kind} "{name}-{part}.vmdk"', f"{cid - 1:08x}" if hint else "ffffffff"
+        text = vmdk.descriptor(line, cid=f"{cid:08x}", parent_cid=parent, hint=hint)
+        (machine / f"{name}.vmdk").write_bytes(text.replace(b"custom", b"vmfs"))
+    (machine / "web.vmx").write_text('scsi0:0.fileName = "web-000002.vmdk"\n')
+    said = run("vmware", folder)
+    assert [name in said for name in ("web-000001.vmdk", "-flat", "-delta", "-sesparse")] == [True, False, False, False]
+    disk = vmdk.disk(sectors, later, 8, vmdk.disk(sectors, grains, 1, base))
+    same(folder / "new/web.qcow2", disk, folder / "disk.raw")
+    same(folder / "new/web-before.qcow2", base, folder / "disk.raw")
+
+
+def test_hyper_v(folder: Path) -> None:
+    (folder / "disks").mkdir()
+    names = ["web.vhdx", "web_1B6F4E0C-9C5D-4D0B-8F0E-3A1D5B7C2E90.avhdx"]
+    parent, disk = None, b""
+    for level, (wrote, shown) in enumerate(drawn(4, 2)):
+        image = Draft(SIZE, 2 * MIB, parent=parent, number=level + 1)
+        for each in wrote:
+            image.write(each.offset, each.data)
+        image.save(folder / "disks" / names[level])
+        parent, disk = linked(image.guid, names[0]) | {"absolute_win32_path": f"C:\\VMs\\{names[0]}"}, shown
+    run("hyper-v", folder)
+    same(folder / "new/web.qcow2", disk, folder / "disk.raw")
+
+
+def test_virtualbox(folder: Path) -> None:
+    (folder / "web/Snapshots").mkdir(parents=True)
+    name = "web/Snapshots/{6c2a8e10-52cf-4e0a-9a3d-c7e0f5d1b284}.vdi"
+    disks = []
+    for level, (wrote, disk) in enumerate(drawn(2, 2)):
+        image = Vdi(SIZE, parent=vdi.name(1) if level else None, name=vdi.name(level + 1))
+        for each in wrote:
+            start, stop = each.offset >> 20 << 20, each.offset + len(each.data)
+            image.blocks |= {at >> 20: disk[at : at + MIB] for at in range(start, stop, MIB)}
+        image.write(folder / (name if level else "web/web.vdi"))
+        disks.append(disk)
+    assert "web.vdi" in run("virtualbox", folder)
+    same(folder / "new/web.qcow2", disks[1], folder / "disk.raw")

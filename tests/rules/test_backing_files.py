@@ -154,7 +154,7 @@ def test_raw_is_never_probed(tmp_path: Path, base: Image) -> None:
 def test_qcow2_stated_for_a_raw_file_is_refused(tmp_path: Path) -> None:
     make_raw(tmp_path / "base.raw", pattern(0xBB, MIB))
     top = rebase(make(tmp_path / "top.qcow2", MIB), "base.raw", "qcow2")
-    both_refuse(top, "base.raw: not a qcow2 or VHD image")
+    both_refuse(top, "base.raw: not a qcow2, VHD, VHDX, VMDK or VDI image")
 
 
 def test_no_stated_format_and_a_valid_qcow2_is_read(tmp_path: Path, base: Image) -> None:
@@ -167,7 +167,7 @@ def test_no_stated_format_and_a_damaged_qcow2_is_refused(tmp_path: Path, base: I
     both_refuse(rebase(make(tmp_path / "top.qcow2", MIB), "base.qcow2", None), "base.qcow2: cluster_bits is 8")
 
 
-@pytest.mark.parametrize("stated", ["vmdk", "luks", "qcow", "QCOW2", "raw\x01"])
+@pytest.mark.parametrize("stated", ["qed", "luks", "qcow", "QCOW2", "raw\x01"])
 def test_other_formats_are_refused_by_their_name(tmp_path: Path, base: Image, stated: str) -> None:
     top = rebase(make(tmp_path / "top.qcow2", MIB), "base.qcow2", stated)
     with refused(vdifs.UnsupportedError, 95, "base.qcow2: its overlay states the format '"):

@@ -106,8 +106,10 @@ def test_backing_format_is_shorter_than_16_bytes(image: Image, length: int) -> N
 
 
 def test_backing_format_is_read_by_its_name(overlay: Image) -> None:
-    overlay.extensions((BACKING_FORMAT, b"vmdk"))
-    with pytest.raises(vdifs.UnsupportedError, match="states the format 'vmdk': only qcow2, vpc and raw are read"):
+    overlay.extensions((BACKING_FORMAT, b"qed"))
+    with pytest.raises(
+        vdifs.UnsupportedError, match="states the format 'qed': only qcow2, vpc, vhdx, vmdk, vdi and raw"
+    ):
         vdifs.open(overlay.path)
 
 

@@ -40,14 +40,16 @@ def test_the_image_that_the_others_damage_is_read(image: Image, old_image: Image
 
 
 def test_magic_another_first_byte_is_no_qcow2_image(image: Image) -> None:
-    both_refuse(image.write(0, b"q"), r"not a qcow2 or VHD image: its first bytes are not 'QFI")
+    both_refuse(image.write(0, b"q"), r"not a qcow2, VHD, VHDX, VMDK or VDI image: its first bytes are not 'QFI")
 
 
 @pytest.mark.parametrize("length", [0, 3, 4, 71, 72, 103])
 def test_magic_a_file_that_ends_within_the_header_is_refused(image: Image, length: int) -> None:
     with image.path.open("r+b") as file:
         file.truncate(length)
-    both_refuse(image, "not a qcow2 or VHD image" if length < 4 else f"the header ends after {length} bytes")
+    both_refuse(
+        image, "not a qcow2, VHD, VHDX, VMDK or VDI image" if length < 4 else f"the header ends after {length} bytes"
+    )
 
 
 # 4: version

@@ -10,9 +10,8 @@ import pytest
 REPLAY = Path(__file__).parents[2] / "scripts" / "replay"
 FILE = "/iotests/060/t.qcow2"
 CORRUPT = f"FormatError: {FILE}: the image is marked corrupt: repair it with 'qemu-img check -r all' first"
-UNSTATED = (
-    f"PolicyError: {FILE}.orig: its overlay states no format and it is no qcow2 or VHD image: it is not taken for raw"
-)
+NO_FORMAT = "its overlay states no format and it is no qcow2, VHD, VHDX, VMDK or VDI image: it is not taken for raw"
+UNSTATED = f"PolicyError: {FILE}.orig: {NO_FORMAT}"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support import hostile_parents
 from tests.support.builder import write_blank
 
 SECRET = b"the secret that no image may get at\n"
@@ -92,6 +93,7 @@ def make(top: Path) -> Hostile:
         _bad(made, f"{name}.qcow2", code, backing, "raw")
         _bad(made, f"{name}-as-qcow2.qcow2", code, backing, "qcow2")
         _bad(made, f"{name}-data.qcow2", code, data_file=backing)
+    _of_other_formats(made)
     _loops(made)
     _thefts(made, top / "outside" / "secret")
     return made
@@ -135,6 +137,19 @@ def _special_files(root: Path, outside: Path) -> None:
         "link.qcow2": "base.qcow2",
     }.items():
         (root / link).symlink_to(target)
+
+
+def _of_other_formats(made: Hostile) -> None:
+    for suffix, write in hostile_parents.FORMATS.items():
+        for name, said in (OUTSIDE | hostile_parents.NAMES).items():
+            write(made.root / f"parent-{name}.{suffix}", said)
+            made.bad[f"parent-{name}.{suffix}"] = errno.EIO
+    for name, said in (OUTSIDE | hostile_parents.NAMES).items():
+        if name in hostile_parents.IMAGES:
+            continue  # which may be an extent too, and is only looked into when it is opened
+        for kind in ("FLAT", "VMFS", "SPARSE", "VMFSSPARSE", "SESPARSE"):
+            hostile_parents.vmdk_of_extent(made.root / f"{kind.lower()}-extent-of-{name}.vmdk", said, kind)
+            made.bad[f"{kind.lower()}-extent-of-{name}.vmdk"] = hostile_parents.errno_of_extent(said)
 
 
 def _loops(made: Hostile) -> None:

@@ -7,8 +7,9 @@ image.write(path)                   the file; changes of the footer and the head
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -185,6 +186,62 @@ class Vhd:
 def batmap_header(*, encrypted: int = 0) -> bytes:
     """Return what XenServer writes behind the table."""
     return struct.pack(">8sQIIIBB", b"tdbatmap", 4096, 0, 0x10002, 0, 0, encrypted).ljust(SECTOR, b"\0")
+
+
+def footer_of(image: bytes) -> bytes:
+    """Return the footer that counts: at the end, of 512 bytes or 511, or else at the start."""
+    for foot in (image[-SECTOR:], image[-511:] + b"\0" if len(image) % SECTOR == 511 else b""):
+        if foot.startswith((b"conectix", b"v_poison")):
+            return foot
+    return image[:SECTOR]
+
+
+def virtual_size(image: bytes, *, below_child: bool = False) -> int:
+    """Return how large the disk is: docs/formats.md, VHD, "Size"."""
+    foot = footer_of(image)
+    cylinders, heads, sectors = struct.unpack_from(">HBB", foot, 56)
+    by_geometry = foot[28:32] in (b"vpc ", b"vs  ", b"qemu") and (cylinders, heads, sectors) != (65535, 16, 255)
+    if by_geometry and not below_child:
+        return int(cylinders * heads * sectors * SECTOR)
+    return int.from_bytes(foot[48:56], "big") // SECTOR * SECTOR
+
+
+def plain_read(images: Sequence[bytes], start: int, end: int) -> bytes:
+    """Read sectors of the disk of a chain, top first, as simply as can be; zeros where nothing is in any image.
+
+    Raises ValueError for a block that is not whole in the file, or lies over another or over what tells of them.
+    """
+    if not images:
+        return bytes(end - start)
+    image, *below = images
+    foot = footer_of(image)
+    kind, at = int.from_bytes(foot[60:64], "big"), int.from_bytes(foot[16:24], "big")
+    if kind == FIXED:
+        return image[start:end]
+    table, block = int.from_bytes(image[at + 16 : at + 24], "big"), int.from_bytes(image[at + 32 : at + 36], "big")
+    bitmap_space = -(-block // 4096 // SECTOR) * SECTOR
+    entries = image[table : table + 4 * -(-virtual_size(image) // block)]
+    used = [entry * SECTOR for (entry,) in struct.iter_unpack(">I", entries) if entry != ABSENT]
+    places = [(0, SECTOR), (at, at + 1024), (table, table + int.from_bytes(image[at + 28 : at + 32], "big") * 4)]
+    places = sorted(places + [(place, place + bitmap_space + block) for place in used])
+    if any(stop > following for (_, stop), (following, _) in pairwise(places)) or places[-1][1] > len(image):
+        raise ValueError("a block over something else, or beyond the end")
+    found = bytearray(_of_parent(image[at + 40 : at + 56], below, start, end) if kind == DIFFERENCING else end - start)
+    for offset in range(start, end, SECTOR):
+        place = table + offset // block * 4
+        place = int.from_bytes(image[place : place + 4], "big")
+        sector = offset % block // SECTOR
+        if place != ABSENT and image[place * SECTOR + sector // 8] & 0x80 >> sector % 8:
+            data = place * SECTOR + bitmap_space + offset % block
+            found[offset - start : offset - start + SECTOR] = image[data : data + SECTOR]
+    return bytes(found)
+
+
+def _of_parent(uuid: bytes, below: Sequence[bytes], start: int, end: int) -> bytes:
+    if not any(uuid):  # a raw image
+        return b"".join(below[:1])[start:end].ljust(end - start, b"\0")
+    stop = max(start, min(end, virtual_size(below[0], below_child=True))) if below else start
+    return plain_read(below, start, stop).ljust(end - start, b"\0")
 
 
 def offsets(layout: str) -> list[tuple[int, int]]:

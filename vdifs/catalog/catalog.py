@@ -44,7 +44,7 @@ class _State:
     """The result of one scan. racy: files that must be read again to be sure, as their time stamps are too young.
 
     above: the permissions of the folders above the images. folders: those below the source root. troubles, shut: see
-    Catalog. emptied: those of them that hold no image now.
+    Catalog. emptied: those of them that hold no image now. parts: see sniff.
     """
 
     files: Mapping[str, _Sniffed] = field(default_factory=dict)
@@ -54,6 +54,7 @@ class _State:
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
     not_offered: tuple[Entry, ...] = ()
     unread: Mapping[str, VdifsError] = field(default_factory=dict)
+    parts: frozenset[str] = frozenset()
     passed: Passed = field(default_factory=lambda: Passed(""))
     folders: Mapping[str, Identity] = field(default_factory=dict)
     troubles: Mapping[str, VdifsError] = field(default_factory=dict)
@@ -138,7 +139,7 @@ class Catalog:
         state, policy = self._state, self.policy
         named = [LeftOut(e.path, Severity.WARNING, _kind(e), e.problem) for e in state.not_offered if e.problem]
         empty = (path for path, (_, entries) in state.files.items() if not entries and path not in state.entries)
-        others = of_no_images(empty, policy.display)
+        others = of_no_images((path for path in empty if path not in state.parts), policy.display)
         unread = [LeftOut(path, Severity.WARNING, "unreadable", error) for path, error in state.unread.items()]
         skipped = of_skipped(state.passed, policy.root_names, state.files, state.entries, policy.display)
         images = [path for path, (_, entries) in state.files.items() if entries]
@@ -170,7 +171,7 @@ class Catalog:
         found = self._search(old)
         if found.nothing is not None and not self._searched:
             raise found.nothing
-        files, racy, unread = self._sniffed(old, found, begun)
+        files, racy, unread, parts = self._sniffed(old, found, begun)
         empty = self._emptied(old, found, files)
         files |= as_before(old.files, empty)
         troubles = {**found.troubles, **empty}
@@ -193,6 +194,7 @@ class Catalog:
             emptied=frozenset(empty),
             shut=found.shut,
             unread=unread,
+            parts=parts,
             passed=found.passed,
         )
         self.policy.settle(troubles)
@@ -271,26 +273,28 @@ class Catalog:
 
     def _sniffed(
         self, old: _State, found: Search, begun: int
-    ) -> tuple[dict[str, _Sniffed], frozenset[str], dict[str, VdifsError]]:
-        """Return the files by PATH, each with its images, which of them are racy, and what is unread."""
+    ) -> tuple[dict[str, _Sniffed], frozenset[str], dict[str, VdifsError], frozenset[str]]:
+        """Return the files by PATH, each with its images, which of them are racy, what is unread, and the parts."""
         files = as_before(old.files, found.kept)
         unread = {path: error for path, error in old.unread.items() if path in files}
-        racy = set(old.racy & files.keys())
+        racy, parts = set(old.racy & files.keys()), set(old.parts & files.keys())
         for each in found.files.values():
             known = old.files.get(each.path)
             if known is None or known[0] != each or each.path in old.racy or not self._holds(old, known):
                 if each.fingerprint.was_racy(begun, time.time_ns()):
                     racy.add(each.path)
                 before = () if known is None else known[1]
-                now = sniff(self.policy, each, known=found.files, unread=unread)
+                now = sniff(self.policy, each, known=found.files, unread=unread, parts=parts)
                 if now or self._only is None:  # of a single image that is none any more, see _emptied
                     now = still_known(before, each, now, unread.get(each.path), self.policy.display(each.path))
                 known = each, now
                 give_way()
             elif each.path in old.unread:
                 unread[each.path] = old.unread[each.path]
+            elif each.path in old.parts:
+                parts.add(each.path)
             files[known[0].path] = known  # the same string in every scan: there may be very many
-        return files, frozenset(racy), unread
+        return files, frozenset(racy), unread, frozenset(parts)
 
     def _emptied(self, old: _State, found: Search, files: Mapping[str, _Sniffed]) -> dict[str, VdifsError]:
         """Return the folders that another one has replaced which holds no image; see `emptied`."""

@@ -29,7 +29,7 @@ class LeftOut(NamedTuple):
 
 
 def of_no_images(paths: Iterable[str], display: Display) -> Iterator[LeftOut]:
-    """Yield why regular files are left out that are called like images. paths: of files that are no images."""
+    """Yield why regular files are left out that are called like images. paths: of those that are none, nor parts."""
     for path in paths:
         if is_called_image(path) and not is_called_part(path):
             mark = missing_mark(path)

@@ -10,7 +10,16 @@ from vdifs.catalog.entry import Entry, unmarked
 from vdifs.chain.links import STATE_RAW, Fault, ImageRef, cannot_be_opened, read_as, resolve
 from vdifs.chain.ownership import check_owner, may_name
 from vdifs.chain.policy import Policy
-from vdifs.errors import ChainError, PolicyError, StorageError, UnsupportedError, VdifsError, printable, quoted
+from vdifs.errors import (
+    ChainError,
+    FormatError,
+    PolicyError,
+    StorageError,
+    UnsupportedError,
+    VdifsError,
+    printable,
+    quoted,
+)
 from vdifs.formats.registry import FORMATS, marked_names
 
 __all__ = ["Listed"]
@@ -106,6 +115,10 @@ class Listed:
             case Fault.OTHER_FORMAT:
                 what = f"it states the format {quoted(ref.stated or '')} for its backing file: not supported"
                 return UnsupportedError(what, where=where)
+            case Fault.NO_IMAGE if not FORMATS[entry.format].unmarked:
+                is_a = f"its backing file {printable(ref.path)} is a {FORMATS[entry.format].title} image"
+                what = f"{is_a}, and it states the format {quoted(ref.stated or '')} for it"
+                return FormatError(what, where=where, remedy="state its format with 'qemu-img rebase -u -F'")
             case Fault.NO_IMAGE | Fault.NOT_STATED:
                 what = f"its backing file {printable(ref.path)} is no {marked_names()} image and not stated to be raw"
                 return PolicyError(what, where=where, remedy=STATE_RAW)

@@ -42,7 +42,7 @@ class Parents:
         def look(path: str) -> Fit[Entry] | None:
             give_way()
             entry = self._entries.get(path) or self._candidate(path, child, parent.format)
-            return Fit(entry.fingerprint[:2], entry) if _fits(entry, parent) else None
+            return Fit(entry.fingerprint[:2], identities_of(entry), entry) if _fits(entry, parent) else None
 
         try:
             _, found = find_parent(

@@ -4,7 +4,7 @@ Its internal snapshots are counted only: which are offered is for `vdifs.catalog
 """
 
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, MutableSet
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
@@ -13,7 +13,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from vdifs.catalog.entry import Entry, KnownByIdentity, unmarked
-from vdifs.catalog.image_names import may_be_image
+from vdifs.catalog.image_names import is_called_image, may_be_image
 from vdifs.catalog.walk import Found
 from vdifs.chain.access import Permission
 from vdifs.chain.links import backing_of, cannot_be_opened, data_files_of
@@ -21,7 +21,7 @@ from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.errors import FormatError, InUseError, VdifsError, printable
 from vdifs.formats.image_format import Front, Metadata
-from vdifs.formats.registry import FORMATS, by_suffix, called, is_called_part, probed, says, suffixes
+from vdifs.formats.registry import FORMATS, by_suffix, called, is_called_part, is_part, probed, says, suffixes
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
@@ -68,11 +68,13 @@ def sniff(
     stated: str | None = None,
     known: Mapping[str, Found] | None = None,
     unread: MutableMapping[str, VdifsError] | None = None,
+    parts: MutableSet[str] | None = None,
 ) -> tuple[Entry, ...]:
     """Return the entries of a file, the active state first, none if it is no image.
 
     stated: the format that an overlay states for it. known: files whose PATH need not be kept once more. unread: gets
-    a file that cannot be read and whose name does not tell whether it is an image.
+    a file that cannot be read and whose name does not tell whether it is an image. parts: gets one that is called as an
+    image, and is a part of one.
     """
     entry = Entry(found.path, called(found.path).name, found.fingerprint, found.uid, found.gid, found.permissions)
     try:
@@ -85,6 +87,8 @@ def sniff(
         return ()
     try:
         entries = _entries(policy, file, entry, stated, known or {})
+        if not entries and parts is not None and _is_part(file, found.path):
+            parts.add(found.path)
         return _marked(file, entries) if policy.live == "refuse" else entries
     finally:
         file.close()
@@ -117,6 +121,14 @@ def _entries(
         return (Entry(entry.path, metadata.format.name, *as_found, **told),)
     told |= {"identities": metadata.identities, "parent": metadata.parent}
     return (KnownByIdentity(entry.path, metadata.format.name, *as_found, **told),)
+
+
+def _is_part(file: HostFile, path: str) -> bool:
+    """Tell whether a file that is no image may be missed as one, by its name, and is a part of one."""
+    try:
+        return is_called_image(path) and is_part(Front(file))
+    except VdifsError:
+        return False
 
 
 def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:

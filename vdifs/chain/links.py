@@ -6,7 +6,7 @@ Where images are found is for a lookup: among files that are opened, or among th
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from typing import NamedTuple, Protocol, TypeVar, assert_never
 
@@ -153,7 +153,13 @@ def backing_of(policy: Policy, path: str, metadata: Metadata) -> ImageRef | None
 
 def data_files_of(policy: Policy, path: str, metadata: Metadata) -> list[str]:
     """Return the PATHs of the external files with guest data that the image PATH names. Raises PolicyError."""
-    return [policy.resolve(path, name) for name in metadata.data_files]
+    return [_first_that_is_there(policy, path, names) for names in metadata.data_names()]
+
+
+def _first_that_is_there(policy: Policy, path: str, names: Sequence[str]) -> str:
+    """Return the PATH of the first of the names that leads to something, that of the first of all if none does."""
+    first, *others = (policy.resolve(path, name) for name in names)
+    return next(filter(policy.is_there, [first, *others]), first) if others else first
 
 
 def said_of_file(name: str, fault: Fault, stated: str | None) -> VdifsError:

@@ -150,10 +150,11 @@ def open_parent(policy: Policy, path: str, parent: Parent, opened: ExitStack) ->
             unless_it_fits.callback(file.close)
             file.watch(strict=policy.live == "refuse")
             file.settle()
-            if is_known_by_identity(parent) and not _has_identity(file, parent):
+            identities = _identities_of(file, parent) if is_known_by_identity(parent) else frozenset[str]()
+            if is_known_by_identity(parent) and parent.identities.isdisjoint(identities):
                 return None
             unless_it_fits.pop_all()
-        return Fit(file.fingerprint[:2], file)
+        return Fit(file.fingerprint[:2], identities, file)
 
     def among() -> Sequence[str]:
         known = policy.known_parent(path)
@@ -164,10 +165,11 @@ def open_parent(policy: Policy, path: str, parent: Parent, opened: ExitStack) ->
     return found, file
 
 
-def _has_identity(file: HostFile, parent: Parent) -> bool:
+def _identities_of(file: HostFile, parent: Parent) -> frozenset[str]:
+    """Return the identities of what may be `parent`, none of a file in another format."""
     front, wanted = Front(file), FORMATS[parent.format]
     with damage_only_if_unchanged(file):
-        return wanted.probe(front) and not parent.identities.isdisjoint(wanted.read(front).identities)
+        return wanted.read(front).identities if wanted.probe(front) else frozenset()
 
 
 def open_image_file(policy: Policy, path: str, opened: ExitStack) -> HostFile:

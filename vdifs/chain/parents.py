@@ -24,13 +24,17 @@ _T = TypeVar("_T")
 _MOST_NAMES = 32
 _MOST_TOLD = 6
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
-_REMEDY = "put the image that has that identity where it was, or beside this one"
+_REMEDY = "put the image that has that identity where it was, or beside this one, or name its folder with --trust"
 
 
 class Fit(NamedTuple, Generic[_T]):
-    """A file that may be the parent. file: device and inode number. found: what the caller made of it."""
+    """A file that may be the parent. file: device and inode number. found: what the caller made of it.
+
+    identities: all that it has.
+    """
 
     file: tuple[int, int]
+    identities: frozenset[str]
     found: _T
 
 
@@ -76,7 +80,7 @@ def find_parent(
     if parent.names:
         found = _by_name(named_paths(policy, path, parent), parent, search, beside)
     else:
-        found = _by_identity(path, among(), search)
+        found = _by_identity(path, among(), parent, search) if is_known_by_identity(parent) else None
     if found is None:
         raise search.refusal(policy.display(path), parent)
     return found
@@ -96,6 +100,7 @@ class _Search(Generic[_T]):
         self._look = look
         self._failures: list[VdifsError] = []
         self._why: str | None = None
+        self._remedy = _REMEDY
 
     def at(self, path: str) -> Fit[_T] | None:
         """Return what fits at PATH, None if nothing does, which is taken note of."""
@@ -118,15 +123,17 @@ class _Search(Generic[_T]):
     def is_ambiguous(self, path: str, other: str) -> None:
         """Take note that two files fit alike."""
         self._why = f"{printable(path)} and {printable(other)} both have its identity"
+        self._remedy = "leave the one that is meant in the source alone"
 
     def refusal(self, where: str, parent: Parent) -> ChainError:
         """Return the error for the image `where`, whose parent is none of the files that were tried."""
         wanted = f" with the identity {' or '.join(sorted(map(printable, parent.identities)))}"
-        wanted = wanted if is_known_by_identity(parent) else ""
+        is_said = all(each in parent.said for each in parent.identities)  # as in all where there is no other name
+        wanted = "" if is_said or not is_known_by_identity(parent) else wanted
         why = self._why or (self._told() if parent.names else "no image of the source has it")
         what = f"its parent {quoted(parent.said)}{wanted} is not found: {why}"
         code = errno.EACCES if any(each.errno == errno.EACCES for each in self._failures) else errno.EIO
-        error = ChainError(what, where=where, remedy=_REMEDY, errno=code)
+        error = ChainError(what, where=where, remedy=self._remedy, errno=code)
         error.passing = any(each.passing for each in self._failures)
         error.unreachable = any(each.unreachable for each in self._failures)
         return error
@@ -161,15 +168,20 @@ def _alike(absent: Sequence[str], beside: Callable[[str], Sequence[str]]) -> Ite
             yield posixpath.join(folder, alike[0])
 
 
-def _by_identity(path: str, others: Iterable[str], search: _Search[_T]) -> tuple[str, _T] | None:
-    """Return the nearest file that fits. Of two as near neither is taken: nothing tells which of them was meant."""
+def _by_identity(path: str, others: Iterable[str], parent: Parent, search: _Search[_T]) -> tuple[str, _T] | None:
+    """Return the nearest file that fits.
+
+    Of two as near neither is taken, nor of two that may be different disks: nothing tells which of them was meant.
+    """
     chosen: tuple[str, Fit[_T]] | None = None
     for other in nearest_first(path, others):
-        if chosen is not None and _distance(path, other) != _distance(path, chosen[0]):
+        is_as_near = chosen is None or _distance(path, other) == _distance(path, chosen[0])
+        if not is_as_near and parent.tells_state:
             break
         if (fit := search.at(other)) is None:
             continue
-        if chosen is not None and fit.file != chosen[1].file:
+        is_another = chosen is not None and fit.file != chosen[1].file
+        if chosen is not None and is_another and (is_as_near or fit.identities != chosen[1].identities):
             search.is_ambiguous(chosen[0], other)
             return None
         chosen = chosen or (other, fit)

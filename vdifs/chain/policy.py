@@ -154,6 +154,15 @@ class Policy:
         root, below = self._find(path)
         return HostFile.open(self.display(path), lambda flags: open_beneath(root.fd, below, flags))
 
+    def is_there(self, path: str) -> bool:
+        """Tell whether anything but a link lies at PATH."""
+        try:
+            root, below = self._find(path)
+            os.close(open_beneath(root.fd, below, os.O_PATH | os.O_CLOEXEC))
+        except (OSError, PolicyError):
+            return False
+        return True
+
     def resolve(self, overlay: str, name: str) -> str:
         """Return the PATH of the file that the image with PATH `overlay` calls `name`.
 

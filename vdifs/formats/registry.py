@@ -5,14 +5,16 @@ of any other image. So the end is asked first, the names of files settle what bo
 See docs/formats.md, Detection.
 """
 
-import re
 from functools import lru_cache
 
 from vdifs.errors import FormatError
-from vdifs.formats.image_format import Front, ImageFormat, MarkedAtEnd
+from vdifs.formats.image_format import Front, HasParts, ImageFormat, MarkedAtEnd
 from vdifs.formats.qcow2.format import QCOW2
 from vdifs.formats.raw import RAW
+from vdifs.formats.vdi.format import VDI
 from vdifs.formats.vhd.format import VHD
+from vdifs.formats.vhdx.format import VHDX
+from vdifs.formats.vmdk.format import VMDK, is_called_part
 
 __all__ = [
     "FORMATS",
@@ -20,6 +22,7 @@ __all__ = [
     "by_suffix",
     "called",
     "is_called_part",
+    "is_part",
     "marked_names",
     "missing_mark",
     "names",
@@ -31,19 +34,19 @@ __all__ = [
     "titles",
 ]
 
-FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, VHD, RAW)}
+FORMATS: dict[str, ImageFormat] = {each.name: each for each in (QCOW2, VHD, VHDX, VMDK, VDI, RAW)}
 """Each by its name, in the order in which a file is asked for their marks."""
 
 
 USUAL = QCOW2.name
 """What an image is taken for of which only a name is known that says nothing."""
 
-_PART = re.compile(r"-(?:flat|delta|sesparse|ctk|[fs][0-9]{3,})\.vmdk\Z", re.IGNORECASE)
-"""How files are called that hold a part of an image, a raw disk among them, which may begin with anything."""
-
 
 def no_image(where: str) -> FormatError:
     """Return the error for a file that bears no mark of any, and is not to be read as one without a mark."""
+    if is_called_part(where):
+        what = "it is called as a part of an image, and is none of its own"
+        return FormatError(what, where, remedy="name the image, the small text file beside it")
     kinds = marked_names()
     what = f"not a {kinds} image: {missing_mark(where) or 'it bears none of their marks'}"
     others = _joined([each.title for each in FORMATS.values() if each.unmarked], "or")
@@ -106,9 +109,11 @@ def _has_mark_at_end(kind: type[ImageFormat]) -> bool:
     return issubclass(kind, MarkedAtEnd)
 
 
-def is_called_part(name: str) -> bool:
-    """Tell whether a file is called as parts of images are, which are no images of their own."""
-    return name.lower().endswith(".vmdk") and _PART.search(name) is not None
+def is_part(front: Front) -> bool:
+    """Tell whether a file that is no image is a part of one, by its name or by what it holds. Raises StorageError."""
+    name = front.file.path
+    formats = (each for each in FORMATS.values() if isinstance(each, HasParts))
+    return is_called_part(name) or any(each.is_part(front, name) for each in formats)
 
 
 def says(name: str) -> str:

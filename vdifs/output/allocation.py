@@ -39,6 +39,7 @@ class Allocation:
         self.granularity = granularity
         self._delta = base is not None
         self._base = len(chain.members) if base is None else base
+        self._stored_from = _stored_from(chain, base, granularity.unit_bits)
         self.windows = Windows(granularity.window_size, chain.virtual_size)
         """Those of one size; `summarize` cuts them where they would be too much work."""
 
@@ -66,7 +67,7 @@ class Allocation:
 
         Raises FormatError, StorageError.
         """
-        return Extents.joined(list(self._parts(*self.windows.range(index))))
+        return self._cut(Extents.joined(list(self._parts(*self.windows.range(index)))))
 
     def states(self, extents: Extents) -> NDArray[np.uint8]:
         """Return the `State` of each unit of a window: uint8; extents: what `extents` returned for it."""
@@ -75,7 +76,8 @@ class Allocation:
     def _states_of_files(self) -> Hashable:
         """Return what determines the summary, but for its tables."""
         layers = tuple(member.layer.identity for member in self.chain.members)
-        return layers, self._base, self._delta, self.granularity[:2], self.windows.size, self.windows.end
+        delta = self._base, self._delta, self._stored_from
+        return layers, delta, self.granularity[:2], self.windows.size, self.windows.end
 
     def _known(self, key: Hashable) -> Summary | None:
         known = summary_cache.get(key)
@@ -88,7 +90,7 @@ class Allocation:
             start = int(extents.start[0])
             if start % self.windows.size:
                 cuts.append(start)
-            self._count(counting, extents, len(cuts))
+            self._count(counting, self._cut(extents), len(cuts))
             give_way()
         return counting.finish(Windows(self.windows.size, self.chain.virtual_size, cuts))
 
@@ -114,7 +116,13 @@ class Allocation:
         data = extents.kind >= Kind.DATA
         if not self._delta:
             return data, data
-        return data, (extents.file != NO_FILE) & (extents.file < self.chain.first_file[self._base])
+        above = (extents.file != NO_FILE) & (extents.file < self.chain.first_file[self._base])
+        return data, above | (extents.start >= self._stored_from)
+
+    def _cut(self, extents: Extents) -> Extents:
+        """Return the same, cut where a delta begins to hold everything."""
+        at = self._stored_from
+        return extents.cut(np.array([at])) if int(extents.start[0]) < at < extents.end else extents
 
     def _parts(self, start: int, end: int) -> Iterator[Extents]:
         """Yield what the layers of the output hold of [start, end); with a delta, what those below add to its units."""
@@ -122,13 +130,27 @@ class Allocation:
         return self.chain.flattening(
             step=1 << block_bits,
             grid=self.windows.size,
-            narrow=partial(_narrow, unit_bits=unit_bits) if self._delta else None,
+            narrow=partial(_narrow, unit_bits=unit_bits, end=self._stored_from) if self._delta else None,
             narrow_at=self._base,
         ).parts(start, end)
 
 
-def _narrow(held: Stack, unit_bits: int) -> None:
+def _stored_from(chain: Chain, base: int | None, unit_bits: int) -> int:
+    """Return from where on a delta holds all that the image reads, in whole units; the end of the disk if nowhere.
+
+    It does where its base, on its own, is a disk of another size than the images above it see.
+    """
+    if base is not None:
+        alone, seen = chain.members[base].metadata.size_alone, chain.members[base].layer.virtual_size
+        if alone != seen:
+            return min(chain.virtual_size, min(alone, seen) >> unit_bits << unit_bits)
+    return chain.virtual_size
+
+
+def _narrow(held: Stack, unit_bits: int, end: int) -> None:
     """Leave bare whatever lies in units of which nothing is held: of the others a delta stores what is there in all.
+
+    end: whatever lies behind it is asked for.
 
     units       |     |     |     |     |     |     |
     held     ===|==.  |     |     |  .==|==.  |     |
@@ -138,5 +160,6 @@ def _narrow(held: Stack, unit_bits: int) -> None:
     starts, stops = held.starts, held.stops
     low = np.minimum(stops, starts + unit - 1 & -unit)
     high = np.where(stops == held.end, stops, np.maximum(low, stops & -unit))
+    high = np.minimum(high, end)
     some = low < high
     held.leave(low[some], high[some])

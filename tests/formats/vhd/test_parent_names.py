@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.support import vhd
 from tests.support.hand_made_chain import read
 from tests.support.vhd import Vhd
+from vdifs.errors import FormatError
+from vdifs.formats.image_format import Parent
 from vdifs.formats.vhd.format import VHD
 from vdifs.formats.vhd.parent_names import candidates, decoded
 
@@ -120,7 +122,10 @@ def test_a_child_names_its_parent_by_its_uuid(tmp_path: Path) -> None:
 def test_a_raw_parent_is_stated_by_a_zero_uuid_of_tapdisk(tmp_path: Path) -> None:
     made = child(parent=UUID(int=0), name="b.raw", footer_fields={"creator": b"tap\0"})
     with read(VHD, made.write(tmp_path / "c.vhd")) as (_, metadata):
-        assert metadata.parent == (("b.raw",), frozenset(), "'b.raw', a raw image", "raw")
+        assert metadata.parent == Parent(("b.raw",), frozenset(), "'b.raw', a raw image", "raw")
+    made.name = "C:\\"
+    with pytest.raises(FormatError, match="has no name for that"), read(VHD, made.write(tmp_path / "c.vhd")):
+        pass
 
 
 def test_an_image_without_a_uuid_is_named_by_none(tmp_path: Path) -> None:

@@ -54,4 +54,4 @@ def echo_fields(fields: Mapping[str, object]) -> None:
 def echo_field_list(fields: Iterable[tuple[str, object]]) -> None:
     """Write a line `name: value` for each field; a name may come more than once."""
     for name, value in fields:
-        click.echo(f"{name}: {printable(str(value))}")
+        click.echo(f"{printable(name)}: {printable(str(value))}")  # an image may have chosen the name too

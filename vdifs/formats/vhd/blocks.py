@@ -21,6 +21,8 @@ __all__ = ["Blocks", "FilePlaces"]
 
 _ABSENT = 0xFFFFFFFF
 _AT_ONCE = 1 << 20
+"""Bytes of the table."""
+_ENTRIES_AT_ONCE = _AT_ONCE // 4
 _PERHAPS_SPLIT = "the file may be one of several that a disk was split into (.vhd, .v01, ...)"
 
 
@@ -50,19 +52,22 @@ class Blocks:
         """
         space = header.bitmap_space + header.block_size
         index, sector = _used(file, header, ceil_div(size, header.block_size), places.end // space)
-        start = sector.astype(np.int64) * SECTOR
-        beyond = start + space > places.end
-        if beyond.any():
-            at = int(beyond.argmax())
+        if len(sector) and int(sector.max()) * SECTOR + space > places.end:
+            at = int((sector > (places.end - space) // SECTOR).argmax())
+            place = int(sector[at]) * SECTOR
             raise FormatError(
-                f"block {int(index[at])} at {int(start[at]):#x} would end at {int(start[at]) + space:#x}, where all end"
+                f"block {int(index[at])} at {place:#x} would end at {place + space:#x}, where all end"
                 f" at {places.end:#x}; {_PERHAPS_SPLIT}",
                 where=file.name,
                 remedy=CUT_SHORT,
             )
-        _check_apart(file, header, start, index, places)
-        kept = ~written.is_apart_from(start, start + header.bitmap_length)  # a bitmap in a hole says: not here
-        return cls(index[kept], sector[kept])
+        _check_apart(file, header, index, sector, places)
+        kept = np.empty(len(sector), bool)
+        for at in range(0, len(sector), _ENTRIES_AT_ONCE):
+            give_way(heavy=len(sector) > _ENTRIES_AT_ONCE)
+            start = sector[at : at + _ENTRIES_AT_ONCE].astype(np.int64) * SECTOR
+            kept[at : at + len(start)] = ~written.is_apart_from(start, start + header.bitmap_length)
+        return cls(index, sector) if kept.all() else cls(index[kept], sector[kept])  # a bitmap in a hole says: not here
 
     @property
     def nbytes(self) -> int:
@@ -97,23 +102,28 @@ def _used(file: HostFile, header: Header, count: int, most: int) -> tuple[NDArra
 
 
 def _check_apart(
-    file: HostFile, header: Header, start: NDArray[np.int64], index: NDArray[np.int32], places: FilePlaces
+    file: HostFile, header: Header, index: NDArray[np.int32], sector: NDArray[np.uint32], places: FilePlaces
 ) -> None:
     """Refuse blocks that overlap one another, the copy of the footer, the header or the table."""
     space = header.bitmap_space + header.block_size
-    order = start.argsort(kind="stable")
-    ordered = start[order]
-    close = np.flatnonzero(ordered[1:] < ordered[:-1] + space)
-    if len(close):
-        first, second = sorted(index[order[close[0] : close[0] + 2]].tolist())
-        what = f"its blocks {first} and {second} overlap at {int(ordered[close[0] + 1]):#x}"
-        raise FormatError(what, where=file.name, remedy=RESTORE)
+    ordered = np.sort(sector)
+    for at in range(0, len(ordered), _ENTRIES_AT_ONCE):
+        give_way(heavy=len(sector) > _ENTRIES_AT_ONCE)
+        part = ordered[at : at + _ENTRIES_AT_ONCE + 1]
+        close = np.flatnonzero(np.diff(part) < space // SECTOR)
+        if len(close):
+            pair = part[close[0] : close[0] + 2]
+            first, second = np.flatnonzero((sector >= pair[0]) & (sector <= pair[1]))[:2].tolist()
+            what = f"its blocks {index[first]} and {index[second]} overlap at {int(pair[1]) * SECTOR:#x}"
+            raise FormatError(what, where=file.name, remedy=RESTORE)
     for name, place, length in (
         ("the copy of its footer", 0, FOOTER_LENGTH),
         ("its header", places.header, HEADER_LENGTH),
         ("its block allocation table", header.bat_offset, header.bat_length),
     ):
-        at = int(ordered.searchsorted(place + length, "left")) - 1
-        if at >= 0 and ordered[at] + space > place:
-            what = f"its block {int(index[order[at]])} at {int(ordered[at]):#x} overlaps {name}"
+        behind = min(ceil_div(place + length, SECTOR), _ABSENT)
+        last = int(ordered.searchsorted(np.uint32(behind), "left")) - 1
+        if last >= 0 and int(ordered[last]) * SECTOR + space > place:
+            block = int(index[(sector == ordered[last]).argmax()])
+            what = f"its block {block} at {int(ordered[last]) * SECTOR:#x} overlaps {name}"
             raise FormatError(what, where=file.name, remedy=RESTORE)
