@@ -1,7 +1,9 @@
 """The section `fuzz`: damaged and generated chains. A seed gives one chain, and what is tried on it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from itertools import count as counting
 from pathlib import Path
@@ -17,7 +19,7 @@ from tests.torture.templates import COUNT, template
 from tests.torture.trial import Trial
 from tests.torture.workers import Try, try_seeds
 
-__all__ = ["chain_of", "fuzz", "try_seed"]
+__all__ = ["chain_of", "fuzz", "judge", "put_on_trial", "try_all", "try_seed"]
 
 _BLOCK = 64 << 10
 _MIB = 1 << 20
@@ -28,10 +30,15 @@ _MOST_SNAPSHOTS = 65_536
 
 def fuzz(task: Task) -> None:
     """Try seed after seed. A hang is told only if it comes again: a machine may be busy."""
-    templates, workers = task.folder / "templates", task.folder / "workers"
+    templates = task.folder / "templates"
     templates.mkdir()
+    try_all(task, partial(_prepare, templates, task.keep))
+
+
+def try_all(task: Task, prepare: Callable[[Path], Try]) -> None:
+    """Try seed after seed with what `prepare` returns, and tell of what went wrong."""
+    workers = task.folder / "workers"
     workers.mkdir()
-    prepare = partial(_prepare, templates, task.keep)
     for result in try_seeds(prepare, workers, task.jobs, _seeds(task)):
         task.tally.tried += 1
         for fact, value in result.tally.facts.items():
@@ -41,7 +48,7 @@ def fuzz(task: Task) -> None:
                 task.tally.add(fact, value)
         for finding in result.tally.findings:
             task.found(finding.kind, f"seed {result.seed}: {finding.what}")
-    task.say(f"seeds {task.seed} to {task.seed + task.tally.tried - 1}; to repeat one: fuzz --seed N --count 1")
+    task.say(f"seeds {task.seed} to {task.seed + task.tally.tried - 1}; to repeat one: --seed N --count 1")
 
 
 def _seeds(task: Task) -> Iterator[int]:
@@ -56,7 +63,7 @@ def _prepare(templates: Path, keep: Path | None, folder: Path) -> Try:
     for number in (5, 8):
         files = template(templates, number)
         for _ in range(3):
-            _trial(files, folder, Random(number), judged=False).run()
+            put_on_trial(files, folder, Random(number), judged=False).run()
     return partial(try_seed, templates, keep, Memory())
 
 
@@ -64,13 +71,18 @@ def try_seed(templates: Path, keep: Path | None, memory: Memory, seed: int, fold
     """Put the chain of a seed on trial; findings tell how the chain was made."""
     files, history = chain_of(seed, templates)
     allowed = 1024 * sum(_snapshots_in(image) for image in files.values())  # images: docs/specification.md 5.9
-    trial = _trial(files, folder, Random(seed))
+    trial = put_on_trial(files, folder, Random(seed))
     files.clear()  # or its memory would be taken for that of vdifs
+    return judge(trial, memory, "; ".join(history), allowed, None if keep is None else keep / str(seed))
+
+
+def judge(trial: Trial, memory: Memory, history: str, allowed: int, keep: Path | None) -> Tally:
+    """Run a trial within its bounds of time and memory, with `allowed` bytes more; keep what goes wrong in a folder."""
+    again = replace(trial, rng=copy(trial.rng), tally=Tally())
     memory.forget_peak()
     tally = trial.run()
     peak = memory.peak()
     if tally.count(Kind.HANG):
-        again = Trial(trial.folder, trial.top, trial.scratch, Random(seed))
         tally = again.run()
     tally.most("most memory in MiB", round(peak / _MIB, 1))
     tally.most("most memory kept in MiB", round(memory.kept() / _MIB, 1))
@@ -80,9 +92,9 @@ def try_seed(templates: Path, keep: Path | None, memory: Memory, seed: int, fold
         tally.found(Kind.MEMORY, f"{memory.kept() / _MIB:.0f} MiB are left from earlier images")
     told = Tally(facts=tally.facts)
     for finding in tally.findings:
-        told.found(finding.kind, f"{finding.what} [{'; '.join(history)}]")
+        told.found(finding.kind, f"{finding.what} [{history}]")
     if keep is not None and tally.findings:
-        shutil.copytree(folder / "chain", keep / str(seed), dirs_exist_ok=True)
+        shutil.copytree(trial.folder, keep, dirs_exist_ok=True)
     return told
 
 
@@ -106,7 +118,8 @@ def _snapshots_in(image: bytearray) -> int:
     return count if count <= _MOST_SNAPSHOTS else 0
 
 
-def _trial(files: Files, folder: Path, rng: Random, *, judged: bool = True) -> Trial:
+def put_on_trial(files: Files, folder: Path, rng: Random, *, judged: bool = True) -> Trial:
+    """Write the files of a chain, top first, to a folder, and return their trial."""
     chain, scratch = folder / "chain", folder / "scratch"
     for each in chain, scratch:
         shutil.rmtree(each, ignore_errors=True)

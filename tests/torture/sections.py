@@ -1,7 +1,11 @@
 """All sections, in the order in which they run."""
 
+from functools import partial
+
 from tests.torture.changes import changes
 from tests.torture.eio import eio
+from tests.torture.foreign import fuzz_foreign
+from tests.torture.foreign_formats import FOREIGN
 from tests.torture.fuzz import fuzz
 from tests.torture.hang import hang
 from tests.torture.kill import kill
@@ -14,7 +18,11 @@ from tests.torture.task import Section
 __all__ = ["SECTIONS"]
 
 SECTIONS = [
-    Section("fuzz", "damaged and generated images, against QEMU", "images", fuzz, 0.22, long=20_000),
+    Section("fuzz", "damaged and generated images, against QEMU", "images", fuzz, 0.18, long=20_000),
+    *[
+        Section(f"fuzz-{name}", f"damaged {name} images", "chains", partial(fuzz_foreign, each), 0.02, long=20_000)
+        for name, each in FOREIGN.items()
+    ],
     Section("changes", "sources changing under 16 readers", "events", changes, 0.12, long=2_000),
     Section("metadata", "changes of metadata, and writes in their guise", "sequences", metadata, 0.05, long=1_000),
     Section("eio", "a source whose reads fail", "reads", eio, 0.12, long=200_000),

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -36,7 +36,9 @@ _SECTOR = 512
 class Trial:
     """Tries the chain in `folder`, whose top is `top`. scratch: for what vdifs and QEMU make of it.
 
-    zstd_differs: damaged zstd data were met that QEMU's libzstd takes for other bytes than vdifs's.
+    reader: what writes a disk, or a window of it, as it must be, or returns False. is_strict: whether that must then be
+    refused. is_backing: whether images of this format are backing files of their deltas as they are. zstd_differs:
+    damaged zstd data were met that QEMU's libzstd takes for other bytes than vdifs's.
     """
 
     folder: Path
@@ -44,6 +46,10 @@ class Trial:
     scratch: Path
     rng: Random
     judged: bool = True
+    reader: Callable[[Path, Path, tuple[int, int] | None], bool] = judge.read
+    reader_name: str = "QEMU"
+    is_backing: bool = True
+    is_strict: bool = False
     tally: Tally = field(default_factory=Tally)
     zstd_differs: bool = False
 
@@ -92,12 +98,14 @@ class Trial:
         good = list(self._read_pieces(image, start, length, ours))
         if not good or not self.judged:
             return
-        if not judge.read(self.top, theirs, window):
-            self.tally.add("QEMU refuses what vdifs reads")
+        if not self.reader(self.top, theirs, window):
+            self.tally.add(f"{self.reader_name} refuses what vdifs reads")
+            if self.is_strict:
+                self.tally.found(Kind.WRONG, f"read, though {self.reader_name} refuses it")
             return
-        self.tally.add("compared with QEMU")
+        self.tally.add(f"compared with {self.reader_name}")
         if window is None and theirs.stat().st_size != length:
-            self.tally.found(Kind.WRONG, f"{length} bytes long, for QEMU {theirs.stat().st_size}")
+            self.tally.found(Kind.WRONG, f"{length} bytes long, for {self.reader_name} {theirs.stat().st_size}")
         with ours.open("rb") as found, theirs.open("rb") as wanted:
             for offset, size in good:
                 right = os.pread(wanted.fileno(), size, offset)
@@ -150,12 +158,21 @@ class Trial:
         """A delta against the image itself or an ancestor."""
         bases = sorted(path for path in self.folder.rglob("*") if path.is_file())
         base = self.rng.choice([self.top, *bases])
+        backing = base if self.is_backing or base.suffix == ".raw" else self._full_of(base)
+        if backing is None:
+            return
         with guarded("open delta"):
-            image = vdifs.open(self.top, base=base, backing_name=str(base), trusted=[self.folder])
+            image = vdifs.open(self.top, base=base, backing_name=str(backing), trusted=[self.folder])
         with image:
             output = self._write(image, self.scratch / "delta.qcow2")
         if output is not None:
             self._prove(output, f"delta against {base.name}")
+
+    def _full_of(self, base: Path) -> Path | None:
+        with guarded("open base"):
+            image = vdifs.open(base, trusted=[self.folder])
+        with image:
+            return self._write(image, self.scratch / "base.qcow2")
 
     def _write(self, image: vdifs.Image, output: Path) -> Path | None:
         """Write a synthetic file; None if it is long, or cannot all be read. Of a long one, parts are read."""
@@ -178,7 +195,7 @@ class Trial:
         if not self.judged or self.zstd_differs:
             return
         theirs = self.scratch / "theirs"
-        if not judge.read(self.top, theirs, None):
+        if not self.reader(self.top, theirs, None):
             return
         if (wrong := judge.check(output)) is not None:
             self.tally.found(Kind.WRONG, f"{what}: qemu-img check: {wrong}")
