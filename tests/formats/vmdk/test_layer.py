@@ -266,5 +266,6 @@ def test_the_lines_of_a_descriptor_count_as_memory_that_it_takes(tmp_path: Path)
             layer = layer_of(path, stack)
             taken = tracemalloc.get_traced_memory()[0] - before
             assert 8000 * 64 < taken <= layer.nbytes
+            assert len(repr(layer.identity)) < 4096  # kept in caches as a key
     finally:
         tracemalloc.stop()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from vdifs.errors import CUT_SHORT, FormatError
@@ -105,7 +106,8 @@ class VmdkMetadata(Metadata):
             return VmdkLayer(file, [file], placed, tables, has_backing=has_backing)
         lines = self.descriptor.lines
         placed = placed_parts(lines, _files_of(self.descriptor), data)
-        return VmdkLayer(file, data, placed, lines, has_backing=has_backing, lines=len(lines))
+        claims = sha256(repr(lines).encode()).digest()  # which is kept where the layer is known by its identity
+        return VmdkLayer(file, data, placed, claims, has_backing=has_backing, lines=len(lines))
 
     def describe(self, file: HostFile, snapshot: str | None) -> Description:
         """See Metadata."""
