@@ -460,12 +460,14 @@ static void *helping(void *argument)
     struct plane *plane = argument;
     struct server *own = malloc(sizeof *own);
     while (own && !is_over(plane)) {
-        if (take_one(plane, own))
+        pthread_mutex_lock(&plane->lock);
+        while (!plane->helping && !is_over(plane))
+            pthread_cond_wait(&plane->help, &plane->lock);
+        pthread_mutex_unlock(&plane->lock);
+        while (!is_over(plane) && take_one(plane, own))
             continue;
         pthread_mutex_lock(&plane->lock);
         plane->helping = false;
-        while (!plane->helping && !is_over(plane))
-            pthread_cond_wait(&plane->help, &plane->lock);
         pthread_mutex_unlock(&plane->lock);
     }
     free(own);
