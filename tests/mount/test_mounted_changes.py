@@ -163,19 +163,29 @@ def test_readers_never_see_two_states_mixed(mounted: Mounted, source: Path) -> N
             if (what := difference(found, stamped(0, MIB, generation), 0)) is not None:
                 wrong.add(f"{generation}: {what}")
 
-    with ThreadPoolExecutor(4) as pool:
+    with path.open("rb", buffering=0) as held, ThreadPoolExecutor(4) as pool:  # so one is open while it changes
         readers = [pool.submit(read) for _ in range(4)]
         try:
             for generation in range(101, 121):
-                renew(source / "tuesday.qcow2", generation, in_place=generation % 2 == 0)
+                renew(source / "tuesday.qcow2", generation, in_place=generation % 2 == 1)
                 time.sleep(0.05)
             eventually(lambda: 120 in seen)
+            eventually(lambda: is_stale(held.fileno()), within=SOON_S)
         finally:
             stop.set()
         for reader in readers:
             reader.result()
     assert wrong == set()
     assert len(seen) > 3
+
+
+def is_stale(fd: int) -> bool:
+    """Tell whether the source of an open file is known to have changed."""
+    try:
+        os.pread(fd, 4096, 0)
+    except OSError as error:
+        return error.errno == errno.ESTALE
+    return False
 
 
 def first_mib(path: Path) -> bytes:
