@@ -31,6 +31,7 @@ class BlockFile:
 
     etag_parts = ("blocks",)
     tables: Mapping[Hashable, int] = {}
+    packed = 0
 
     def __init__(self, spec: ResolvedSpec) -> None:
         self._allocation = Allocation(spec.chain, spec.base, Granularity(9, BITS))

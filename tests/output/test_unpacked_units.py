@@ -6,10 +6,11 @@ import multiprocessing
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from vdifs.output.workers import Workers
 
 MIB = 1 << 20
 CLUSTERS = 16
+T = TypeVar("T")
 Hook = Callable[[bytes], object]
 
 
@@ -129,13 +131,13 @@ def test_a_request_for_many_clusters_holds_few_packed_ones(
 ) -> None:
     monkeypatch.setattr(unpacked_units, "_AT_ONCE", 4 << 16)
     shares: list[int] = []
-    whole = unpacked_units.UnpackedUnits._unpack_side_by_side
+    whole = workers.side_by_side
 
-    def counted(self: unpacked_units.UnpackedUnits, jobs: list[unpacked_units._Job]) -> None:
+    def counted(work: Callable[[Sequence[T]], None], jobs: Sequence[T]) -> None:
         shares.append(len(jobs))
-        whole(self, jobs)
+        whole(work, jobs)
 
-    monkeypatch.setattr(unpacked_units.UnpackedUnits, "_unpack_side_by_side", counted)
+    monkeypatch.setattr(workers, "side_by_side", counted)
     assert image.read_at(0, MIB) == expected()
     assert max(shares) == 4
 

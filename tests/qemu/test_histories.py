@@ -86,6 +86,7 @@ class History(RuleBasedStateMachine):
         self.recipe: list[str] = []
         self.count = 0
         self.steps = 0
+        self.compressed = False
 
     # What can happen
 
@@ -125,6 +126,7 @@ class History(RuleBasedStateMachine):
         image = self.chosen_qcow2(on)
         start = place * SECTOR % image.size // image.cluster_size * image.cluster_size
         length = min(clusters * image.cluster_size, image.size - start)
+        self.compressed = True
         self.write_stamps(image, start // SECTOR, length // SECTOR, "-c", may_refuse=True)  # over other data
 
     @precondition(lambda self: self.qcow2_images() and sum(len(i.snapshots) for i in self.images) < MOST_SNAPSHOTS)
@@ -182,6 +184,7 @@ class History(RuleBasedStateMachine):
         source = self.chosen(of)
         image = Image(self.folder / f"{len(self.images)}.qcow2", "qcow2", cluster_size=1 << bits)
         options = f"cluster_size={1 << bits},compression_type={method}"
+        self.compressed = True
         self.img("convert", "-c", "-f", source.format, "-O", "qcow2", "-o", options, source.path, image.path)
         self.images.append(image)
 
@@ -272,6 +275,12 @@ class History(RuleBasedStateMachine):
             shutil.rmtree(self.room)
 
     def prove_image(self, image: Image) -> None:
+        """Prove its files; those with packed clusters also with all of them expanded."""
+        if self.compressed:
+            words = ("--packed", "expand")
+            prove_full(image.path, self.new("full.qcow2"), like=image.path, like_format=image.format, words=words)
+            for base in image.ancestors():
+                prove_delta(image.path, base.path, base.path, self.new("delta.qcow2"), like=image.path, words=words)
         prove_full(image.path, self.new("full.qcow2"), like=image.path, like_format=image.format)
         if image.format == "qcow2":
             self.prove_deltas(str(image.path), image, image.path)

@@ -21,9 +21,13 @@ import pytest
 import vdifs
 from tests.conftest import require_tool
 from tests.support import oracle
+from tests.support.builder import CLUSTER
+from tests.support.builder import make as make_image
 from tests.support.combinations import Combination, Images, all_combinations, make
 from tests.support.command_line import export
 from tests.support.drafts import log_uniform
+from tests.support.packing import pack, put
+from tests.support.stamps import stamped
 from tests.support.units import MIB
 
 CHOSEN = [
@@ -79,6 +83,23 @@ def test_qemu_nbd_serves_a_full_image_and_a_delta_like_their_source(images: Imag
             assert said.splitlines() == ["Images are identical."]  # of another size there would be a warning
 
 
+def test_libqcow_and_7zip_read_clusters_that_stay_packed(tmp_path: Path) -> None:
+    """Of what zlib makes libqcow inflates a part, and shows zeros for the rest: it reads what it does of the source."""
+    size = 2 * MIB + 512
+    (tmp_path / "data").write_bytes(stamped(0, size, 1))
+    source = make_image(tmp_path / "source.qcow2", size).io(f"write -c -s {tmp_path / 'data'} 0 {size}")
+    for cluster in range(16):
+        put(source, pack("zlib", bytes([cluster + 1]) * CLUSTER), cluster=cluster)
+    full = export(source.path, tmp_path / "full.qcow2")
+    wanted = oracle.materialize(source.path, tmp_path / "wanted.raw").read_bytes()
+    with opened_by_libqcow(full) as file, opened_by_libqcow(source.path) as like:
+        read = file.read_buffer_at_offset(size, 0)
+        assert read == like.read_buffer_at_offset(size, 0)
+        assert read[:MIB] == wanted[:MIB]
+    done = subprocess.run([require_tool("7z"), "e", "-so", "-tqcow", full], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == wanted
+
+
 @contextmanager
 def nbd_server(image: Path) -> Iterator[str]:
     """Serve an image by qemu-nbd until the end of the block; yield the URI of it."""
@@ -105,21 +126,31 @@ def wait_for(path: Path, server: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def as_libqcow_needs_it(combination: Combination) -> tuple[str, ...]:
+    """It opens no file with zstd's clusters."""
+    return ("--packed", "expand") if "zstd" in str(combination) else ()
+
+
 @pytest.mark.parametrize("combination", SMALL, ids=str)
-def test_libqcow_reads_a_full_image_like_its_source(images: Images, tmp_path: Path) -> None:
+def test_libqcow_reads_a_full_image_like_its_source(
+    images: Images, as_libqcow_needs_it: tuple[str, ...], tmp_path: Path
+) -> None:
     contents = oracle.materialize(images.image, tmp_path / "contents.raw")
-    with opened_by_libqcow(export(images.image, tmp_path / "full.qcow2")) as file:
+    with opened_by_libqcow(export(images.image, tmp_path / "full.qcow2", *as_libqcow_needs_it)) as file:
         assert file.get_media_size() == contents.stat().st_size
         assert file.get_backing_filename() is None
         prove_reads(file, contents)
 
 
 @pytest.mark.parametrize("combination", SMALL, ids=str)
-def test_libqcow_reads_a_delta_on_its_base_like_the_source(images: Images, tmp_path: Path) -> None:
+def test_libqcow_reads_a_delta_on_its_base_like_the_source(
+    images: Images, as_libqcow_needs_it: tuple[str, ...], tmp_path: Path
+) -> None:
     """The library is given the backing file, which it does not look for itself."""
     contents = oracle.materialize(images.image, tmp_path / "contents.raw")
-    full = export(images.image, tmp_path / "image.qcow2")
-    delta = export(images.image, tmp_path / "image..image.qcow2", "--base", images.image)
+    full = export(images.image, tmp_path / "image.qcow2", *as_libqcow_needs_it)
+    delta = export(images.image, tmp_path / "image..image.qcow2", "--base", images.image, *as_libqcow_needs_it)
     with opened_by_libqcow(full) as below, opened_by_libqcow(delta) as file:
         file.set_parent(below)
         assert file.get_backing_filename() == "image.qcow2"

@@ -22,8 +22,8 @@ class _Buffer(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("size", ctypes.c_size_t), ("position", ctypes.c_size_t))
 
 
-def _inflate(decompressor: zstandard.ZstdDecompressor, packed: bytes, cluster_size: int) -> bytes:
-    """Return what ZSTD_decompressStream makes of `packed`, as qcow2_zstd_decompress calls it."""
+def _inflate(decompressor: zstandard.ZstdDecompressor, packed: bytes, cluster_size: int) -> tuple[bytes, int]:
+    """Return what ZSTD_decompressStream makes of `packed`, as qcow2_zstd_decompress calls it, and what it took."""
     del decompressor  # vdifs's own
     library = ctypes.CDLL("libzstd.so.1")
     library.ZSTD_createDCtx.restype = ctypes.c_void_p
@@ -40,7 +40,7 @@ def _inflate(decompressor: zstandard.ZstdDecompressor, packed: bytes, cluster_si
                 break
     finally:
         library.ZSTD_freeDCtx(context)
-    return target.raw[: made.position]
+    return target.raw[: made.position], taken.position
 
 
 @contextmanager

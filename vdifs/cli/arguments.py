@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import click
 from click.shell_completion import CompletionItem
 
-from vdifs.output.view import View
+from vdifs.output.view import PackedClusters, View
 
 __all__ = [
     "Account",
@@ -21,6 +21,7 @@ __all__ = [
     "format_option",
     "live_option",
     "output_option",
+    "packed_option",
     "trust_option",
 ]
 
@@ -119,6 +120,14 @@ output_option = click.option(
     default="human",
     show_default=True,
     help="How to write the answer.",
+)
+
+packed_option = click.option(
+    "--packed",
+    type=click.Choice(get_args(PackedClusters)),
+    default="keep",
+    show_default=True,
+    help="What becomes of compressed clusters; keep: they stay as they are, where the output can hold them.",
 )
 
 live_option = click.option(

@@ -6,7 +6,7 @@ A layer answers for its own virtual size only; what lies beyond, or below it, is
 import hashlib
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,17 @@ from vdifs.formats.load import Load
 from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
 
-__all__ = ["UNLIMITED", "Compressed", "Layer", "PackedBytes", "State", "identity_of", "without_holes"]
+__all__ = [
+    "UNLIMITED",
+    "AsIs",
+    "Codec",
+    "Compressed",
+    "Layer",
+    "PackedBytes",
+    "State",
+    "identity_of",
+    "without_holes",
+]
 
 UNLIMITED = 1 << 62
 
@@ -36,6 +46,30 @@ class PackedBytes(NamedTuple):
     length: int
 
 
+Codec = Literal["deflate", "zstd"]
+"""How packed clusters of a qcow2 are packed."""
+
+
+class AsIs(Protocol):
+    """Compressed units that a qcow2 with clusters of their size may hold packed, as they are."""
+
+    @property
+    def codec(self) -> Codec:
+        """How they are packed."""
+
+    def places(self, tokens: NDArray[np.int64], /) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the packed bytes of units lie: int64, offsets in the file, and sectors of 512 bytes.
+
+        Each unit touches that many sectors at most, the one that it begins in included, and others may begin in them.
+        """
+
+    def measurer(self) -> Callable[[bytes], int]:
+        """Return what tells how many bytes a unit takes of the packed ones that it begins: for one thread.
+
+        It unpacks them, and raises FormatError for damaged ones.
+        """
+
+
 class Compressed(Protocol):
     """The compressed units of a layer, each known by a token, which is the `host` of its COMPRESSED extents."""
 
@@ -48,6 +82,10 @@ class Compressed(Protocol):
 
     def unpacker(self) -> Callable[[bytes], bytes]:
         """Return what makes a whole unit of packed bytes: for one thread. It raises FormatError for damaged ones."""
+
+    @property
+    def as_is(self) -> AsIs | None:
+        """What a qcow2 has to know to hold them as they are, None where it cannot."""
 
 
 class Layer(Protocol):

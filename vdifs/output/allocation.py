@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from vdifs.chain.open_chain import Chain
 from vdifs.extents import NO_FILE, Extents, Kind, Stack
+from vdifs.formats.layer import Codec
 from vdifs.output.granularity import Granularity
+from vdifs.output.packing import PackableUnits, PackedBlocks, packed_runs
 from vdifs.output.process_caches import summary_cache
 from vdifs.output.summary import Counting, Summary
 from vdifs.output.window import unit_states
@@ -33,10 +35,16 @@ _MANY_UNITS = 1 << 17
 class Allocation:
     """The allocation of one output. Safe to use from several threads once `summarize` has returned."""
 
-    def __init__(self, chain: Chain, base: int | None, granularity: Granularity) -> None:
-        """Resolves nothing yet; base: None for a full image, else the index in the chain of the delta's base."""
+    def __init__(
+        self, chain: Chain, base: int | None, granularity: Granularity, units: PackableUnits | None = None
+    ) -> None:
+        """Resolves nothing yet; base: None for a full image, else the index in the chain of the delta's base.
+
+        units: those that may stay packed, of blocks of the granularity; None if none may.
+        """
         self.chain = chain
         self.granularity = granularity
+        self._units = units
         self._delta = base is not None
         self._base = len(chain.members) if base is None else base
         self._stored_from = _stored_from(chain, base, granularity.unit_bits)
@@ -69,6 +77,13 @@ class Allocation:
         """
         return self._cut(Extents.joined(list(self._parts(*self.windows.range(index)))))
 
+    def packed(self, extents: Extents, codec: Codec) -> PackedBlocks | None:
+        """Return the blocks of a window that stay packed in `codec`, None if none do; extents: as for `states`."""
+        if self._units is None:
+            return None
+        held = self._masks(extents)[1]
+        return next((blocks for found, blocks in self._units.within(extents, held) if found == codec), None)
+
     def states(self, extents: Extents) -> NDArray[np.uint8]:
         """Return the `State` of each unit of a window: uint8; extents: what `extents` returned for it."""
         return unit_states(extents, self.granularity.unit_bits, *self._masks(extents))
@@ -81,7 +96,9 @@ class Allocation:
 
     def _known(self, key: Hashable) -> Summary | None:
         known = summary_cache.get(key)
-        return known if known is not None and known.granularity.answers(self.granularity) else None
+        if known is None or not known.granularity.answers(self.granularity):
+            return None
+        return known if self._units is None or known.packed is not None else None
 
     def _summarize(self) -> Summary:
         counting = Counting(self.granularity, self.chain.virtual_size)
@@ -110,6 +127,11 @@ class Allocation:
         if table_bits is not None:
             counting.add_tables(holding.coarser(table_bits - unit_bits))
         counting.add_stored(count_by_window(stored, self.windows.size >> block_bits, cuts))
+        if self._units is not None:
+            for codec, blocks in self._units.within(extents, held):
+                counting.add_packed(codec, packed_runs(blocks, self.windows.size >> block_bits, cuts))
+        elif extents.has(Kind.COMPRESSED):
+            counting.leave_packed_unknown()
 
     def _masks(self, extents: Extents) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which runs are data, and which a full image, or a layer above the base, holds: bool."""

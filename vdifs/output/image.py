@@ -31,6 +31,8 @@ class Image:
         """Length of the guest disk in bytes."""
         self.allocated = output.allocated
         """Bytes of guest data held, in whole clusters."""
+        self.packed = output.packed
+        """Bytes of the file that packed clusters take, in whole sectors of 512."""
         self.stored = output.stored
         """Bytes of the file that are there, and no hole."""
         self.size_if_full = output.size_if_full

@@ -10,7 +10,7 @@ from vdifs.output.arguments import FileName, choice, file_name, file_names, name
 from vdifs.output.image import Image
 from vdifs.output.opening import open_image
 from vdifs.output.spec import OutputSpec, no_backing_file
-from vdifs.output.view import View
+from vdifs.output.view import PackedClusters, View
 
 __all__ = ["open_named", "open_path"]
 
@@ -26,6 +26,7 @@ def open_path(
     snapshot: str | None = None,
     extended_l2: bool = False,
     live: Live = "refuse",
+    packed: PackedClusters = "keep",
 ) -> Image:
     """Open an image file as if it had been flattened, or as a delta against `base`, one of its ancestors or itself.
 
@@ -35,6 +36,7 @@ def open_path(
     directories beneath which backing files may lie, besides the image's own folder. snapshot: the name of an
     internal snapshot of the image, to open that instead of the active state. extended_l2: write subclusters. live:
     "allow" opens an image that a virtual machine is writing too; once it has changed, reads raise SourceChangedError.
+    packed: "keep" leaves clusters packed that are so in a source, where they can stay as they are; "expand" does not.
 
     Raises VdifsError with an errno and a message that names the file, the offset and the remedy.
     """
@@ -43,7 +45,7 @@ def open_path(
     choice("live", live, get_args(Live))
     if backing_name is not None and below is None:
         raise no_backing_file().at(image.path)
-    spec = OutputSpec(view, below, cluster_size, backing_name, extended_l2)
+    spec = OutputSpec(view, below, cluster_size, backing_name, extended_l2, packed=packed)
     return open_named(image, spec, trusted=file_names("trusted", trusted), live=live)
 
 

@@ -60,7 +60,7 @@ def _resolved(chain: Chain, spec: OutputSpec) -> ResolvedSpec:
     if spec.extended_l2 and bits < _MIN_EXTENDED_BITS:
         what = f"extended L2 entries need clusters of 16384 bytes or more, not {1 << bits}"
         raise UsageError(what, remedy="ask for larger ones")
-    return ResolvedSpec(chain, base, bits, spec.extended_l2, spec.backing_name, spec.backing_format)
+    return ResolvedSpec(chain, base, bits, spec.extended_l2, spec.backing_name, spec.backing_format, spec.packed)
 
 
 def _index_of(chain: Chain, base: str | ImageName) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from vdifs.chain.open_chain import Chain
+from vdifs.output.view import PackedClusters
 from vdifs.output.window import Pieces
 
 __all__ = ["Output", "Plan", "Region", "ResolvedSpec"]
@@ -18,7 +19,7 @@ class ResolvedSpec:
     """An OutputSpec of the image that `chain` has on top, with what it leaves open taken from the chain.
 
     base: the index of the base in the chain, None for a full image. backing_name, backing_format: None for
-    the base's file name, and its format.
+    the base's file name, and its format. packed: as in OutputSpec.
     """
 
     chain: Chain
@@ -27,6 +28,7 @@ class ResolvedSpec:
     extended_l2: bool = False
     backing_name: str | None = None
     backing_format: str | None = None
+    packed: PackedClusters = "keep"
 
 
 class Region(NamedTuple):
@@ -60,6 +62,10 @@ class Output(Protocol):
     @property
     def allocated(self) -> int:
         """Bytes of guest data held, in whole blocks."""
+
+    @property
+    def packed(self) -> int:
+        """Bytes of the file that packed clusters take, in whole sectors; 0 where the output has none."""
 
     @property
     def stored(self) -> int:

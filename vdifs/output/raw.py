@@ -26,6 +26,7 @@ class RawOutput:
         summary = allocation.summarize()
         self.size = self.size_if_full = spec.chain.virtual_size
         self.allocated = summary.stored.total << spec.cluster_bits
+        self.packed = 0
         self.stored = min(self.allocated, self.size)
         # No byte follows from these, but the etags of raw views have always had them and must stay the same.
         self.etag_parts = (spec.cluster_bits, spec.extended_l2), None

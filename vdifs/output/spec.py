@@ -7,7 +7,7 @@ from vdifs.chain.naming import ImageName
 from vdifs.errors import UsageError
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
 from vdifs.output.arguments import choice, file_name, flag, name, number
-from vdifs.output.view import View
+from vdifs.output.view import PackedClusters, View
 
 __all__ = ["OutputSpec", "check_cluster_size", "no_backing_file"]
 
@@ -22,7 +22,8 @@ class OutputSpec:
     None for all guest data. A str is the PATH that it has in the chain, an ImageName what the user calls it.
     cluster_size: a power of two from 512 to 2 MiB; None for the image's own. backing_name, backing_format: what a delta
     records of its backing file; None for the base's file name, and its format. extended_l2: write subclusters, so that
-    a delta holds no more than what changed; needs clusters of 16 KiB or more.
+    a delta holds no more than what changed; needs clusters of 16 KiB or more. packed: "keep" leaves packed what is a
+    packed cluster of that size in a source, as it is; "expand" makes plain clusters of all.
 
     Integers, truth values and names may be those of other libraries, and become Python's. Raises UsageError for a
     value that is wrong under any circumstances, alone or beside the others.
@@ -34,9 +35,11 @@ class OutputSpec:
     backing_name: str | None = None
     extended_l2: bool = False
     backing_format: str | None = None
+    packed: PackedClusters = "keep"
 
     def __post_init__(self) -> None:
         choice("view", self.view, get_args(View))
+        choice("packed", self.packed, get_args(PackedClusters))
         if isinstance(self.base, ImageName):
             file_name("base", self.base.path)
         elif self.base is not None:

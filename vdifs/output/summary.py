@@ -3,12 +3,15 @@
 And which windows are data all through.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vdifs.formats.layer import Codec
 from vdifs.output.granularity import Granularity
+from vdifs.output.packing import PackedRuns
 from vdifs.output.window_sums import Runs, WindowSums, merged
 from vdifs.output.windows import Windows
 from vdifs.ranges import Ranges
@@ -60,7 +63,8 @@ class Summary:
 
     granularity: by which it was counted. stored: the blocks that are stored, by window. tables: the indices of those
     in whose range anything is held, data or zeros; none where the granularity has no tables. full: the windows that are
-    data to the last byte; none of a delta.
+    data to the last byte; none of a delta. packed: what may stay packed of that which is stored, by codec; None where
+    there is some that was not looked at.
     """
 
     granularity: Granularity
@@ -68,11 +72,13 @@ class Summary:
     stored: WindowSums
     tables: Bits
     full: Ranges
+    packed: Mapping[Codec, PackedRuns] | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory, about."""
-        return self.stored.nbytes + self.tables.nbytes + self.windows.nbytes + self.full.nbytes
+        packed = sum(runs.nbytes for each in (self.packed or {}).values() for runs in each)
+        return self.stored.nbytes + self.tables.nbytes + self.windows.nbytes + self.full.nbytes + packed
 
 
 class Counting:
@@ -83,6 +89,7 @@ class Counting:
         self._granularity = granularity
         self._runs: list[Runs] = [np.empty((0, 3), np.int64)]
         self._full: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
+        self._packed: dict[Codec, list[PackedRuns]] | None = {}
         bits = granularity.table_bits
         self._flags = np.zeros(0 if bits is None else ceil_div(virtual_size, 1 << bits), np.bool_)
 
@@ -105,7 +112,23 @@ class Counting:
         if len(windows):
             self._full.append(windows.rows)
 
+    def add_packed(self, codec: Codec, runs: PackedRuns) -> None:
+        """Add what may stay packed of that which windows store, above all before."""
+        if self._packed is not None:
+            self._packed.setdefault(codec, []).append(PackedRuns(*map(merged, runs)))
+
+    def leave_packed_unknown(self) -> None:
+        """Take note that there is something packed that was not looked at."""
+        self._packed = None
+
     def finish(self, windows: Windows) -> Summary:
         """Return the summary of the disk, of which `windows` are the windows."""
         stored, full = WindowSums(np.concatenate(self._runs)), Ranges.union(np.concatenate(self._full))
-        return Summary(self._granularity, windows, stored, Bits(self._flags), full)
+        packed: dict[Codec, PackedRuns] | None = None
+        if self._packed is not None:
+            packed = {codec: _joined(parts) for codec, parts in self._packed.items()}
+        return Summary(self._granularity, windows, stored, Bits(self._flags), full, packed)
+
+
+def _joined(parts: list[PackedRuns]) -> PackedRuns:
+    return PackedRuns(*(merged(np.concatenate(each)) for each in zip(*parts, strict=True)))

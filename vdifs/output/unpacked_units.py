@@ -5,7 +5,6 @@ The thread that asks reads the packed bytes; the others only compute. So a sourc
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait as wait_for
 from typing import NamedTuple
 
 from vdifs.chain.open_chain import Chain
@@ -14,7 +13,7 @@ from vdifs.formats.layer import Compressed
 from vdifs.output.process_caches import unit_cache, workers
 from vdifs.storage.host_file import HostFile
 
-__all__ = ["UnpackedUnits", "Use"]
+__all__ = ["UnpackedUnits", "Use", "damaged_unit"]
 
 _serial = itertools.count()
 _AT_ONCE = 4 << 20
@@ -79,28 +78,16 @@ class UnpackedUnits:
             jobs.append(_Job(wanted, place.offset, self._files[file].read_at(place.offset, place.length)))
             size += compressed.unit
             if size >= _AT_ONCE:
-                self._unpack_side_by_side(jobs)
+                workers.side_by_side(self._unpack, jobs)
                 jobs, size = [], 0
-        self._unpack_side_by_side(jobs)
+        workers.side_by_side(self._unpack, jobs)
 
     def _of(self, file: int) -> Compressed:
         compressed = self._compressed[file]
         assert compressed is not None, "only layers that have them say that there are some"
         return compressed
 
-    def _unpack_side_by_side(self, jobs: list[_Job]) -> None:
-        """Do `jobs`, a part of them in this thread; return, or raise the first error, when all are done."""
-        shares = [jobs[index :: workers.count] for index in range(min(workers.count, len(jobs)))]
-        others = [workers.submit(self._unpack, share) for share in shares[1:]]
-        try:
-            if shares:
-                self._unpack(shares[0])
-        finally:
-            wait_for(others)  # they write into the caller's buffer
-        while others:
-            others.pop(0).result()  # not kept here: its error would hold this frame, and the frame its error
-
-    def _unpack(self, jobs: list[_Job]) -> None:
+    def _unpack(self, jobs: Sequence[_Job]) -> None:
         unpackers: dict[int, Callable[[bytes], bytes]] = {}
         for job in jobs:
             file, token = job.uses[0].file, job.uses[0].token
@@ -113,13 +100,14 @@ class UnpackedUnits:
                     try:
                         data = unpackers[file](job.packed)
                     except FormatError as error:
-                        raise _damaged(self._files[file], job.offset, error) from error
+                        raise damaged_unit(self._files[file], job.offset, error) from error
                     unit_cache.put(key, data)
             for use in job.uses:
                 _copy(data, use)
 
 
-def _damaged(file: HostFile, offset: int, error: FormatError) -> FormatError:
+def damaged_unit(file: HostFile, offset: int, error: FormatError) -> FormatError:
+    """Return `error`, in the packed bytes at `offset` of `file`, as users are to see it."""
     damaged = error.at(file.name, f"compressed cluster at {offset:#x}")
     damaged.about = "inflating", file.path  # one line in the log, not one for each cluster
     return damaged

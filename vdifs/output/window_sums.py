@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vdifs.arrays import columns, led_by
 from vdifs.ranges import Ranges
 
-__all__ = ["Runs", "WindowSums", "count_by_window", "full_windows", "merged"]
+__all__ = ["Runs", "WindowSums", "count_by_window", "full_windows", "less", "merged"]
 
 Runs = NDArray[np.int64]
 """Shape (n, 3): the first of neighbouring windows, how many they are, and the amount of each; sorted, apart."""
@@ -49,6 +49,12 @@ class WindowSums:
     def nbytes(self) -> int:
         """Bytes of memory, about."""
         return 512 + 32 * len(self._first)
+
+    @property
+    def runs(self) -> Runs:
+        """What was summed up, times its unit."""
+        first, windows, each = (np.frombuffer(column, np.int64) for column in (self._first, self._windows, self._each))
+        return columns(first, windows, each * self._unit)
 
     def before(self, window: int) -> int:
         """Return the amount of all windows below `window`."""
@@ -114,6 +120,19 @@ def full_windows(ranges: Ranges, start: int, end: int, size: int, cuts: int) -> 
     return Ranges.of(rows[first < last])
 
 
+def less(runs: Runs, other: Runs) -> Runs:
+    """Return what is left of `runs` without `other`, of which no window may have more.
+
+    runs        |  8  8  8  8  8  8  8  8  |
+    other          |  3  3  |     |  8  8  |
+    result      |8 |  5  5  | 8  8|
+    """
+    starts, stops = runs[:, 0], runs[:, 0] + runs[:, 1]
+    edges = np.unique(np.concatenate([starts, stops, other[:, 0], other[:, 0] + other[:, 1]]))
+    first, count = edges[:-1], np.diff(edges)
+    return merged(columns(first, count, _amounts(runs, first) - _amounts(other, first)))
+
+
 def merged(runs: Runs) -> Runs:
     """Return the fewest runs that say the same, without those of nothing."""
     runs = runs[(runs[:, 1] > 0) & (runs[:, 2] > 0)]
@@ -123,6 +142,15 @@ def merged(runs: Runs) -> Runs:
     new = led_by(True, (before[:, 2] != after[:, 2]) | (before[:, 0] + before[:, 1] != after[:, 0]))
     first = np.flatnonzero(new)
     return columns(runs[first, 0], np.add.reduceat(runs[:, 1], first), runs[first, 2])
+
+
+def _amounts(runs: Runs, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the amount of each of `windows`: int64."""
+    if not len(runs):
+        return np.zeros_like(windows)
+    at = np.maximum(runs[:, 0].searchsorted(windows, "right") - 1, 0)
+    inside = (windows >= runs[at, 0]) & (windows < runs[at, 0] + runs[at, 1])
+    return np.where(inside, runs[at, 2], 0)
 
 
 def _plain(values: NDArray[np.int64]) -> "array[int]":

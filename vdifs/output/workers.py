@@ -1,8 +1,9 @@
 """Threads that compute side by side, for all images of a process: begun when they are needed first."""
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from threading import Lock
 from typing import TypeVar
 
@@ -27,6 +28,21 @@ class Workers:
         self._pool: ThreadPoolExecutor | None = None
         self._beginning = Lock()
         self._locks = [Lock() for _ in range(_LOCKS)]
+
+    def side_by_side(self, work: Callable[[Sequence[T]], None], jobs: Sequence[T]) -> None:
+        """Have `work` done on parts of `jobs`, one in this thread; return, or raise the first error, when all are done.
+
+        So it may write into what the caller holds.
+        """
+        shares = [jobs[index :: self.count] for index in range(min(self.count, len(jobs)))]
+        others = [self.submit(work, share) for share in shares[1:]]
+        try:
+            if shares:
+                work(shares[0])
+        finally:
+            wait_for(others)
+        while others:
+            others.pop(0).result()  # not kept here: its error would hold this frame, and the frame its error
 
     def submit(self, function: Callable[..., T], *args: object) -> Future[T]:
         """Have a thread call function(*args)."""

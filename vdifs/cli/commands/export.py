@@ -7,7 +7,15 @@ import click
 
 from vdifs.chain.naming import ImageName
 from vdifs.chain.policy import Live
-from vdifs.cli.arguments import PathName, Size, check_goes_with_format, format_option, live_option, trust_option
+from vdifs.cli.arguments import (
+    PathName,
+    Size,
+    check_goes_with_format,
+    format_option,
+    live_option,
+    packed_option,
+    trust_option,
+)
 from vdifs.cli.interrupts import clearing_away
 from vdifs.cli.render.progress import progress_reports
 from vdifs.errors import UsageError, quoted
@@ -16,7 +24,7 @@ from vdifs.output.export.exporting import export as export_image
 from vdifs.output.image import Image
 from vdifs.output.library import open_named
 from vdifs.output.spec import OutputSpec
-from vdifs.output.view import View
+from vdifs.output.view import PackedClusters, View
 
 __all__ = ["export"]
 
@@ -36,6 +44,7 @@ _HEAD = 4096  # more than a header, its extensions and a backing file name of 10
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--backing-name", metavar="NAME", help="What a delta calls its base; by default the base's file name.")
 @click.option("--extended-l2", is_flag=True, help="Write subclusters; a delta then holds no more than what changed.")
+@packed_option
 @click.option("--force", is_flag=True, help="Overwrite an existing OUTPUT.")
 @click.option(
     "--progress",
@@ -54,6 +63,7 @@ def export(
     cluster_size: int | None,
     backing_name: str | None,
     extended_l2: bool,
+    packed: PackedClusters,
     force: bool,
     progress: Literal["auto", "bar", "json", "none"],
     trusted: tuple[str, ...],
@@ -69,7 +79,7 @@ def export(
     if backing_name is not None and base is None:
         raise click.UsageError("--backing-name needs --base: a full image has no backing file")
     name, below = ImageName.parse(image), None if base is None else ImageName.parse(base)
-    spec = OutputSpec(view, below, cluster_size, backing_name, extended_l2)
+    spec = OutputSpec(view, below, cluster_size, backing_name, extended_l2, packed=packed)
     with (
         clearing_away(),
         progress_reports(progress) as report,

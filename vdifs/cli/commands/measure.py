@@ -12,11 +12,12 @@ from vdifs.cli.arguments import (
     format_option,
     live_option,
     output_option,
+    packed_option,
     trust_option,
 )
 from vdifs.cli.render.text import echo_fields, echo_json
 from vdifs.cli.render.waiting import waiting
-from vdifs.output.view import View
+from vdifs.output.view import PackedClusters, View
 from vdifs.report.measure import Measured, measured_json
 from vdifs.wording import size_with_bytes
 
@@ -29,6 +30,7 @@ __all__ = ["measure"]
 @format_option
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--extended-l2", is_flag=True, help="Measure a file with extended L2 entries.")
+@packed_option
 @trust_option
 @live_option
 @output_option
@@ -38,6 +40,7 @@ def measure(
     view: View,
     cluster_size: int | None,
     extended_l2: bool,
+    packed: PackedClusters,
     trusted: tuple[str, ...],
     live: Live,
     output: Output,
@@ -51,7 +54,7 @@ def measure(
 
     check_goes_with_format(view, base, cluster_size, extended_l2)
     name, below = ImageName.parse(image), None if base is None else ImageName.parse(base)
-    spec = OutputSpec(view, below, cluster_size, extended_l2=extended_l2)
+    spec = OutputSpec(view, below, cluster_size, extended_l2=extended_l2, packed=packed)
     with waiting(f"opening {image}"), open_named(name, spec, trusted=trusted, live=live) as opened:
         measured = Measured.of(opened)
     if output == "json":

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Account, Octal, PathName, Size, live_option, trust_option
+from vdifs.cli.arguments import Account, Octal, PathName, Size, live_option, packed_option, trust_option
 from vdifs.cli.mount_options import as_arguments
 from vdifs.cli.render.waiting import shown
 from vdifs.errors import printable
@@ -57,6 +57,7 @@ def mount_options(values: Mapping[str, Any]) -> MountOptions:
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to standard error.")
 @click.option("-o", metavar="NAME[=VALUE],...", multiple=True, help="The options below, as mount(8) writes them.")
 @click.option("--cluster-size", type=Size(), help="Of the synthetic qcow2; by default each image's own.")
+@packed_option
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as the sources allow them.")
 @click.option("--uid", type=Account("user"), help="Let everything belong to USER, instead of the owner of its source.")
 @click.option("--gid", type=Account("group"), help="Let everything belong to GROUP.")

@@ -19,10 +19,12 @@ __all__ = [
     "CompressedCluster",
     "Runs",
     "compressed_cluster",
+    "compressed_places",
     "data_ranges",
     "decode_extended_l2",
     "decode_l1",
     "decode_l2",
+    "encode_compressed",
     "encode_extended_l2",
     "encode_tables",
     "l1_reserved_bits",
@@ -147,22 +149,63 @@ def compressed_cluster(entry: int, cluster_bits: int) -> CompressedCluster:
     return CompressedCluster(offset, sectors * SECTOR - offset % SECTOR)
 
 
-def encode_tables(offsets: NDArray[np.int64], zero: NDArray[np.bool_] | None = None) -> bytes:
-    """Return standard L1 or L2 entries: COPIED with the offset where it is not 0, the zero bit where `zero`, else 0."""
+def compressed_places(entries: NDArray[np.int64], cluster_bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the packed bytes of many clusters lie: int64, offsets, and how many sectors they touch at most.
+
+    entries: L2 entries without their flag, as the tokens of COMPRESSED runs.
+    """
+    offset_bits = 62 - (cluster_bits - 8)
+    sectors = entries >> offset_bits
+    sectors += 1
+    return entries & ((1 << offset_bits) - 1), sectors
+
+
+def encode_compressed(offsets: NDArray[np.int64], sectors: NDArray[np.int64], cluster_bits: int) -> NDArray[np.uint64]:
+    """Return the native L2 entries of compressed clusters at `offsets`, of any alignment: uint64.
+
+    sectors: int64, how many each touches, 1 to 2**(cluster_bits - 8). All must lie below 2**(70 - cluster_bits).
+    """
+    return (offsets | sectors - 1 << 62 - (cluster_bits - 8) | COMPRESSED).astype(np.uint64)
+
+
+def encode_tables(
+    offsets: NDArray[np.int64],
+    zero: NDArray[np.bool_] | None = None,
+    packed_at: NDArray[np.int64] | None = None,
+    packed: NDArray[np.uint64] | None = None,
+) -> bytes:
+    """Return standard L1 or L2 entries: COPIED with the offset where it is not 0, the zero bit where `zero`, else 0.
+
+    packed: the entries, as encode_compressed returns them, of the clusters with the indices packed_at.
+    """
     entries = offsets.astype(np.uint64)
     entries[offsets != 0] |= np.uint64(COPIED)
     if zero is not None:
         entries[zero] |= np.uint64(ZERO)
+    if packed_at is not None and packed is not None:
+        entries[packed_at] = packed
     return entries.astype(">u8").tobytes()
 
 
-def encode_extended_l2(offsets: NDArray[np.int64], allocated: NDArray[np.bool_], zero: NDArray[np.bool_]) -> bytes:
-    """Return extended L2 entries; allocated, zero: bool, a row of 32 for each cluster, never both set."""
+def encode_extended_l2(
+    offsets: NDArray[np.int64],
+    allocated: NDArray[np.bool_],
+    zero: NDArray[np.bool_],
+    packed_at: NDArray[np.int64] | None = None,
+    packed: NDArray[np.uint64] | None = None,
+) -> bytes:
+    """Return extended L2 entries; allocated, zero: bool, a row of 32 for each cluster, never both set.
+
+    packed: as for encode_tables; of those clusters neither row counts, as they have no subclusters.
+    """
     entries = np.zeros((len(offsets), 2), np.uint64)
     entries[:, 0] = offsets
     entries[offsets != 0, 0] |= np.uint64(COPIED)
     bits = np.uint64(1) << np.arange(SUBCLUSTERS, dtype=np.uint64)
     entries[:, 1] = (allocated * bits).sum(1) | (zero * bits).sum(1) << np.uint64(SUBCLUSTERS)
+    if packed_at is not None and packed is not None:
+        entries[packed_at, 0] = packed
+        entries[packed_at, 1] = 0
     return entries.astype(">u8").tobytes()
 
 
@@ -195,9 +238,8 @@ def packed_ranges(table: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.i
     """Return the host ranges of the compressed clusters in `table`, as compressed_cluster does: int64, shape (n, 2)."""
     entries = table[0::2] if geometry.extended_l2 else table
     packed = (entries[(entries & np.uint64(COMPRESSED)) != 0] & np.uint64(COMPRESSED - 1)).astype(np.int64)
-    offset_bits = 62 - (geometry.cluster_bits - 8)
-    offsets = packed & ((1 << offset_bits) - 1)
-    return columns(offsets, offsets // SECTOR * SECTOR + ((packed >> offset_bits) + 1) * SECTOR)
+    offsets, sectors = compressed_places(packed, geometry.cluster_bits)
+    return columns(offsets, (offsets // SECTOR + sectors) * SECTOR)
 
 
 def _heads(table: NDArray[np.uint64], cluster_size: int) -> NDArray[np.int64]:

@@ -43,21 +43,40 @@ class Inflater:
         Follows qcow2_zlib_decompress and qcow2_zstd_decompress. Raises FormatError where the stream is damaged or
         holds less than a cluster.
         """
+        return self._inflated(packed, self._cluster_size)[0]
+
+    def measure(self, packed: bytes) -> int:
+        """Return how many bytes the cluster takes that `packed` begins with.
+
+        Raises FormatError where `inflate` does, and where the stream does not end with the cluster: what would have
+        to be passed on of it then is not known.
+        """
+        end = self._inflated(packed, self._cluster_size + 1)[1]
+        if end is None:
+            what = "the compressed data do not end with the cluster, and cannot stay packed"
+            raise FormatError(what, remedy="have it unpacked, with --packed expand")
+        return end
+
+    def _inflated(self, packed: bytes, most: int) -> tuple[bytes, int | None]:
+        """Return the cluster, and where its stream ends in `packed`: None where that is not seen in `most` bytes."""
         size = self._cluster_size
+        end: int | None
         try:
             if self._zstd is not None:
-                data = _inflate_zstd(self._zstd, packed, size)
+                data, end = _inflate_zstd(self._zstd, packed, size)
             else:
-                data = isal_zlib.decompressobj(wbits=-_WINDOW).decompress(packed, size)
+                stream = isal_zlib.decompressobj(wbits=-_WINDOW)
+                data = stream.decompress(packed, most)
+                end = len(packed) - len(stream.unused_data) if stream.eof else None
         except (IsalError, zstandard.ZstdError) as error:  # type: ignore[misc] # isal declares its class as an instance
             raise FormatError(f"the compressed data are damaged: {error}") from error
-        if len(data) != size:
+        if len(data) != size and (end is not None or len(data) < size):
             raise FormatError(f"the compressed data hold {len(data)} bytes, expected {size}, a whole cluster")
-        return bytes(data)
+        return bytes(data), end
 
 
-def _inflate_zstd(decompressor: zstandard.ZstdDecompressor, packed: bytes, cluster_size: int) -> bytes:
-    """Inflate one frame, or several; as in QEMU one must end with the cluster.
+def _inflate_zstd(decompressor: zstandard.ZstdDecompressor, packed: bytes, cluster_size: int) -> tuple[bytes, int]:
+    """Inflate one frame, or several, and return where they end; as in QEMU one must end with the cluster.
 
     A read ends with its frame, or after a byte more than is missing: that bounds it, as `max_output_size` would not,
     which a frame header overrules.
@@ -74,7 +93,7 @@ def _inflate_zstd(decompressor: zstandard.ZstdDecompressor, packed: bytes, clust
         missing -= len(parts[-1])
         blocks -= in_frame
         at = end
-    return b"".join(parts)
+    return b"".join(parts), at
 
 
 def _frame_end(packed: bytes, start: int, most: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The refcounts of a file in which every cluster is used exactly once: how large they are, and their bytes.
+"""The refcounts of a file in which clusters are used once, but for packed ones: how large they are, and their bytes.
 
 refcount table                    refcount blocks
 [block 0][block 1][0][0]...  -->  [1 1 1 1 1 ...][1 1 1 0 0 ...]
@@ -19,6 +19,7 @@ __all__ = [
     "block_offsets",
     "fit_refcounts",
     "pack_block",
+    "pack_counts",
     "pack_table",
     "reserved_table_bits",
 ]
@@ -61,6 +62,11 @@ def pack_block(first: int, count: int, total: int) -> bytes:
     """Return the refcounts of clusters [first, first + count): 1 below `total`, 0 from there on."""
     used = min(max(total - first, 0), count)
     return b"\0\1" * used + bytes(_BYTES * (count - used))
+
+
+def pack_counts(counts: NDArray[np.int64]) -> bytes:
+    """Return the refcounts of clusters that are used so often: int64, 0 to 65,535."""
+    return counts.astype(">u2").tobytes()
 
 
 def block_offsets(table: bytes) -> NDArray[np.uint64]:

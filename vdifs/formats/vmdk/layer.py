@@ -193,3 +193,7 @@ class PackedGrains:
         from vdifs.formats.vmdk.inflate import Unpacker  # its library is only for who has packed grains
 
         return Unpacker(self.unit, self.short).unpack
+
+    @property
+    def as_is(self) -> None:
+        """None: they have markers before them, and the frame of a zlib stream, which a qcow2 has not."""

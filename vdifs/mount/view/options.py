@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from vdifs.errors import UsageError
+from vdifs.output.view import PackedClusters
 
 __all__ = ["MountOptions"]
 
@@ -17,6 +18,7 @@ class MountOptions:
     mountpoint: str
     foreground: bool = False
     cluster_size: int | None = None
+    packed: PackedClusters = "keep"
     allow_other: bool = False
     uid: int | None = None
     gid: int | None = None
@@ -58,7 +60,8 @@ class MountOptions:
     @property
     def determines_bytes(self) -> str:
         """The options on which the bytes of the synthetic files depend, for their inode numbers."""
-        return f"cluster_size={self.cluster_size}"
+        expanded = ",packed=expand" if self.packed == "expand" else ""
+        return f"cluster_size={self.cluster_size}{expanded}"
 
     @property
     def overrides_permissions(self) -> bool:

@@ -8,7 +8,7 @@ from vdifs.output.image import Image
 __all__ = ["xattr_names", "xattr_value"]
 
 _PREFIX = b"user.vdifs."
-_ALWAYS = (b"source", b"virtual_size", b"allocated", b"depth", b"etag")
+_ALWAYS = (b"source", b"virtual_size", b"allocated", b"packed", b"depth", b"etag")
 
 
 def xattr_names(file: ImageFile) -> list[bytes]:
@@ -27,6 +27,8 @@ def xattr_value(file: ImageFile, image: Image, name: bytes) -> bytes:
             return b"%d" % image.virtual_size
         case b"allocated":
             return b"%d" % image.allocated
+        case b"packed":
+            return b"%d" % image.packed
         case b"depth":
             return b"%d" % image.depth
         case b"etag":

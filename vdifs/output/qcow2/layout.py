@@ -1,4 +1,4 @@
-"""Where everything lies in a synthetic qcow2, from two numbers alone: its L2 tables and its data clusters.
+"""Where everything lies in a synthetic qcow2, from three numbers: its L2 tables, data clusters and packed bytes.
 
     cluster 0   header, extensions (backing format), backing file name
             1   refcount table          | sizes of both by fixed point:
@@ -6,8 +6,10 @@
             .   L1 table
             .   L2 tables                 only those that are needed, in guest order
             .   data clusters             in guest order
+            .   packed clusters           in guest order, sectors of them: several in a cluster, one in several
 
-Every region is whole clusters, every cluster is used once, `size` is the end of the last one.
+Every region is whole clusters, `size` is the end of the last one. Every cluster is used once, but those of the last
+region by each packed cluster that touches it.
 """
 
 from dataclasses import dataclass
@@ -15,11 +17,12 @@ from dataclasses import dataclass
 from vdifs.errors import UsageError
 from vdifs.formats.qcow2.extensions import Extension, ExtensionType, encode_name
 from vdifs.formats.qcow2.geometry import L1_MAX_BYTES, REFCOUNT_TABLE_MAX_BYTES, Geometry
-from vdifs.formats.qcow2.header import MAX_BACKING_NAME, V3_LENGTH, Header, Incompatible
+from vdifs.formats.qcow2.header import MAX_BACKING_NAME, V3_LENGTH, CompressionType, Header, Incompatible
 from vdifs.formats.qcow2.refcounts import REFCOUNT_ORDER, RefcountSize, fit_refcounts
 
-__all__ = ["Backing", "Layout", "check_geometry", "safe_backing_name", "size_if_full"]
+__all__ = ["Backing", "Layout", "Packed", "check_geometry", "safe_backing_name", "size_if_full"]
 
+_LENGTH_WITH_COMPRESSION = V3_LENGTH + 8
 _LARGER_CLUSTERS = "ask for larger ones with --cluster-size"
 
 
@@ -29,6 +32,14 @@ class Backing:
 
     name: str
     format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The packed clusters of a file: how they are packed, and how many bytes they take, in whole sectors."""
+
+    compression: CompressionType
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +54,27 @@ class Layout:
     l1_table: int
     l2_tables: int
     data: int
+    packed: int
     size: int
 
     @classmethod
-    def plan(cls, geometry: Geometry, l2_count: int, data_clusters: int, backing: Backing | None) -> "Layout":
-        """Lay out a file with so many L2 tables and data clusters.
+    def plan(
+        cls,
+        geometry: Geometry,
+        l2_count: int,
+        data_clusters: int,
+        backing: Backing | None,
+        packed: Packed | None = None,
+    ) -> "Layout":
+        """Lay out a file with so many L2 tables and data clusters, and with packed ones.
 
         Raises UsageError where the L1 table, the refcount table or the backing file name would be too large.
         """
         check_geometry(geometry)
         bits = geometry.cluster_bits
         l1 = geometry.clusters_for(geometry.l1_size * 8)
-        refcounts = _fit(geometry, l2_count, data_clusters)
+        packed_clusters = 0 if packed is None else geometry.clusters_for(packed.size)
+        refcounts = _fit(geometry, l2_count, data_clusters + packed_clusters)
         if refcounts.table_clusters << bits > REFCOUNT_TABLE_MAX_BYTES:
             raise UsageError(
                 f"clusters of {geometry.cluster_size} bytes are too small for {refcounts.total} of them",
@@ -65,9 +85,11 @@ class Layout:
         l1_table = blocks + (refcounts.blocks << bits)
         l2_tables = l1_table + (l1 << bits)
         data = l2_tables + (l2_count << bits)
-        header = _header(geometry, refcounts, table, l1_table, backing)
+        compression = CompressionType.DEFLATE if packed is None else packed.compression
+        header = _header(geometry, refcounts, table, l1_table, backing, compression)
         size = refcounts.total << bits
-        return cls(geometry, refcounts, header, table, blocks, l1_table, l2_tables, data, size)
+        start = size - (packed_clusters << bits)
+        return cls(geometry, refcounts, header, table, blocks, l1_table, l2_tables, data, start, size)
 
 
 def check_geometry(geometry: Geometry) -> None:
@@ -96,14 +118,23 @@ def _fit(geometry: Geometry, l2_count: int, data_clusters: int) -> RefcountSize:
 
 
 def _header(
-    geometry: Geometry, refcounts: RefcountSize, refcount_table: int, l1_table: int, backing: Backing | None
+    geometry: Geometry,
+    refcounts: RefcountSize,
+    refcount_table: int,
+    l1_table: int,
+    backing: Backing | None,
+    compression: CompressionType,
 ) -> Header:
     extensions: tuple[Extension, ...] = ()
     name_offset = name_size = 0
+    length = V3_LENGTH if compression is CompressionType.DEFLATE else _LENGTH_WITH_COMPRESSION
+    features = Incompatible.EXTENDED_L2 if geometry.extended_l2 else 0
+    if compression is not CompressionType.DEFLATE:
+        features |= Incompatible.COMPRESSION_TYPE
     if backing is not None:
         data = backing.format.encode("ascii")
         extensions = (Extension(ExtensionType.BACKING_FORMAT, data),)
-        name_offset = V3_LENGTH + 8 + 8 + 8
+        name_offset = length + 8 + 8 + 8
         name_size = len(encode_name(backing.name))
         if "\0" in backing.name:
             raise UsageError("a NUL would end the backing file name for every reader", remedy="leave it out")
@@ -124,8 +155,10 @@ def _header(
         refcount_table_clusters=refcounts.table_clusters,
         nb_snapshots=0,
         snapshots_offset=0,
-        incompatible_features=Incompatible.EXTENDED_L2 if geometry.extended_l2 else 0,
+        incompatible_features=features,
         refcount_order=REFCOUNT_ORDER,
+        header_length=length,
+        compression_type=compression,
         extensions=extensions,
         backing_file=backing.name if backing else None,
     )

@@ -7,32 +7,43 @@ L2 tables are rendered window by window:
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vdifs.formats.qcow2.entries import encode_extended_l2, encode_tables
-from vdifs.formats.qcow2.refcounts import REFCOUNT_BITS, pack_block, pack_table
-from vdifs.output.qcow2.clusters import Clusters
+from vdifs.formats.qcow2.entries import encode_compressed, encode_extended_l2, encode_tables
+from vdifs.formats.qcow2.refcounts import REFCOUNT_BITS, pack_block, pack_counts, pack_table
+from vdifs.output.packed_area import PackedArea
+from vdifs.output.qcow2.clusters import Clusters, ClusterWindow
 from vdifs.output.qcow2.layout import Layout
 from vdifs.output.summary import Summary
-from vdifs.output.window import State, by_block, stored_blocks
+from vdifs.output.window import State, by_block
+from vdifs.output.window_sums import WindowSums
 from vdifs.units import ceil_div
 
-__all__ = ["Tables"]
+__all__ = ["Areas", "Tables"]
 
 _ENTRY = 8
+
+
+class Areas(NamedTuple):
+    """What lies behind the tables: the bytes of plain clusters, and of packed ones, by window; None where none are."""
+
+    plain: WindowSums
+    packed: WindowSums | None = None
+    packed_area: PackedArea | None = None
 
 
 class Tables:
     """Everything before the data region."""
 
-    def __init__(self, layout: Layout, summary: Summary, clusters: Clusters) -> None:
+    def __init__(self, layout: Layout, summary: Summary, clusters: Clusters, areas: Areas) -> None:
         """Renders nothing yet but the header."""
         self._layout = layout
         self._l2_in_use = summary.tables
         self._windows = summary.windows
-        self._data = summary.stored.times(layout.geometry.cluster_size)
-        self._clusters = clusters
+        self._clusters, self._areas = clusters, areas
         self._header = layout.header.pack()
         # Functions, not bound methods: those would make a cycle of every opened image.
         self._regions: tuple[tuple[int, int, int, Callable[[Tables, int, int, bool], bytes]], ...] = (
@@ -64,8 +75,20 @@ class Tables:
         blocks, size = layout.refcounts.blocks, layout.geometry.cluster_size
         return pack_table(first, last - first, blocks, layout.refcount_blocks, size)
 
-    def _refcount_blocks(self, first: int, last: int, _wait: bool) -> bytes:
-        return pack_block(first, last - first, self._layout.refcounts.total)
+    def _refcount_blocks(self, first: int, last: int, wait: bool) -> bytes:
+        layout, area = self._layout, self._areas.packed_area
+        counts = pack_block(first, last - first, layout.refcounts.total)
+        begin = layout.packed >> layout.geometry.cluster_bits
+        low, high = max(first, begin), min(last, layout.refcounts.total)
+        if area is None or low >= high:
+            return counts
+        touching = area.touching(low - begin, high - begin, layout.geometry.cluster_bits, wait=wait)
+        size = REFCOUNT_BITS // 8
+        return b"".join((
+            counts[: (low - first) * size],
+            pack_counts(touching),
+            counts[(high - first) * size :],
+        ))  # fmt: skip
 
     def _l1_table(self, first: int, last: int, _wait: bool) -> bytes:
         tables = self._l2_in_use
@@ -99,15 +122,28 @@ class Tables:
             at = stop
         return b"".join(parts).ljust((last - first) * self._layout.geometry.l2_entry_size, b"\0")
 
-    def _window_entries(self, window: int, first: int, last: int, wait: bool) -> bytes:
+    def _window_entries(self, index: int, first: int, last: int, wait: bool) -> bytes:
         geometry = self._layout.geometry
         units = geometry.units_per_cluster
-        states = self._clusters.window(window, wait).states[: last * units]
-        stored = stored_blocks(states, units)
-        place = self._layout.data + self._data.before(window)
-        offsets = np.where(stored, place + (np.cumsum(stored) - 1 << geometry.cluster_bits), 0)[first:]
-        states = states[first * units :]
+        window = self._clusters.window(index, wait)
+        plain = window.plain[:last]
+        place = self._layout.data + self._areas.plain.before(index)
+        offsets = np.where(plain, place + (np.cumsum(plain) - 1 << geometry.cluster_bits), 0)[first:]
+        states = window.states[first * units : last * units]
+        at, packed = self._packed_entries(index, window, first, last)
         if not geometry.extended_l2:
-            return encode_tables(offsets, states == State.ZERO)
+            return encode_tables(offsets, states == State.ZERO, at, packed)
         data, zero = by_block(states == State.DATA, units), by_block(states == State.ZERO, units)
-        return encode_extended_l2(offsets, data, zero)
+        return encode_extended_l2(offsets, data, zero, at, packed)
+
+    def _packed_entries(
+        self, index: int, window: ClusterWindow, first: int, last: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Return which of clusters [first, last) of a window stay packed, from `first` on, and their entries."""
+        packed, sums = window.packed, self._areas.packed
+        if packed is None or sums is None:
+            return np.empty(0, np.int64), np.empty(0, np.uint64)
+        part = slice(*window.packed_index.searchsorted([first, last]).tolist())
+        offsets = self._layout.packed + sums.before(index) + packed.at[part]
+        entries = encode_compressed(offsets, packed.blocks.sectors[part], self._layout.geometry.cluster_bits)
+        return window.packed_index[part] - first, entries

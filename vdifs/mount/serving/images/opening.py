@@ -31,6 +31,7 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
             cluster_size=options.cluster_size,
             backing_name=backing_name,
             backing_format=backing_format,
+            packed=options.packed,
         )
         image = open_image(catalog.policy, ImageRef(entry.file_path, entry.snapshot, entry.format), spec)
         with ExitStack() as unless_in_state:
