@@ -131,13 +131,13 @@ def test_a_request_for_many_clusters_holds_few_packed_ones(
 ) -> None:
     monkeypatch.setattr(unpacked_units, "_AT_ONCE", 4 << 16)
     shares: list[int] = []
-    whole = workers.side_by_side
+    whole = Workers.side_by_side
 
-    def counted(work: Callable[[Sequence[T]], None], jobs: Sequence[T]) -> None:
+    def counted(self: Workers, work: Callable[[Sequence[T]], None], jobs: Sequence[T]) -> None:
         shares.append(len(jobs))
-        whole(work, jobs)
+        whole(self, work, jobs)
 
-    monkeypatch.setattr(workers, "side_by_side", counted)
+    monkeypatch.setattr(Workers, "side_by_side", counted)
     assert image.read_at(0, MIB) == expected()
     assert max(shares) == 4
 

@@ -43,7 +43,7 @@ class Inflater:
         Follows qcow2_zlib_decompress and qcow2_zstd_decompress. Raises FormatError where the stream is damaged or
         holds less than a cluster.
         """
-        return self._inflated(packed, self._cluster_size)[0]
+        return self._inflated(packed)[0]
 
     def measure(self, packed: bytes) -> int:
         """Return how many bytes the cluster takes that `packed` begins with.
@@ -51,28 +51,33 @@ class Inflater:
         Raises FormatError where `inflate` does, and where the stream does not end with the cluster: what would have
         to be passed on of it then is not known.
         """
-        end = self._inflated(packed, self._cluster_size + 1)[1]
+        end = self._inflated(packed)[1]
         if end is None:
             what = "the compressed data do not end with the cluster, and cannot stay packed"
             raise FormatError(what, remedy="have it unpacked, with --packed expand")
         return end
 
-    def _inflated(self, packed: bytes, most: int) -> tuple[bytes, int | None]:
-        """Return the cluster, and where its stream ends in `packed`: None where that is not seen in `most` bytes."""
+    def _inflated(self, packed: bytes) -> tuple[bytes, int | None]:
+        """Return the cluster, and where its stream ends in `packed`: None where it goes on behind the cluster."""
         size = self._cluster_size
         end: int | None
         try:
             if self._zstd is not None:
                 data, end = _inflate_zstd(self._zstd, packed, size)
             else:
-                stream = isal_zlib.decompressobj(wbits=-_WINDOW)
-                data = stream.decompress(packed, most)
-                end = len(packed) - len(stream.unused_data) if stream.eof else None
+                data, end = _inflate_deflate(packed, size)
         except (IsalError, zstandard.ZstdError) as error:  # type: ignore[misc] # isal declares its class as an instance
             raise FormatError(f"the compressed data are damaged: {error}") from error
-        if len(data) != size and (end is not None or len(data) < size):
+        if len(data) != size:
             raise FormatError(f"the compressed data hold {len(data)} bytes, expected {size}, a whole cluster")
-        return bytes(data), end
+        return data, end
+
+
+def _inflate_deflate(packed: bytes, cluster_size: int) -> tuple[bytes, int | None]:
+    """Inflate one stream up to the size of a cluster, and return where it ends; None where that is not seen."""
+    stream = isal_zlib.decompressobj(wbits=-_WINDOW)
+    data = stream.decompress(packed, cluster_size)
+    return data, len(packed) - len(stream.unused_data) if stream.eof else None
 
 
 def _inflate_zstd(decompressor: zstandard.ZstdDecompressor, packed: bytes, cluster_size: int) -> tuple[bytes, int]:
