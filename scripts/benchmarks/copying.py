@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.chains import Chain, Chains
@@ -20,9 +21,14 @@ __all__ = [
     "cp_against_convert",
     "cp_against_cp",
     "export_against_convert",
+    "packed_cp",
+    "packed_export",
     "piped_export",
     "reflinked_export",
 ]
+
+
+_EXPAND = ("--packed", "expand")
 
 
 def cp_against_cp(name: str, bench: Bench, stack: ExitStack) -> Contest:
@@ -51,6 +57,31 @@ def cp_against_convert(name: str, bench: Bench, stack: ExitStack) -> Contest:
     return Contest(ours, peers, prove, [*chain.files, finished], bench.outputs)
 
 
+def packed_cp(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """Copy the full image out of the mount as it is packed, and with all clusters expanded; qemu-img packs it anew."""
+    chain = bench.chains[name]
+    ours, prove = _out_of_mount(bench, chain)
+    expanded = through_vdifs(bench, chain, copied_to(bench.outputs / "copy.qcow2"), FULL, _EXPAND)
+    peers = [expanded, _convert(chain, bench.outputs, *_packing(name))]
+    return Contest(ours, peers, prove, chain.files, bench.outputs)
+
+
+def packed_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """The same with `vdifs export`."""
+    chain, target = bench.chains[name], bench.outputs / "export.qcow2"
+    contest = _exported(chain, bench.outputs, *_packing(name))
+
+    def expanded() -> Sample:
+        return seconds(VDIFS, "export", *_EXPAND, chain.top, target)
+
+    return replace(contest, peers=[expanded, *contest.peers])
+
+
+def _packing(name: str) -> tuple[str, ...]:
+    """Return what has qemu-img pack clusters as a chain of that name has them."""
+    return ("-c", "-m", "16", "-W", "-o", f"compression_type={name.replace('deflate', 'zlib')}")
+
+
 def _out_of_mount(bench: Bench, chain: Chain) -> tuple[Run, Callable[[], None]]:
     """Return a run of cp out of the mount, and the proof of its copy."""
     target = bench.outputs / "copy.qcow2"
@@ -69,8 +100,8 @@ def export_against_convert(name: str, bench: Bench, stack: ExitStack, *options: 
 
 
 def compressed_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
-    """The same, with two coroutines of qemu-img: it inflates in as many threads."""
-    return export_against_convert(name, bench, stack, "-m", "2")
+    """The same of all clusters expanded, with two coroutines of qemu-img: it inflates in as many threads."""
+    return _exported(bench.chains[name], bench.outputs, "-m", "2", words=_EXPAND)
 
 
 def reflinked_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
@@ -82,11 +113,12 @@ def reflinked_export(name: str, bench: Bench, stack: ExitStack) -> Contest:
     return _exported(Chains(xfs / "chains", bench.sizes)[name], outputs)
 
 
-def _exported(chain: Chain, outputs: Path, *options: str) -> Contest:
+def _exported(chain: Chain, outputs: Path, *options: str, words: tuple[str, ...] = ()) -> Contest:
+    """Export and convert a chain. options: of qemu-img; words: of `vdifs export`."""
     target = outputs / "export.qcow2"
 
     def ours() -> Sample:
-        return seconds(VDIFS, "export", chain.top, target)
+        return seconds(VDIFS, "export", *words, chain.top, target)
 
     def prove() -> None:
         ours()

@@ -211,13 +211,28 @@ def _compressed(sizes: Sizes) -> Iterator[Row]:
     for method, bound in ("deflate", 0.6), ("zstd", 1.0):
         yield Row(
             f"export-{method}",
-            f"vdifs export of a {method} chain",
+            f"vdifs export of a {method} chain, expanded",
             "s",
             [method],
             partial(copying.compressed_export, method),
             [Peer(f"{_CONVERT} -m 2", _at_most(bound))],
             room=2 * sizes.data,
         )
+    peers = [Peer("--packed expand", _at_most(0.35)), Peer(f"{_CONVERT} -c -m 16 -W", _at_most(0.1))]
+    for method in "deflate", "zstd":
+        for key, what, prepare in (
+            ("cp", "cp of full/", copying.packed_cp),
+            ("export", "vdifs export", copying.packed_export),
+        ):
+            yield Row(
+                f"packed-{key}-{method}",
+                f"{what}, packed clusters of a {method} chain kept",
+                "s",
+                [method],
+                partial(prepare, method),
+                peers,
+                room=2 * sizes.data,
+            )
 
 
 def _measuring() -> Iterator[Row]:

@@ -33,11 +33,13 @@ _PATIENCE_S = 60.0
 
 
 @contextmanager
-def vdifs_mount(source: Path, mountpoint: Path) -> Iterator[Daemon]:
+def vdifs_mount(source: Path, mountpoint: Path, *options: str) -> Iterator[Daemon]:
     """Mount the folder `source` at `mountpoint`, which is made."""
     mountpoint.mkdir(exist_ok=True)
     try:
-        with daemon(VDIFS, "mount", "-f", source, mountpoint, answers=lambda: os.path.ismount(mountpoint)) as server:
+        with daemon(
+            VDIFS, "mount", "-f", *options, source, mountpoint, answers=lambda: os.path.ismount(mountpoint)
+        ) as server:
             os.listdir(mountpoint)
             _await_read_ahead(mountpoint)
             yield server

@@ -39,12 +39,12 @@ RAW = "raw/x.qcow2.raw"
 FULL = "full/x.qcow2"
 
 
-def through_vdifs(bench: Bench, chain: Chain, work: Work, path: str = RAW) -> Run:
-    """Return a run of `work` on the file `path` of a mount of the chain's folder."""
+def through_vdifs(bench: Bench, chain: Chain, work: Work, path: str = RAW, options: tuple[str, ...] = ()) -> Run:
+    """Return a run of `work` on the file `path` of a mount of the chain's folder. options: of `vdifs mount`."""
     mountpoint = bench.folder / "mnt"
 
     def once() -> Sample:
-        with vdifs_mount(chain.folder, mountpoint) as server:
+        with vdifs_mount(chain.folder, mountpoint, *options) as server:
             return _with_daemon(server, work, mountpoint / path)
 
     return once

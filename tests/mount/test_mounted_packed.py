@@ -4,13 +4,14 @@ import errno
 import os
 import random
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 import vdifs
 from tests.mount import direct
 from tests.mount.direct import PAGE
-from tests.mount.mounting import Mounts
+from tests.mount.mounting import Mounted, Mounts
 from tests.mount.serving.served import require_local_disk
 from tests.support import oracle
 from tests.support.builder import CLUSTER, make
@@ -37,7 +38,8 @@ def image(mounts: Mounts, request: pytest.FixtureRequest) -> Image:
 
 def test_a_copy_is_small_and_holds_the_disk(mounts: Mounts, image: Image) -> None:
     kept, expanded = mounts(image.path.parent), mounts(image.path.parent, packed="expand")
-    for mounted, packed in ((kept, "keep"), (expanded, "expand")):
+    views: tuple[tuple[Mounted, Literal["keep", "expand"]], ...] = ((kept, "keep"), (expanded, "expand"))
+    for mounted, packed in views:
         with vdifs.open(image.path.parent / "top.qcow2", packed=packed) as opened:
             file = mounted / "full/top.qcow2"
             assert file.read_bytes() == opened.read_at(0, opened.size)
