@@ -16,6 +16,8 @@ __all__ = ["Inflater"]
 
 _WINDOW = 15
 """A superset of the 12 bits that QEMU writes."""
+_MOST_CLUSTERS = 16
+"""So many of them a stream may hold that stays packed."""
 _MAX_BLOCKS = 1 << 16
 """In all frames of a cluster; a compressor makes one of 128 KiB."""
 _LONGEST_HEADER = 18
@@ -46,16 +48,31 @@ class Inflater:
         return self._inflated(packed)[0]
 
     def measure(self, packed: bytes) -> int:
-        """Return how many bytes the cluster takes that `packed` begins with.
+        """Return how many bytes the cluster takes that `packed` begins with: the whole stream, if it holds more.
 
-        Raises FormatError where `inflate` does, and where the stream does not end with the cluster: what would have
-        to be passed on of it then is not known.
+        Raises FormatError where `inflate` does, and where the stream does not end: what would have to be passed on of
+        it is not known then.
         """
         end = self._inflated(packed)[1]
         if end is None:
-            what = "the compressed data do not end with the cluster, and cannot stay packed"
-            raise FormatError(what, remedy="have it unpacked, with --packed expand")
+            end = self._end_of_more(packed)
         return end
+
+    def _end_of_more(self, packed: bytes) -> int:
+        """Return where a deflate stream ends that holds more than a cluster, of which QEMU takes the first bytes."""
+        stream = isal_zlib.decompressobj(wbits=-_WINDOW)
+        try:
+            data = stream.decompress(packed, self._cluster_size)
+            for _ in range(_MOST_CLUSTERS):
+                if stream.eof or not data:
+                    break
+                data = stream.decompress(stream.unconsumed_tail, self._cluster_size)
+        except IsalError as error:  # type: ignore[misc] # isal declares its class as an instance
+            raise FormatError(f"the compressed data are damaged behind the cluster: {error}") from error
+        if not stream.eof:
+            what = "the compressed data go on behind the cluster, and cannot stay packed"
+            raise FormatError(what, remedy="have it unpacked, with --packed expand")
+        return len(packed) - len(stream.unused_data)
 
     def _inflated(self, packed: bytes) -> tuple[bytes, int | None]:
         """Return the cluster, and where its stream ends in `packed`: None where it goes on behind the cluster."""
