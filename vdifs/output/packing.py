@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.arrays import columns, then
+from vdifs.arrays import columns, led_by, then
 from vdifs.chain.open_chain import Chain
 from vdifs.extents import Extents, Kind
 from vdifs.formats.layer import AsIs, Codec
@@ -87,10 +87,9 @@ class PackedRuns(NamedTuple):
 
 def packed_runs(blocks: PackedBlocks, per_window: int, cuts: int) -> PackedRuns:
     """Return what the windows have of `blocks`, at least one. per_window, cuts: as for count_by_window."""
-    low, high = int(blocks.block[0]) // per_window, int(blocks.block[-1]) // per_window + 1
-    firsts = blocks.block.searchsorted(np.arange(low, high + 1, dtype=np.int64) * per_window)
-    window = np.flatnonzero(np.diff(firsts)) + (low + cuts)
-    firsts = firsts[:-1][np.diff(firsts) > 0]
+    window = blocks.block // per_window
+    firsts = np.flatnonzero(led_by(True, window[1:] != window[:-1]))
+    window = window[firsts] + cuts
     count = np.diff(then(firsts, len(blocks.block)))
     one = np.ones_like(count)
     return PackedRuns(columns(window, one, count), columns(window, one, np.add.reduceat(blocks.adds(firsts), firsts)))
