@@ -94,16 +94,18 @@ class PackedArea:
         window = self._window(index, wait)
         group = max(int(window.at.searchsorted(at - start, "right")) - 1, 0) // _GROUP * _GROUP
         last = min(group + _GROUP, len(window.at))
-        if (window.used[group:last] < 0).any():
+        first = int((window.at + window.length).searchsorted(window.at[group], "right"))  # that may reach into them
+        if (window.used[first:last] < 0).any():
             if not wait:
                 raise WouldBlock
-            self._find_ends(window, range(group, last))
+            self._find_ends(window, range(first, last))
             self._check_unchanged()
+        ends, begins = window.at[first:last] + window.used[first:last], window.at[first + 1 : last + 1]
+        if (ends[: len(begins)] > begins).any():
+            return None  # they overlap in the source, whatever that means there
         low = int(window.at[group]) if group else 0
         high = int(window.at[last]) if last < len(window.at) else stop - start
         pieces = _pieces(window, slice(group, last), low)
-        if (pieces.stop[:-1] > pieces.out[1:]).any():
-            return None  # they overlap in the source, whatever that means there
         return Region(offset + start + low, offset + start + high, pieces)
 
     def regions(self, offset: int) -> Iterator[Region]:
