@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from vdifs.errors import UsageError
 from vdifs.formats.qcow2.geometry import Geometry
-from vdifs.formats.qcow2.header import Header
-from vdifs.output.qcow2.layout import Backing, Layout, check_geometry
+from vdifs.formats.qcow2.header import CompressionType, Header
+from vdifs.output.qcow2.layout import Backing, Layout, Packed, check_geometry
+from vdifs.units import SECTOR
 
 BITS = st.integers(9, 21)
 
@@ -77,3 +78,13 @@ def test_a_refcount_table_above_8_mib_is_refused_with_a_remedy() -> None:
     with pytest.raises(UsageError, match=r"clusters of 512 bytes are too small for .* of them: ask for larger ones"):
         Layout.plan(geometry, 1, clusters, None)
     Layout.plan(geometry, 1, clusters - (2 << 20), None)
+
+
+def test_packed_clusters_beyond_what_an_l2_entry_points_to_are_refused_with_a_remedy() -> None:
+    """Clusters of 2 MiB: their entries have 49 bits for an offset."""
+    geometry, packed = Geometry(21, 1 << 50), Packed(CompressionType.DEFLATE, SECTOR)
+    clusters = 1 << 28
+    with pytest.raises(UsageError, match=r"too long for packed clusters of 2097152 bytes: .* --packed expand"):
+        Layout.plan(geometry, 1, clusters, None, packed)
+    assert Layout.plan(geometry, 1, clusters - 1024, None, packed).size <= 1 << 49
+    Layout.plan(geometry, 1, clusters, None)

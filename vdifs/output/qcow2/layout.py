@@ -22,6 +22,8 @@ from vdifs.formats.qcow2.refcounts import REFCOUNT_ORDER, RefcountSize, fit_refc
 
 __all__ = ["Backing", "Layout", "Packed", "check_geometry", "safe_backing_name", "size_if_full"]
 
+_PACKED_BITS = 70
+"""See encode_compressed: packed clusters lie below 2**(70 - cluster_bits)."""
 _LENGTH_WITH_COMPRESSION = V3_LENGTH + 8
 _LARGER_CLUSTERS = "ask for larger ones with --cluster-size"
 
@@ -68,7 +70,8 @@ class Layout:
     ) -> "Layout":
         """Lay out a file with so many L2 tables and data clusters, and with packed ones.
 
-        Raises UsageError where the L1 table, the refcount table or the backing file name would be too large.
+        Raises UsageError where the L1 table, the refcount table or the backing file name would be too large, and where
+        packed clusters would lie beyond what their L2 entries have bits for.
         """
         check_geometry(geometry)
         bits = geometry.cluster_bits
@@ -88,6 +91,9 @@ class Layout:
         compression = CompressionType.DEFLATE if packed is None else packed.compression
         header = _header(geometry, refcounts, table, l1_table, backing, compression)
         size = refcounts.total << bits
+        if packed is not None and size > 1 << _PACKED_BITS - bits:
+            what = f"a file of {size} bytes is too long for packed clusters of {geometry.cluster_size} bytes"
+            raise UsageError(what, remedy="have them unpacked, with --packed expand")
         start = size - (packed_clusters << bits)
         return cls(geometry, refcounts, header, table, blocks, l1_table, l2_tables, data, start, size)
 
