@@ -3,6 +3,7 @@
 import tracemalloc
 import zlib
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -66,6 +67,24 @@ def test_what_is_known_of_clusters_that_overlap_in_the_source_is_what_is_read(be
         whole = opened.read_at(0, opened.size)
         assert outer in whole
         assert told(opened) == whole
+
+
+def test_the_ends_of_long_packed_clusters_are_found_in_little_memory(tmp_path: Path) -> None:
+    """Of as many clusters of 2 MiB as one is told of together, which hardly shrink."""
+    image = make(tmp_path / "image.qcow2", 80 * MIB, "write -c -P 1 0 2M", cluster_size=2 * MIB)
+    packed = deflated(Random(1).randbytes(1900 * KIB).ljust(2 * MIB, b"\0"))
+    at = image.append(packed)
+    for cluster in range(40):
+        image.set_l2(cluster, COMPRESSED | -(-len(packed) // SECTOR) - 1 << 62 - (21 - 8) | at)
+    with vdifs.open(image.path) as opened:
+        assert opened.packed > 40 * len(packed)
+        opened.read_at(0, 1)
+        tracemalloc.start()
+        try:
+            assert opened.known(opened.size - opened.packed, wait=True) is not None
+            assert tracemalloc.get_traced_memory()[1] < 24 * MIB
+        finally:
+            tracemalloc.stop()
 
 
 def deflated(data: bytes, *, end: bool = True) -> bytes:

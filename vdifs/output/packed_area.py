@@ -98,7 +98,7 @@ class PackedArea:
         if (window.used[first:last] < 0).any():
             if not wait:
                 raise WouldBlock
-            self._find_ends(window, range(first, last))
+            self._find_all_ends(window, range(first, last))
             self._check_unchanged()
         ends, begins = window.at[first:last] + window.used[first:last], window.at[first + 1 : last + 1]
         if (ends[: len(begins)] > begins).any():
@@ -148,6 +148,18 @@ class PackedArea:
             else:
                 file = self._files[int(window.blocks.file[index])]
                 file.readinto_at(host + start - begin, target, wait=wait)
+
+    def _find_all_ends(self, window: PackedWindow, indices: Sequence[int]) -> None:
+        """Find out where the packed bytes of blocks end, however long they are."""
+        part: list[int] = []
+        size = 0
+        for index in indices:
+            part.append(index)
+            size += int(window.length[index])
+            if size >= _AT_ONCE:
+                self._find_ends(window, part)
+                part, size = [], 0
+        self._find_ends(window, part)
 
     def _find_ends(self, window: PackedWindow, indices: Sequence[int]) -> Mapping[int, bytes]:
         """Find out where the packed bytes of blocks end; return them, those behind their ends included."""
