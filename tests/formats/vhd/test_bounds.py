@@ -3,7 +3,8 @@
 import os
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.support.agreement import format_error
 from tests.support.hand_made_chain import chain_of
 from tests.support.vhd import SECTOR, Vhd
 from vdifs.extents import Kind
+from vdifs.formats.vhd import blocks as vhd_blocks
 from vdifs.formats.vhd import layer as vhd_layer
 from vdifs.formats.vhd.bitmaps import bitmap_runs
 from vdifs.formats.vhd.format import VHD
@@ -155,3 +157,69 @@ def test_how_many_bitmaps_are_looked_at_together_does_not_matter(
             assert found.host.tolist() == wanted.host.tolist()
         part = chain.extents(7 * SECTOR, 9 * SECTOR)
         assert part.kind.tolist() == [Kind.ZERO, Kind.DATA]
+
+
+def entries(path: Path, sectors: dict[int, int]) -> None:
+    """Write other entries to the table at 1536."""
+    with path.open("r+b") as file:
+        for number, sector in sectors.items():
+            file.seek(1536 + 4 * number)
+            file.write(sector.to_bytes(4, "big"))
+
+
+def test_millions_of_blocks_take_little_memory_and_all_are_compared(tmp_path: Path) -> None:
+    """A disk of 4 GiB in blocks of 4 KiB, of which every one is in the file, in an order that is none."""
+    count = 1 << 20
+    order = np.random.default_rng(1).permutation(count)
+    made = Vhd(1, 4 * KIB, footer_fields={"current_size": count * 4 * KIB})
+    made.header_fields = {"bat_entries": count}
+    first = (1536 + count * 4) // SECTOR
+    with (path := tmp_path / "x.vhd").open("wb") as file:
+        file.write(made.footer() + made.header() + (first + 9 * order).astype(">u4").tobytes())
+        file.truncate((first + 9 * count) * SECTOR)
+        for place in (0, count // 2, count - 1):
+            file.seek((first + 9 * place) * SECTOR)
+            file.write(b"\xff" * 9 * SECTOR)
+        file.seek(0, os.SEEK_END)
+        file.write(made.footer())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vhd_blocks, "_SORTED_AT_ONCE", 1 << 18)
+        tracemalloc.start()
+        with chain_of(VHD, path) as chain:
+            assert chain.members[0].layer.nbytes < MIB
+            data = sum(int(part.length[part.kind == Kind.DATA].sum()) for part in chain.in_parts())
+        assert tracemalloc.get_traced_memory()[1] < 20 * MIB
+        tracemalloc.stop()
+        assert 3 * 4 * KIB <= data <= 3 * 4 * KIB + 6 * 4 * KIB  # a page that a block shares is no hole
+        numbers = order.argsort()
+        bound = (2 << 20) - first  # where those that are compared together end
+        for one, moved in ((0, 8), (bound // 9, bound % 9), (count - 2, 0)):
+            number = int(numbers[one + 1])
+            entries(path, {number: first + 9 * one + moved})
+            pair = " and ".join(map(str, sorted([int(numbers[one]), number])))
+            place = (first + 9 * one + moved) * SECTOR
+            with format_error(f"its blocks {pair} overlap at {place:#x}"), chain_of(VHD, path):
+                pass
+            entries(path, {number: first + 9 * (one + 1)})
+
+
+@given(places=st.lists(st.integers(0, 60), min_size=2, max_size=12), at_once=st.integers(2, 13), bits=st.integers(1, 8))
+def test_however_few_are_compared_together_what_overlaps_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, places: list[int], at_once: int, bits: int
+) -> None:
+    """Blocks of 9 sectors; a bucket holds no more that are apart than are compared together."""
+    path = tmp_path_factory.mktemp("vhd") / "x.vhd"
+    made = Vhd(len(places) * 4 * KIB, 4 * KIB, bat={number: 40 + place for number, place in enumerate(places)})
+    made.write(path)
+    with path.open("r+b") as file:
+        file.truncate(120 * SECTOR)
+        file.seek(0, os.SEEK_END)
+        file.write(made.footer())
+    ordered = sorted(places)
+    apart = all(other - one >= 9 for one, other in pairwise(ordered))
+    at_once = max(at_once, (1 << bits) // 9 + 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vhd_blocks, "_SORTED_AT_ONCE", at_once)
+        patch.setattr(vhd_blocks, "_BUCKET_BITS", bits)
+        with nullcontext() if apart else format_error("overlap at|more entries in use"), chain_of(VHD, path):
+            pass

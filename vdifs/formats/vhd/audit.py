@@ -51,17 +51,15 @@ class VhdAudit(FileAudit):
         """Return what is wrong with where the blocks lie."""
         if self.lesser is None or not isinstance(layer, VhdLayer):
             return []
-        start = layer.blocks.sector.astype(np.int64) * SECTOR
-        stop = start + layer.header.bitmap_space + layer.header.block_size
-        hit = ~self.lesser.is_apart_from(start, stop)
-        if not hit.any():
-            return []
-        at = int(hit.argmax())
-        what = (
-            f"block {int(layer.blocks.index[at])} at {int(start[at]):#x} lies on the names of its parent or its batmap"
-        )
-        remedy = "restore it from a copy"
-        return [of_file(layer.file.name, path)(Severity.WARNING, "overlap", what, remedy)]
+        space = layer.header.bitmap_space + layer.header.block_size
+        for index, place in layer.blocks.parts():
+            hit = ~self.lesser.is_apart_from(place, place + space)
+            if hit.any():
+                at = int(hit.argmax())
+                where = f"block {int(index[at])} at {int(place[at]):#x}"
+                what, remedy = f"{where} lies on the names of its parent or its batmap", "restore it from a copy"
+                return [of_file(layer.file.name, path)(Severity.WARNING, "overlap", what, remedy)]
+        return []
 
 
 def _of_footer(placed: PlacedFooter, tell: Tell, *, has_overlay: bool) -> Iterator[Problem]:

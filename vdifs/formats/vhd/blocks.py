@@ -2,9 +2,14 @@
 
 file    |copy|header|  BAT  |bm|==data==|  |bm|==data==|bm|==data==|footer|
 sector                       ^ entry        ^            ^
+
+All of the table is looked at once, when the image is opened; what is kept follows how scattered the blocks are on the
+disk, within bounds. Then entries are read when they are asked for.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +22,18 @@ from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
 from vdifs.units import SECTOR, ceil_div
 
-__all__ = ["Blocks", "FilePlaces"]
+__all__ = ["Blocks", "FilePlaces", "Used"]
 
 _ABSENT = 0xFFFFFFFF
-_AT_ONCE = 1 << 20
-"""Bytes of the table."""
-_ENTRIES_AT_ONCE = _AT_ONCE // 4
+_ENTRY = 4
+_AT_ONCE = 1 << 16
+"""So many entries are looked at together: 256 KiB, and 5 MiB for what is made of them."""
+_SORTED_AT_ONCE = 1 << 22
+"""So many blocks are compared with one another together: 16 MiB. Where there are more, the table is read again."""
+_BUCKET_BITS = 20
+"""Sectors of the file, as a power of two, in a bucket: no more blocks fit into one than `_SORTED_AT_ONCE`."""
+_MOST_UNITS_BITS = 18
+"""Where the disk has more blocks than this power of two, some neighbours are taken together in `populated`."""
 _PERHAPS_SPLIT = "the file may be one of several that a disk was split into (.vhd, .v01, ...)"
 
 
@@ -34,96 +45,158 @@ class FilePlaces:
     end: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Blocks:
-    """The blocks that are in the file, but those of which no sector is: parallel arrays in guest order.
+class Used(NamedTuple):
+    """Blocks that are in the file: parallel arrays, int64, in guest order.
 
-    index: int32, of the block on the disk. sector: uint32, of its bitmap in the file.
+    number: of the block on the disk. place: of its bitmap in the file, in bytes.
     """
 
-    index: NDArray[np.int32]
-    sector: NDArray[np.uint32]
+    number: NDArray[np.int64]
+    place: NDArray[np.int64]
 
-    @classmethod
-    def load(cls, file: HostFile, header: Header, size: int, places: FilePlaces, written: Ranges) -> "Blocks":
-        """Read the entries that a disk of `size` bytes needs; written: where the file has data.
 
-        Raises FormatError for blocks that overlap anything, or end behind `places.end`.
+class Blocks:
+    """The entries that the disk needs."""
+
+    def __init__(self, file: HostFile, header: Header, size: int, places: FilePlaces, written: Ranges) -> None:
+        """Look at all entries that a disk of `size` bytes needs. written: where the file has data.
+
+        Raises FormatError for blocks that overlap anything, or end behind `places.end`, StorageError.
         """
-        space = header.bitmap_space + header.block_size
-        index, sector = _used(file, header, ceil_div(size, header.block_size), places.end // space)
-        if len(sector) and int(sector.max()) * SECTOR + space > places.end:
-            at = int((sector > (places.end - space) // SECTOR).argmax())
-            place = int(sector[at]) * SECTOR
+        self._file = file
+        self._header = header
+        self._count = ceil_div(size, header.block_size)
+        self._places = places
+        self._written = written
+        self._space = header.bitmap_space + header.block_size
+        self.populated = self._look()
+        """The ranges of blocks outside of which none is in the file."""
+
+    def within(self, first: int, last: int) -> Used:
+        """Return those of the blocks [first, last) of the disk of which any sector is in the file.
+
+        Raises FormatError for a block that ends behind all that may, StorageError.
+        """
+        found = self._read(first, last)
+        self._check_ends(found)
+        start = found.place
+        kept = ~self._written.is_apart_from(start, start + self._header.bitmap_length)
+        return found if kept.all() else Used(found.number[kept], start[kept])  # a bitmap in a hole says: not here
+
+    def parts(self) -> Iterator[Used]:
+        """Yield all blocks that are in the file, some at a time. Raises the same."""
+        for low, high in self.populated.rows.tolist():
+            for first in range(low, high, _AT_ONCE):
+                yield self.within(first, min(first + _AT_ONCE, high))
+
+    def _read(self, first: int, last: int) -> Used:
+        """Return the entries in use of the blocks [first, last). Raises StorageError."""
+        offset = self._header.bat_offset + first * _ENTRY
+        entries = np.frombuffer(self._file.read_at(offset, (last - first) * _ENTRY), ">u4")
+        used = np.flatnonzero(entries != _ABSENT)
+        return Used(used + first, entries[used].astype(np.int64) * SECTOR)
+
+    def _check_ends(self, found: Used) -> None:
+        beyond = found.place > self._places.end - self._space
+        if beyond.any():
+            at = int(beyond.argmax())
+            place = int(found.place[at])
+            what = f"block {int(found.number[at])} at {place:#x} would end at {place + self._space:#x}, where all end"
             raise FormatError(
-                f"block {int(index[at])} at {place:#x} would end at {place + space:#x}, where all end"
-                f" at {places.end:#x}; {_PERHAPS_SPLIT}",
-                where=file.name,
-                remedy=CUT_SHORT,
+                f"{what} at {self._places.end:#x}; {_PERHAPS_SPLIT}", where=self._file.name, remedy=CUT_SHORT
             )
-        _check_apart(file, header, index, sector, places)
-        kept = np.empty(len(sector), bool)
-        for at in range(0, len(sector), _ENTRIES_AT_ONCE):
-            give_way(heavy=len(sector) > _ENTRIES_AT_ONCE)
-            start = sector[at : at + _ENTRIES_AT_ONCE].astype(np.int64) * SECTOR
-            kept[at : at + len(start)] = ~written.is_apart_from(start, start + header.bitmap_length)
-        return cls(index, sector) if kept.all() else cls(index[kept], sector[kept])  # a bitmap in a hole says: not here
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory."""
-        return self.index.nbytes + self.sector.nbytes
+    def _all(self) -> Iterator[Used]:
+        for first in range(0, self._count, _AT_ONCE):
+            give_way(heavy=self._count > _AT_ONCE)
+            yield self._read(first, min(first + _AT_ONCE, self._count))
 
-    def guest_ranges(self, block_size: int, size: int) -> NDArray[np.int64]:
-        """Return which parts of a disk of `size` bytes they map, neighbours joined: int64, shape (n, 2)."""
-        if not len(self.index):
-            return np.empty((0, 2), np.int64)
-        breaks = np.diff(self.index) != 1
-        first = self.index[np.append(True, breaks)].astype(np.int64) * block_size
-        last = (self.index[np.append(breaks, True)].astype(np.int64) + 1) * block_size
-        return np.stack([first, np.minimum(last, size)], 1)
+    def _look(self) -> Ranges:
+        """Return `populated`. Refuses more blocks than fit into the file as it reads, and those that overlap."""
+        bits = max(0, (self._count - 1).bit_length() - _MOST_UNITS_BITS)
+        most, fill = self._places.end // self._space, 0
+        sectors = np.empty(min(self._count, most, _SORTED_AT_ONCE), np.uint32)
+        buckets = np.zeros((min(self._places.end // SECTOR, _ABSENT) >> _BUCKET_BITS) + 1, np.int64)
+        units = [np.empty(0, np.int64)]
+        for found in self._all():
+            fill += len(found.number)
+            if fill > most:
+                what = "its block allocation table has more entries in use than blocks fit into the file"
+                raise FormatError(f"{what}; {_PERHAPS_SPLIT}", where=self._file.name, remedy=CUT_SHORT)
+            self._check_ends(found)
+            self._check_off_tables(found)
+            own = (found.place // SECTOR).astype(np.uint32)
+            if fill <= len(sectors):
+                sectors[fill - len(own) : fill] = own
+            buckets += np.bincount(own >> _BUCKET_BITS, minlength=len(buckets))
+            kept = ~self._written.is_apart_from(found.place, found.place + self._header.bitmap_length)
+            units.append(_edges(found.number[kept] >> bits))
+        if fill <= len(sectors):
+            self._check_apart(sectors[:fill], None)
+        else:
+            self._check_all_apart(buckets, sectors)
+        return Ranges.union(np.concatenate(units).reshape(-1, 2)).finer(bits).clip(0, self._count)
+
+    def _check_all_apart(self, buckets: NDArray[np.int64], memory: NDArray[np.uint32]) -> None:
+        """Refuse blocks that overlap, where not all of them fit into `memory`: those of some buckets at a time.
+
+        A bucket of so many that they do not fit has some that overlap, whichever of them are looked at.
+        """
+        before, low = None, 0
+        while low < len(buckets):
+            fits = int(buckets[low:].cumsum().searchsorted(len(memory), "right"))
+            high, fill = low + max(1, fits), 0
+            for found in self._all():
+                own = (found.place // SECTOR).astype(np.uint32)
+                own = own[(own >> _BUCKET_BITS >= low) & (own >> _BUCKET_BITS < high)][: len(memory) - fill]
+                memory[fill : fill + len(own)] = own
+                fill += len(own)
+            before = self._check_apart(memory[:fill], before)
+            low = high
+
+    def _check_apart(self, sectors: NDArray[np.uint32], before: int | None) -> int | None:
+        """Refuse blocks that overlap one another, or the block that begins at `before`; return where the last begins.
+
+        Sorts `sectors`, of their bitmaps.
+        """
+        sectors.sort()
+        for at in range(0, len(sectors), _AT_ONCE):
+            give_way(heavy=len(sectors) > _AT_ONCE)
+            part = sectors[at : at + _AT_ONCE + 1].astype(np.int64)
+            if before is not None and not at:
+                part = np.append(before, part)
+            close = np.flatnonzero(np.diff(part) < self._space // SECTOR)
+            if len(close):
+                raise self._overlapping(*part[close[0] : close[0] + 2].tolist())
+        return int(sectors[-1]) if len(sectors) else before
+
+    def _overlapping(self, first: int, second: int) -> FormatError:
+        """Return the error for the blocks whose bitmaps are at these sectors."""
+        indices: list[int] = []
+        for index, place in self._all():
+            indices += index[(place == first * SECTOR) | (place == second * SECTOR)][:2].tolist()
+        what = f"its blocks {indices[0]} and {indices[1]} overlap at {second * SECTOR:#x}"
+        return FormatError(what, where=self._file.name, remedy=RESTORE)
+
+    def _check_off_tables(self, found: Used) -> None:
+        """Refuse blocks that overlap the copy of the footer, the header or the table."""
+        header = self._header
+        for name, place, length in (
+            ("the copy of its footer", 0, FOOTER_LENGTH),
+            ("its header", self._places.header, HEADER_LENGTH),
+            ("its block allocation table", header.bat_offset, header.bat_length),
+        ):
+            hit = (found.place < place + length) & (found.place > place - self._space)
+            if hit.any():
+                at = int(hit.argmax())
+                what = f"its block {int(found.number[at])} at {int(found.place[at]):#x} overlaps {name}"
+                raise FormatError(what, where=self._file.name, remedy=RESTORE)
 
 
-def _used(file: HostFile, header: Header, count: int, most: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
-    """Return index and sector of the entries in use, of the first `count`. Refuses more than `most` as it reads."""
-    indices, sectors = [np.empty(0, np.int32)], [np.empty(0, np.uint32)]
-    length = count * 4
-    for at in range(0, length, _AT_ONCE):
-        give_way(heavy=length > _AT_ONCE)
-        part = np.frombuffer(file.read_at(header.bat_offset + at, min(_AT_ONCE, length - at)), ">u4")
-        used = np.flatnonzero(part != _ABSENT)
-        most -= len(used)
-        if most < 0:
-            what = "its block allocation table has more entries in use than blocks fit into the file"
-            raise FormatError(f"{what}; {_PERHAPS_SPLIT}", where=file.name, remedy=CUT_SHORT)
-        indices.append((used + at // 4).astype(np.int32))
-        sectors.append(part[used].astype(np.uint32))
-    return np.concatenate(indices), np.concatenate(sectors)
-
-
-def _check_apart(
-    file: HostFile, header: Header, index: NDArray[np.int32], sector: NDArray[np.uint32], places: FilePlaces
-) -> None:
-    """Refuse blocks that overlap one another, the copy of the footer, the header or the table."""
-    space = header.bitmap_space + header.block_size
-    ordered = np.sort(sector)
-    for at in range(0, len(ordered), _ENTRIES_AT_ONCE):
-        give_way(heavy=len(sector) > _ENTRIES_AT_ONCE)
-        part = ordered[at : at + _ENTRIES_AT_ONCE + 1]
-        close = np.flatnonzero(np.diff(part) < space // SECTOR)
-        if len(close):
-            pair = part[close[0] : close[0] + 2]
-            first, second = np.flatnonzero((sector >= pair[0]) & (sector <= pair[1]))[:2].tolist()
-            what = f"its blocks {index[first]} and {index[second]} overlap at {int(pair[1]) * SECTOR:#x}"
-            raise FormatError(what, where=file.name, remedy=RESTORE)
-    for name, place, length in (
-        ("the copy of its footer", 0, FOOTER_LENGTH),
-        ("its header", places.header, HEADER_LENGTH),
-        ("its block allocation table", header.bat_offset, header.bat_length),
-    ):
-        behind = min(ceil_div(place + length, SECTOR), _ABSENT)
-        last = int(ordered.searchsorted(np.uint32(behind), "left")) - 1
-        if last >= 0 and int(ordered[last]) * SECTOR + space > place:
-            block = int(index[(sector == ordered[last]).argmax()])
-            what = f"its block {block} at {int(ordered[last]) * SECTOR:#x} overlaps {name}"
-            raise FormatError(what, where=file.name, remedy=RESTORE)
+def _edges(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where runs of sorted numbers start and stop, in turns: int64. Numbers may come more than once."""
+    if not len(numbers):
+        return numbers
+    breaks = np.diff(numbers) > 1
+    starts, stops = numbers[np.append(True, breaks)], numbers[np.append(breaks, True)] + 1
+    return np.stack([starts, stops], 1).reshape(-1)

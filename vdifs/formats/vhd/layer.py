@@ -1,9 +1,10 @@
-"""One dynamic or differencing VHD of a chain: its block allocation table in memory, its sector bitmaps read when asked.
+"""One dynamic or differencing VHD of a chain: its block allocation table and its sector bitmaps, read when asked.
 
 docs/formats.md, VHD: a sector whose bit is clear, and a block that is not in the file, is ZERO, in a differencing
 image UNALLOCATED.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from vdifs.extents import NO_FILE, Extents, Kind, MapKind
 from vdifs.formats.layer import identity_of, without_holes
 from vdifs.formats.load import Load
 from vdifs.formats.vhd.bitmaps import bitmap_runs
-from vdifs.formats.vhd.blocks import Blocks, FilePlaces
+from vdifs.formats.vhd.blocks import Blocks, FilePlaces, Used
 from vdifs.formats.vhd.header import Header
 from vdifs.pace import give_way
 from vdifs.storage.host_file import HostFile
@@ -25,6 +26,8 @@ __all__ = ["VhdLayer", "VhdState"]
 _SECTORS_AT_ONCE = 1 << 18
 """So many bits of bitmaps are looked at together, and at least one bitmap."""
 _BITMAPS_BETWEEN_PAUSES = 256
+_ENTRIES_AT_ONCE = 1 << 15
+"""So many entries of the table are read together."""
 
 
 class VhdState(NamedTuple):
@@ -39,7 +42,7 @@ class VhdLayer:
     compressed = None
 
     def __init__(self, file: HostFile, header: Header, places: FilePlaces, size: int, *, has_backing: bool) -> None:
-        """Load the block allocation table, as far as a disk of `size` bytes needs it.
+        """Look at the block allocation table, as far as a disk of `size` bytes needs it.
 
         Raises FormatError where it breaks a rule, StorageError where it cannot be read.
         """
@@ -50,9 +53,9 @@ class VhdLayer:
         self.state = VhdState(size)
         self._data = data_of(file)
         self.identity = identity_of([file], [self._data], self.state)
-        self.blocks = Blocks.load(file, header, size, places, self._data)
+        self.blocks = Blocks(file, header, size, places, self._data)
         self.load = Load(self.populated(), SECTOR)
-        self.nbytes = self.blocks.nbytes + self.load.nbytes + self._data.nbytes
+        self.nbytes = self.blocks.populated.nbytes + self.load.nbytes + self._data.nbytes
 
     def extents(self, start: int, end: int) -> Extents:
         """Return the merged runs of [start, end); see Layer. Reads the sector bitmaps of the range."""
@@ -64,17 +67,14 @@ class VhdLayer:
 
     def populated(self) -> NDArray[np.int64]:
         """Return where blocks are in the file, neighbours joined; see Layer."""
-        return self.blocks.guest_ranges(self.header.block_size, self.virtual_size)
+        return np.minimum(self.blocks.populated.rows * self.header.block_size, self.virtual_size)
 
     def _extents(self, start: int, end: int, *, detailed: bool) -> Extents:
-        size = self.header.block_size
-        low, high = self.blocks.index.searchsorted([start // size, ceil_div(end, size)]).tolist()
-        step = max(1, _SECTORS_AT_ONCE * SECTOR // size)
         parts: list[Extents] = []
         at = start
-        for first in range(low, high, step):
+        for used in self._used(start, end):
             give_way()
-            found = self._of_blocks(first, min(first + step, high), detailed)
+            found = self._of_blocks(used, detailed)
             within = max(start, int(found.start[0])), min(end, found.end)
             if at < within[0]:
                 parts.append(self._nothing(at, within[0]))
@@ -85,17 +85,26 @@ class VhdLayer:
             parts.append(self._nothing(at, end))
         return Extents.joined(parts).merged()
 
+    def _used(self, start: int, end: int) -> Iterator[Used]:
+        """Yield the blocks that are in the file and touch [start, end), some at a time."""
+        size = self.header.block_size
+        step = max(1, _SECTORS_AT_ONCE * SECTOR // size)
+        for low, high in self.blocks.populated.clip(start // size, ceil_div(end, size)).rows.tolist():
+            for first in range(low, high, _ENTRIES_AT_ONCE):
+                index, place = self.blocks.within(first, min(first + _ENTRIES_AT_ONCE, high))
+                for at in range(0, len(index), step):
+                    yield Used(index[at : at + step], place[at : at + step])
+
     def _nothing(self, start: int, end: int) -> Extents:
         if self.has_backing:
             return Extents.uniform(start, end, Kind.UNALLOCATED)
         return Extents.uniform(start, end, Kind.ZERO, 0)
 
-    def _of_blocks(self, first: int, last: int, detailed: bool) -> Extents:
+    def _of_blocks(self, used: Used, detailed: bool) -> Extents:
         """Return the runs from the first of some blocks in the file to the last; between them is nothing."""
         header = self.header
         size = header.block_size
-        index = self.blocks.index[first:last].astype(np.int64)
-        place = self.blocks.sector[first:last].astype(np.int64) * SECTOR
+        index, place = used
         at, present = bitmap_runs(self._bitmaps(place))
         at *= SECTOR
         row, within = at // size, at % size
