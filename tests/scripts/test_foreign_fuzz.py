@@ -73,6 +73,25 @@ def test_chains_that_are_not_damaged_are_all_read(name: str, tmp_path: Path, mon
     assert "reads refused" not in tally.facts
 
 
+@EACH
+def test_right_checksums_are_told_of_formats_that_have_some(name: str) -> None:
+    told = " ".join(" ".join(damaged_chain(FOREIGN[name], seed)[1]) for seed in range(12))
+    assert ("right checksums" in told) == (name in ("vpc", "vhdx"))
+
+
+def test_rules_that_no_random_number_breaks_are_broken() -> None:
+    told = "; ".join("; ".join(damaged_chain(FOREIGN["vmdk"], seed)[1]) for seed in range(400))
+    for what in (
+        "a journal to replay",
+        "a grain of the type",
+        "a packed grain of",
+        "a capacity of",
+        "again b'",
+        "now b'NOACCESS",
+    ):
+        assert told.count(what) >= 3, what
+
+
 def test_each_format_is_a_section_of_20_000_chains() -> None:
     known = {each.key: each.long for each in SECTIONS}
     assert {name: known[f"fuzz-{name}"] for name in FOREIGN} == dict.fromkeys(FOREIGN, 20_000)

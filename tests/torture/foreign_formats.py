@@ -15,7 +15,7 @@ from tests.support.vdi import Vdi
 from tests.support.vhd import Vhd
 from tests.support.vhdx import Draft
 from tests.support.written_disks import writes, written
-from tests.torture.foreign_vmdk import make_vmdks, rewrite_descriptor, vmdk_numbers
+from tests.torture.foreign_vmdk import make_vmdks, rewrite, vmdk_numbers
 
 __all__ = ["FOREIGN", "Foreign", "Places"]
 
@@ -31,16 +31,16 @@ class Foreign:
     """A format, by the name that QEMU gives it.
 
     make: writes a small chain to a folder; returns its files, top first. numbers: where those of its structures are in
-    a file, perhaps beyond its end. order: theirs. mend: makes checksums right. size: of the disk of an image. read:
-    what [start, end) of the disk of a chain is, files by name, top first. rewrite: damages text in a file, and tells
-    how; nothing where there is none.
+    a file, perhaps beyond its end. order: theirs. mend: makes checksums right, None where there are none. size: of the
+    disk of an image. read: what [start, end) of the disk of a chain is, files by name, top first. rewrite: damages text
+    in a file, and tells how; nothing where there is none.
     """
 
     name: str
     make: Callable[[Random, Path], list[Path]]
     numbers: Callable[[bytes], Places]
     order: Literal["little", "big"]
-    mend: Callable[[bytearray], None]
+    mend: Callable[[bytearray], None] | None
     size: Callable[[bytes], int]
     read: Callable[[Mapping[str, bytes], int, int], bytes]
     rewrite: Callable[[Random, bytearray], str] | None = None
@@ -205,9 +205,9 @@ FOREIGN = {
             _unnamed(vhdx_plain.plain_read),
         ),
         Foreign(
-            "vmdk", make_vmdks, vmdk_numbers, "little", lambda _: None, vmdk_plain.virtual_size, vmdk_plain.plain_read,
-            rewrite_descriptor,
+            "vmdk", make_vmdks, vmdk_numbers, "little", None, vmdk_plain.virtual_size, vmdk_plain.plain_read,
+            rewrite,
         ),
-        Foreign("vdi", _make_vdis, _vdi_numbers, "little", lambda _: None, vdi.virtual_size, _unnamed(vdi.plain_read)),
+        Foreign("vdi", _make_vdis, _vdi_numbers, "little", None, vdi.virtual_size, _unnamed(vdi.plain_read)),
     )
 }  # fmt: skip

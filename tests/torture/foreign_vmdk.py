@@ -11,9 +11,14 @@ from tests.support import vmdk
 from tests.support.vmdk import AT_END, SECTOR
 from tests.support.vmdk_plain import text_of
 
-__all__ = ["make_vmdks", "rewrite_descriptor", "vmdk_numbers"]
+__all__ = ["make_vmdks", "rewrite", "vmdk_numbers"]
 
 _MOST_DEPTH = 3
+_OF_EXTENTS, _OF_MEANING = 0.6, 0.5
+"""How often the line that is damaged is that of an extent, and how often a file is damaged where a rule of its own is.
+
+A number drawn at random hardly ever is the one that breaks the rule and nothing else.
+"""
 _MOST_SECTORS = 1400
 _ENTRIES = 12
 _COLUMNS = {
@@ -57,7 +62,7 @@ def _extents(rng: Random, level: int, sectors: int) -> tuple[list[str], dict[str
     lines, parts = list[str](), dict[str, bytes]()
     for number, (start, end) in enumerate(pairwise(cuts)):
         name, access = f"{level}-s{number:03}.vmdk", rng.choice(["RW", "RW", "RDONLY"])
-        kind = rng.choice(["FLAT", "ZERO", "SPARSE", "SPARSE", "VMFSSPARSE", "SESPARSE", "stream"])
+        kind = rng.choice(["FLAT", "ZERO", "SPARSE", "SPARSE", "VMFSSPARSE", *["SESPARSE", "stream"] * 2])
         if kind == "stream" and len(cuts) > 2:  # several are not read unless their grains fit one another
             kind = "SPARSE"
         if kind == "ZERO":
@@ -112,25 +117,23 @@ def vmdk_numbers(image: bytes) -> list[tuple[int, int]]:
     """Return where numbers are: (offset, length). None in descriptors and flat files."""
     if image[:4] == b"KDMV":
         fields = [(4, 4), (8, 4), (44, 4), (72, 1), (77, 2), *((at, 8) for at in (12, 20, 28, 36, 48, 56, 64))]
-        directory, foot = _number(image, 56, 8), len(image) - 2 * SECTOR
-        if directory == AT_END:
+        foot = len(image) - 2 * SECTOR
+        if _number(image, 56, 8) == AT_END:
             fields += [(foot + at, length) for at, length in fields] + [(foot - SECTOR + at, 4) for at in (0, 8, 12)]
-            directory = _number(image, foot + 56, 8)
-        tables = list(_tables(image, directory, 4))
-        return fields + tables * 2 + (list(_markers(image, tables)) * 3 if _number(image, 8, 4) >> 16 else [])
+        return fields + list(_hosted_tables(image)) * 2 + list(_markers(image)) * 3
     if image[:4] == b"COWD":
         return [(at, 4) for at in range(4, 28, 4)] + list(_tables(image, _number(image, 20, 4), 4)) * 2
     if image[:4] == bytes.fromhex("bebafeca"):
         fields = [(at, 8) for at in range(8, 216, 8)] + [(SECTOR + at, 8) for at in (0, 24)]
-        return fields + list(_tables(image, _number(image, 128, 8), 8, _number(image, 144, 8))) * 2
+        return fields + list(_sesparse_tables(image)) * 2
     return []
 
 
-def _number(image: bytes, at: int, length: int) -> int:
+def _number(image: bytes | bytearray, at: int, length: int) -> int:
     return int.from_bytes(image[max(0, at) : max(0, at) + length], "little")
 
 
-def _tables(image: bytes, directory: int, width: int, origin: int = 0) -> Iterator[tuple[int, int]]:
+def _tables(image: bytes | bytearray, directory: int, width: int, origin: int = 0) -> Iterator[tuple[int, int]]:
     """Yield where the first entries of the directory are, and of its tables those in use and some others."""
     entries = range(directory * SECTOR, directory * SECTOR + 4 * width, width)
     yield from [(at, width) for at in entries] * 2
@@ -142,16 +145,28 @@ def _tables(image: bytes, directory: int, width: int, origin: int = 0) -> Iterat
             yield from ((each, width) for each in [*places[:2], *used[:_ENTRIES]])
 
 
-def _markers(image: bytes, tables: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _sesparse_tables(image: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    return _tables(image, _number(image, 128, 8), 8, _number(image, 144, 8))
+
+
+def _hosted_tables(image: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    directory = _number(image, 56, 8)
+    return _tables(image, _number(image, len(image) - 2 * SECTOR + 56, 8) if directory == AT_END else directory, 4)
+
+
+def _markers(image: bytes | bytearray) -> Iterator[tuple[int, int]]:
     """Yield where the markers of packed grains are, and what is behind each."""
-    for at, width in tables:
+    is_packed = image[:4] == b"KDMV" and _number(image, 8, 4) >> 16
+    for at, width in _hosted_tables(image) if is_packed else ():
         if place := _number(image, at, width) * SECTOR:
             yield from [(place, 8), (place + 8, 4), (place + 12, 2), (place + 14, 4)]
 
 
-def rewrite_descriptor(rng: Random, image: bytearray) -> str:
-    """Damage lines of a descriptor, and tell how; return nothing where there is none."""
+def rewrite(rng: Random, image: bytearray) -> str:
+    """Damage lines of a descriptor, or what is a rule of its own, and tell how; return nothing where there is none."""
     text = text_of(bytes(image))
+    if (not text or rng.random() < _OF_MEANING) and (what := _break_rule(rng, image)):
+        return what
     if not text:
         return ""
     embedded = image[:4] == b"KDMV"
@@ -167,17 +182,53 @@ def rewrite_descriptor(rng: Random, image: bytearray) -> str:
     return f"descriptor inside: {what}"
 
 
+def _break_rule(rng: Random, image: bytearray) -> str:
+    """Have another capacity, a packed grain without its end, a journal to replay, or a grain of no known type."""
+    capacity = {b"KDMV": (12, 8), b"COWD": (12, 4), b"\xbe\xba\xfe\xca": (16, 8)}.get(bytes(image[:4]))
+    if capacity is not None and rng.random() < 0.2:
+        at, length = capacity
+        sectors = max(1, _number(image, at, length) + rng.choice([-8, -1, 1, 8]))
+        image[at : at + length] = sectors.to_bytes(length, "little")
+        return f"a capacity of {sectors} sectors"
+    if image[:4] == bytes.fromhex("bebafeca") and len(image) > 2 * SECTOR:
+        if rng.random() < 0.5:
+            image[SECTOR + 24] = 1
+            return "a journal to replay"
+        if places := [
+            at for at, _ in _sesparse_tables(image) if bytes(image[at + 7 : at + 8]) not in (b"", b"\0", b"\x10")
+        ]:
+            at = rng.choice(places) + 7
+            image[at] = rng.randrange(16) << 4 | image[at] & 15
+            return f"a grain of the type {image[at] >> 4} at {at - 7:#x}"
+    markers = [at for at, width in _markers(image) if width == 8 and at + 12 <= len(image)]
+    if markers:
+        at = rng.choice(markers) + 8
+        length = max(0, _number(image, at, 4) - rng.choice([1, 2, 4, 5]))
+        image[at : at + 4] = length.to_bytes(4, "little")
+        return f"a packed grain of {length} bytes at {at - 8:#x}"
+    return ""
+
+
 def _change_lines(rng: Random, lines: list[bytes]) -> str:
     telling = [index for index, line in enumerate(lines) if line and not line.startswith(b"#")] or [0]
-    index, other = rng.choice(telling), rng.choice(telling)
+    extents = [index for index in telling if lines[index][:1] in b"RN"]
+    index, other = rng.choice(extents if extents and rng.random() < _OF_EXTENTS else telling), rng.choice(telling)
     line = lines[index]
     words = line.split(b" ") if b" " in line else [*line.partition(b"=")]
-    kind = rng.choice(["drop", "double", "swap", "word", "word", "word", "add", "byte", "form"])
+    kind = rng.choice("drop double again again swap word word word column column add byte form".split())
     match kind:
         case "drop":
             del lines[index]
         case "double":
             lines.insert(other, line)
+        case "again":  # the first of a key counts
+            key, equals, value = line.partition(b"=")
+            changed = rng.choice([rng.choice(_SAID), value[:-1] + b"1", value.swapcase()])
+            lines.insert(rng.choice([index, index + 1]), key + equals + changed)
+        case "column" if b" " in line:
+            column = rng.choice([0, 2])
+            words[min(column, len(words) - 1)] = rng.choice(_COLUMNS[column])
+            lines[index] = b" ".join(words)
         case "swap":
             lines[index], lines[other] = lines[other], line
         case "word":
