@@ -447,14 +447,16 @@ def test_of_the_files_that_cannot_be_opened_those_that_look_like_images_are_show
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (source / "notes.txt").write_text("no image")
-    (source / "disk.raw").write_bytes(bytes(512))
+    for name in ("disk.raw", "OLD.VHD", "VM-flat.VMDK", "LETTERS.RAW"):
+        (source / name).write_bytes(bytes(512))
 
     def refuse(_: Policy, path: str) -> HostFile:
         raise StorageError(f"{path}: Permission denied", errno=13)
 
     monkeypatch.setattr(Policy, "open", refuse)
     with scanned(source) as catalog:
-        assert sorted(catalog.entries) == ["base.qcow2", "disk.raw", "monday.qcow2", "vms/tuesday.qcow2"]
+        assert sorted(catalog.entries) == ["OLD.VHD", "base.qcow2", "disk.raw", "monday.qcow2", "vms/tuesday.qcow2"]
+        assert catalog.entries["OLD.VHD"].format == "vpc"
         assert {entry.problem.errno for entry in catalog.entries.values() if entry.problem} == {13}
         with pytest.raises(StorageError, match=r"monday.qcow2: Permission denied"):
             catalog.chain("monday.qcow2")

@@ -17,7 +17,8 @@ from vdifs.catalog.troubles import is_within
 from vdifs.catalog.walk import Found
 from vdifs.chain.policy import TRUST_PREFIX, Policy
 from vdifs.errors import PolicyError, StorageError, VdifsError
-from vdifs.formats.registry import FORMATS, USUAL, no_image
+from vdifs.formats.raw import RAW
+from vdifs.formats.registry import FORMATS, USUAL, no_image, says
 from vdifs.storage.fingerprint import Fingerprint
 
 __all__ = ["Ancestors"]
@@ -34,7 +35,8 @@ class Ancestors:
     """Finds them for one scan. missing: those that cannot be had, by PATH, and why. lost: those that could be, once.
 
     aliases: PATHs beneath trusted directories that lead to files beneath the source root, and the PATHs of these.
-    parents: PATHs of images that name no parent and have one, and the PATHs of these.
+    parents: PATHs of images that name no parent and have one, and the PATHs of these. stated: what files that are
+    called raw are in the other formats that overlays state for them, by PATH and format.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Ancestors:
         self._searched = searched
         self._reached = reached
         self.parents: Mapping[str, str] = {}
+        self.stated: dict[tuple[str, str], Entry] = {}
         self._never_seen: set[str] = set()
         self._identities: dict[tuple[int, int], str] | None = None
 
@@ -81,6 +84,8 @@ class Ancestors:
                     waiting.append(added)
                 continue
             path = overlay.backing_path
+            if path is not None and path in entries:
+                waiting += self._as_stated(entries[path], overlay, parents)
             if path is None or path in entries or path in self.missing or self.aliases.get(path) in entries:
                 continue
             try:
@@ -93,6 +98,28 @@ class Ancestors:
                     waiting.append(added)
         self.parents = parents.nameless
         self._leave_out_hiding(entries)
+
+    def _as_stated(self, known: Entry, overlay: Entry, parents: Parents) -> list[Entry]:
+        """Take note of what a file that is called raw is in another format that an overlay states for it.
+
+        Returns the images below that which were not known.
+        """
+        stated = FORMATS.get(overlay.backing_format or "")
+        if stated is None or stated.unmarked or stated.name == known.format or says(known.path) != RAW.name:
+            return []
+        if (known.path, stated.name) in self.stated:
+            return []
+        try:
+            found = find(self._policy, known.path)
+        except VdifsError:
+            return []  # of the raw image it is told
+        for entry in sniff(self._policy, found, stated=stated.name):
+            if entry.format == stated.name:
+                parent = parent_of(entry)
+                settled, added = (entry, None) if parent is None else parents.settled(entry, parent)
+                self.stated[known.path, stated.name] = settled
+                return [] if added is None else [added]
+        return []
 
     def _leave_out_hiding(self, entries: dict[str, Entry]) -> None:
         """Take from `entries` what was never seen and would have the name of a folder, or in which others would lie.

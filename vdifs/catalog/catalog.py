@@ -19,6 +19,7 @@ from vdifs.catalog.left_out import LeftOut, of_includes, of_no_images, of_skippe
 from vdifs.catalog.listed import Listed
 from vdifs.catalog.live import with_writers
 from vdifs.catalog.offered import OfferedSnapshots
+from vdifs.catalog.parts import without_parts
 from vdifs.catalog.readers import Above, Readers, permissions_above
 from vdifs.catalog.search import Search, search
 from vdifs.catalog.sniff import has_same_links, sniff
@@ -44,7 +45,7 @@ class _State:
     """The result of one scan. racy: files that must be read again to be sure, as their time stamps are too young.
 
     above: the permissions of the folders above the images. folders: those below the source root. troubles, shut: see
-    Catalog. emptied: those of them that hold no image now. parts: see sniff.
+    Catalog. emptied: those of them that hold no image now. parts: see sniff. stated: see Ancestors.
     """
 
     files: Mapping[str, _Sniffed] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class _State:
     racy: frozenset[str] = frozenset()
     above: Above = field(default_factory=dict)
     missing: Mapping[str, VdifsError] = field(default_factory=dict)
+    stated: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     not_offered: tuple[Entry, ...] = ()
     unread: Mapping[str, VdifsError] = field(default_factory=dict)
     parts: frozenset[str] = frozenset()
@@ -63,7 +65,7 @@ class _State:
 
     def listed(self, policy: Policy) -> Listed:
         """Return what chains are looked up in."""
-        return Listed(policy, self.entries, self.missing)
+        return Listed(policy, self.entries, self.missing, self.stated)
 
     def differs_from(self, other: "_State") -> bool:
         """Tell whether anything that a request may ask for is another."""
@@ -71,6 +73,7 @@ class _State:
             self.entries != other.entries
             or self.above != other.above
             or self.missing.keys() != other.missing.keys()
+            or self.stated != other.stated
             or self._told() != other._told()
         )
 
@@ -175,7 +178,7 @@ class Catalog:
         empty = self._emptied(old, found, files)
         files |= as_before(old.files, empty)
         troubles = {**found.troubles, **empty}
-        active = {path: entries[0] for path, (_, entries) in files.items() if entries}
+        active = without_parts({path: entries[0] for path, (_, entries) in files.items() if entries})
         searched = self._only is None
         ancestors = Ancestors(self.policy, found.files, old.entries, troubles, searched=searched, reached=old.files)
         ancestors.add_to(active)
@@ -188,6 +191,7 @@ class Catalog:
             racy=racy,
             above=permissions_above(self.policy, old.above, entries, troubles),
             missing=ancestors.missing,
+            stated=ancestors.stated,
             not_offered=not_offered,
             folders=as_before(old.folders, found.kept) | dict(found.folders),
             troubles=troubles,

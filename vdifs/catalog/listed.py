@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import assert_never
 
@@ -32,13 +32,14 @@ _REBASE = "rebase one of the images above it"
 class Listed:
     """What a search listed, as the lookup of a chain.
 
-    entries: by PATH. missing: why those cannot be had that are named and not listed. despite_problems: whether chains
-    go on below an image that has a problem, or may not use its backing file.
+    entries: by PATH. missing: why those cannot be had that are named and not listed. stated: see Ancestors.
+    despite_problems: whether chains go on below an image that has a problem, or may not use its backing file.
     """
 
     policy: Policy
     entries: Mapping[str, Entry]
     missing: Mapping[str, VdifsError]
+    stated: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     despite_problems: bool = False
 
     def chain(self, path: str) -> Iterator[Entry]:
@@ -53,7 +54,7 @@ class Listed:
 
     def overlays(self) -> dict[str, tuple[str, ...]]:
         """Return for each PATH those of the images that have it as an ancestor in its own format, sorted."""
-        despite_problems = Listed(self.policy, self.entries, self.missing, despite_problems=True)
+        despite_problems = Listed(self.policy, self.entries, self.missing, self.stated, despite_problems=True)
         found: dict[str, list[str]] = {}
         for path in sorted(self.entries):
             for ancestor in despite_problems._ancestors(path):
@@ -88,14 +89,19 @@ class Listed:
     def read(self, ref: ImageRef, entry: Entry, above: Entry | None) -> Entry:
         """Return the entry in the format that it is read in. Raises its problem."""
         if above is not None:  # the format of the first was found out when it was listed
-            found = FORMATS[entry.format]
+            as_stated = self.stated.get((entry.path, ref.stated or ""))
+            found = FORMATS[entry.format if as_stated is None else as_stated.format]
             wanted = read_as(
                 ref,
                 lambda: None if found.unmarked else found,
                 lambda fault: self.refusal(fault, ref, entry, above),
                 by_name=False,
             )
-            entry = entry if wanted is found else unmarked(entry, wanted)
+            if wanted is not found:
+                entry = unmarked(entry, wanted)
+            elif as_stated is not None:
+                its_own = None if isinstance(entry.problem, FormatError) else entry.problem
+                entry = replace(as_stated, live=entry.live, problem=its_own or as_stated.problem)
         if entry.problem is not None and not self.despite_problems:
             raise entry.problem.bare()
         return entry

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from vdifs.catalog.entry import Entry, identities_of
 from vdifs.chain.nearby import files_of_source
-from vdifs.chain.parents import Fit, Look, find_parent, is_known_by_identity, named_paths
+from vdifs.chain.parents import Fit, Look, find_parent, fits, named_paths
 from vdifs.chain.policy import Policy
 from vdifs.errors import VdifsError
 from vdifs.formats.image_format import Parent
@@ -96,6 +96,5 @@ class Parents:
 
 
 def _fits(entry: Entry, parent: Parent) -> bool:
-    if not is_known_by_identity(parent):
-        return True
-    return entry.format == parent.format and not parent.identities.isdisjoint(identities_of(entry))
+    """Tell whether an image is the parent. Raises ChainError as `fits` does."""
+    return fits(parent, identities_of(entry) if entry.format == parent.format else frozenset())

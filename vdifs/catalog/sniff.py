@@ -21,11 +21,11 @@ from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.errors import FormatError, InUseError, VdifsError, printable
 from vdifs.formats.image_format import Front, Metadata
-from vdifs.formats.registry import FORMATS, by_suffix, called, is_called_part, is_part, probed, says, suffixes
+from vdifs.formats.registry import FORMATS, by_suffix, called, is_called_as_read, is_called_part, is_part, probed, says
 from vdifs.storage.fingerprint import Fingerprint
 from vdifs.storage.host_file import HostFile
 
-_read: LRUCache[tuple[Fingerprint, str], Metadata] = LRUCache(16)
+_read: LRUCache[tuple[Fingerprint, str, str | None], Metadata] = LRUCache(16)
 """Of files with several names, those that were looked at last."""
 _lock = Lock()
 
@@ -99,7 +99,7 @@ def _entries(
 ) -> tuple[Entry, ...]:
     """Return `entry`, of which only the file is known, with what stands in the file; nothing if it is no image."""
     try:
-        metadata = _metadata(file)
+        metadata = _metadata(file, stated)
         if metadata is None:
             taken = FORMATS.get(stated or "") or by_suffix(entry.path)
             return (unmarked(entry, taken),) if taken is not None and taken.unmarked else ()
@@ -143,23 +143,23 @@ def _marked(file: HostFile, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     return entries
 
 
-def _metadata(file: HostFile) -> Metadata | None:
+def _metadata(file: HostFile, stated: str | None) -> Metadata | None:
     """Return what `file` says, which is read once for all of its names, None if it bears no mark of a format."""
     if file.status.st_nlink == 1 or file.fingerprint.racy_for_ns(time.time_ns()):
-        return _read_metadata(file)
-    key = file.fingerprint, says(file.path)
+        return _read_metadata(file, stated)
+    key = file.fingerprint, says(file.path), stated
     with _lock:
         if (known := _read.get(key)) is not None:
             return known
-    if (metadata := _read_metadata(file)) is not None:
+    if (metadata := _read_metadata(file, stated)) is not None:
         with _lock:
             _read[key] = metadata
     return metadata
 
 
-def _read_metadata(file: HostFile) -> Metadata | None:
+def _read_metadata(file: HostFile, stated: str | None) -> Metadata | None:
     front = Front(file)
-    found = probed(front)
+    found = probed(front, stated)
     try:
         return None if found is None else found.read(front)
     except VdifsError as error:
@@ -194,4 +194,4 @@ def _shared_size(size: int) -> int:
 
 def _is_candidate(path: str) -> bool:
     """Tell whether a file that cannot be opened should be shown as an image that cannot be served."""
-    return path.endswith(suffixes()) and not is_called_part(path)
+    return is_called_as_read(path) and not is_called_part(path)

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vdifs.chain.access import Permission
 from vdifs.chain.links import (
@@ -19,7 +19,7 @@ from vdifs.chain.links import (
 )
 from vdifs.chain.nearby import files_of_source
 from vdifs.chain.ownership import check_owner, folders_below_root
-from vdifs.chain.parents import Fit, find_parent, is_known_by_identity
+from vdifs.chain.parents import Fit, find_parent, fits, is_known_by_identity
 from vdifs.chain.policy import Policy
 from vdifs.errors import ChainError, FormatError, VdifsError
 from vdifs.formats.image_format import Front, Metadata, Parent
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Member",
+    "OpenedFile",
     "damage_only_if_unchanged",
     "each_member",
     "open_image_file",
@@ -79,6 +80,13 @@ def each_member(policy: Policy, ref: ImageRef, opened: ExitStack) -> Iterator[Me
     return resolve(ref, _Opening(policy, opened))
 
 
+class OpenedFile(NamedTuple):
+    """A file of a chain, open. metadata: what was read of it already, in looking whether it is a parent."""
+
+    front: Front
+    metadata: Metadata | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Opening:
     """The files beneath the directories of `policy`, opened, as the lookup of a chain."""
@@ -86,31 +94,32 @@ class _Opening:
     policy: Policy
     opened: ExitStack
 
-    def find(self, ref: ImageRef, above: Member | None) -> tuple[ImageRef, HostFile]:
+    def find(self, ref: ImageRef, above: Member | None) -> tuple[ImageRef, OpenedFile]:
         """Open the file of an image."""
         if ref.parent is None or above is None:
             namer = None if above is None else above.file
-            return ref, _open(self.policy, ref.path, namer, "backing file", self.opened)
-        path, file = open_parent(self.policy, ref.path, ref.parent, self.opened)
+            return ref, OpenedFile(Front(_open(self.policy, ref.path, namer, "backing file", self.opened)))
+        path, opened = open_parent(self.policy, ref.path, ref.parent, self.opened)
         path = self.policy.usual(path)
-        _check_may_be_used(self.policy, path, file, above.file, "parent")
-        return ref._replace(path=path, parent=None), file
+        _check_may_be_used(self.policy, path, opened.front.file, above.file, "parent")
+        return ref._replace(path=path, parent=None), opened
 
-    def identity(self, file: HostFile) -> tuple[int, int]:
+    def identity(self, opened: OpenedFile) -> tuple[int, int]:
         """Return the device and the inode number of a file."""
-        return file.fingerprint[:2]
+        return opened.front.file.fingerprint[:2]
 
-    def read(self, ref: ImageRef, file: HostFile, above: Member | None) -> Member:
+    def read(self, ref: ImageRef, opened: OpenedFile, above: Member | None) -> Member:
         """Return the member that a file is, read in its format, with its data files opened."""
-        front = Front(file)
+        front, known = opened
+        file = front.file
         with damage_only_if_unchanged(file):
             image_format = read_as(
                 ref,
-                lambda: probed(front),
-                lambda fault: self.refusal(fault, ref, file, above),
+                lambda: probed(front, ref.stated),
+                lambda fault: self.refusal(fault, ref, opened, above),
                 by_name=above is None,
             )
-            metadata = image_format.read(front)
+            metadata = known if known is not None and known.format is image_format else image_format.read(front)
         if above is not None and above.metadata.parent is not None:
             metadata = metadata.as_parent()
         with damage_only_if_unchanged(file):
@@ -122,9 +131,9 @@ class _Opening:
             return None
         return ref._replace(path=self.policy.usual(ref.path))
 
-    def refusal(self, fault: Fault, ref: ImageRef, file: HostFile, _above: Member | None) -> VdifsError:
+    def refusal(self, fault: Fault, ref: ImageRef, opened: OpenedFile, _above: Member | None) -> VdifsError:
         """Return the error for a file, said of it by its own name."""
-        return said_of_file(file.name, fault, ref.stated)
+        return said_of_file(opened.front.file.name, fault, ref.stated)
 
 
 @contextmanager
@@ -138,38 +147,40 @@ def damage_only_if_unchanged(*files: HostFile) -> Iterator[None]:
         raise
 
 
-def open_parent(policy: Policy, path: str, parent: Parent, opened: ExitStack) -> tuple[str, HostFile]:
+def open_parent(policy: Policy, path: str, parent: Parent, opened: ExitStack) -> tuple[str, OpenedFile]:
     """Open the parent of the image PATH, which knows it by identity; return its PATH too.
 
     Raises ChainError if no file is it.
     """
 
-    def look(candidate: str) -> Fit[HostFile] | None:
+    def look(candidate: str) -> Fit[OpenedFile] | None:
         with ExitStack() as unless_it_fits:
             file = policy.open(candidate)
             unless_it_fits.callback(file.close)
             file.watch(strict=policy.live == "refuse")
             file.settle()
-            identities = _identities_of(file, parent) if is_known_by_identity(parent) else frozenset[str]()
-            if is_known_by_identity(parent) and parent.identities.isdisjoint(identities):
+            front = Front(file)
+            metadata = _read_alike(front, parent) if is_known_by_identity(parent) else None
+            identities = frozenset[str]() if metadata is None else metadata.identities
+            if not fits(parent, identities):
                 return None
             unless_it_fits.pop_all()
-        return Fit(file.fingerprint[:2], identities, file)
+        return Fit(file.fingerprint[:2], identities, OpenedFile(front, metadata))
 
     def among() -> Sequence[str]:
         known = policy.known_parent(path)
         return files_of_source(policy) if known is None else [known]
 
-    found, file = find_parent(policy, path, parent, look, among=among, beside=policy.names_beside)
-    opened.callback(file.close)
-    return found, file
+    path_of, file = find_parent(policy, path, parent, look, among=among, beside=policy.names_beside)
+    opened.callback(file.front.file.close)
+    return path_of, file
 
 
-def _identities_of(file: HostFile, parent: Parent) -> frozenset[str]:
-    """Return the identities of what may be `parent`, none of a file in another format."""
-    front, wanted = Front(file), FORMATS[parent.format]
-    with damage_only_if_unchanged(file):
-        return wanted.read(front).identities if wanted.probe(front) else frozenset()
+def _read_alike(front: Front, parent: Parent) -> Metadata | None:
+    """Return what stands in the file that may be `parent`, None if it is in another format."""
+    wanted = FORMATS[parent.format]
+    with damage_only_if_unchanged(front.file):
+        return wanted.read(front) if wanted.probe(front) else None
 
 
 def open_image_file(policy: Policy, path: str, opened: ExitStack) -> HostFile:

@@ -18,7 +18,7 @@ from vdifs.errors import ChainError, PolicyError, SourceChangedError, VdifsError
 from vdifs.formats.image_format import Parent
 from vdifs.formats.registry import FORMATS
 
-__all__ = ["Fit", "Look", "find_parent", "is_known_by_identity", "named_paths", "nearest_first"]
+__all__ = ["Fit", "Look", "find_parent", "fits", "is_known_by_identity", "named_paths", "nearest_first"]
 
 _T = TypeVar("_T")
 _MOST_NAMES = 32
@@ -45,6 +45,18 @@ Look = Callable[[str], Fit[_T] | None]
 def is_known_by_identity(parent: Parent) -> bool:
     """Tell whether the parent has an identity: a raw one has none, and is the first file of a name that is there."""
     return not FORMATS[parent.format].unmarked
+
+
+def fits(parent: Parent, identities: frozenset[str]) -> bool:
+    """Tell whether a file with these identities is the parent, any file where that has none.
+
+    Raises ChainError for one that has what is wanted, and is not the parent all the same.
+    """
+    if not is_known_by_identity(parent) or not parent.identities.isdisjoint(identities):
+        return True
+    if parent.near_miss is not None and (why := parent.near_miss(parent.identities, identities)) is not None:
+        raise ChainError(why)
+    return False
 
 
 def named_paths(policy: Policy, path: str, parent: Parent) -> list[tuple[str, str | None]]:
@@ -128,8 +140,10 @@ class _Search(Generic[_T]):
     def refusal(self, where: str, parent: Parent) -> ChainError:
         """Return the error for the image `where`, whose parent is none of the files that were tried."""
         wanted = f" with the identity {' or '.join(sorted(map(printable, parent.identities)))}"
-        is_said = all(each in parent.said for each in parent.identities)  # as in all where there is no other name
-        wanted = "" if is_said or not is_known_by_identity(parent) else wanted
+        if not is_known_by_identity(parent):
+            wanted = ", a raw image,"
+        elif all(each in parent.said for each in parent.identities):  # as in all where there is no other name
+            wanted = ""
         why = self._why or (self._told() if parent.names else "no image of the source has it")
         what = f"its parent {quoted(parent.said)}{wanted} is not found: {why}"
         code = errno.EACCES if any(each.errno == errno.EACCES for each in self._failures) else errno.EIO

@@ -7,7 +7,7 @@ virtual size and parents, and a layer, and one line in `vdifs.formats.registry`.
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -62,7 +62,8 @@ class Parent(NamedTuple):
     names: then it is looked for among all images of the source. identities: as in `Metadata.identities`. said: how the
     image names it, for a message. format: that of the image itself, or "raw" where the image states a raw parent,
     which has no identity. tells_state: whether an identity is of one state of an image alone; if not, files that have
-    it and otherwise other identities are different disks, and nothing tells which of them is the parent.
+    it and otherwise other identities are different disks, and nothing tells which of them is the parent. near_miss:
+    says of the identities of another image, in how far they are nearly the wanted ones; None where they are not.
     """
 
     names: tuple[str, ...]
@@ -70,6 +71,7 @@ class Parent(NamedTuple):
     said: str
     format: str
     tells_state: bool = True
+    near_miss: "Callable[[frozenset[str], frozenset[str]], str | None] | None" = None
 
 
 class BackingName(NamedTuple):

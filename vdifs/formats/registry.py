@@ -21,6 +21,7 @@ __all__ = [
     "USUAL",
     "by_suffix",
     "called",
+    "is_called_as_read",
     "is_called_part",
     "is_part",
     "marked_names",
@@ -30,7 +31,6 @@ __all__ = [
     "no_image",
     "probed",
     "says",
-    "suffixes",
     "titles",
 ]
 
@@ -68,18 +68,21 @@ def _called_raw() -> str:
     return _joined([f"*{suffix}" for each in FORMATS.values() if each.unmarked for suffix in each.suffixes], "or")
 
 
-def probed(front: Front) -> ImageFormat | None:
+def probed(front: Front, stated: str | None = None) -> ImageFormat | None:
     """Return the format whose mark a file bears, None if it bears none, or is a part of an image by its name.
 
+    stated: the format that an overlay states for it, which counts for more than a name that says that it is raw.
     Raises FormatError for a file that two formats claim and whose name does not tell which, StorageError.
     """
     name = front.file.path
     if is_called_part(name):
         return None
-    if _is_called_raw(name):
-        return FORMATS[USUAL] if FORMATS[USUAL].probe(front) else None
-    found = next((each for each in FORMATS.values() if each.probe(front)), None)
     says = _named_for(name)
+    if _is_called_raw(name):
+        says = FORMATS.get(stated or "")
+        if says is None or says.unmarked:
+            return FORMATS[USUAL] if FORMATS[USUAL].probe(front) else None
+    found = next((each for each in FORMATS.values() if each.probe(front)), None)
     if found is not None and found is says and not _has_mark_at_end(type(found)):
         return found
     by_end = next((each for each in FORMATS.values() if _ends(each, front)), None)
@@ -145,9 +148,10 @@ def called(name: str) -> ImageFormat:
     return FORMATS[USUAL] if claimed is None or claimed.unmarked else claimed
 
 
-def suffixes() -> tuple[str, ...]:
-    """Return how files in these formats are usually called."""
-    return tuple(suffix for each in FORMATS.values() for suffix in each.suffixes)
+def is_called_as_read(name: str) -> bool:
+    """Tell whether a file is called as images in these formats are: letters of any case, but for those without mark."""
+    claimed = _named_for(name)
+    return claimed is not None and (not claimed.unmarked or by_suffix(name) is not None)
 
 
 def names() -> str:

@@ -1,5 +1,6 @@
 """Where a differencing VHD has its parent looked for: docs/formats.md, "Detection", and what such names may not do."""
 
+import re
 from pathlib import Path
 from uuid import UUID
 
@@ -7,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vdifs
 from tests.support import vhd
 from tests.support.hand_made_chain import read
 from tests.support.vhd import Vhd
-from vdifs.errors import FormatError
-from vdifs.formats.image_format import Parent
+from vdifs.errors import ChainError, FormatError
+from vdifs.formats.image_format import Front, Metadata, Parent
 from vdifs.formats.vhd.format import VHD
+from vdifs.formats.vhd.format import Vhd as VhdFormat
 from vdifs.formats.vhd.parent_names import candidates, decoded
 
 MIB = 1 << 20
@@ -113,7 +116,7 @@ def test_a_child_names_its_parent_by_its_uuid(tmp_path: Path) -> None:
     assert parent is not None
     assert (parent.names, parent.format) == (("x.vhd", "b.vhd"), "vpc")
     assert parent.identities == {str(PARENT)}
-    assert parent.said == rf"'.\x.vhd', 'C:\b.vhd' with the UUID {PARENT}"
+    assert parent.said == r".\x.vhd"
     for made in (Vhd(MIB), Vhd(MIB, name="b.vhd")):
         with read(VHD, made.write(tmp_path / "a.vhd")) as (_, metadata):
             assert metadata.parent is None
@@ -122,7 +125,7 @@ def test_a_child_names_its_parent_by_its_uuid(tmp_path: Path) -> None:
 def test_a_raw_parent_is_stated_by_a_zero_uuid_of_tapdisk(tmp_path: Path) -> None:
     made = child(parent=UUID(int=0), name="b.raw", footer_fields={"creator": b"tap\0"})
     with read(VHD, made.write(tmp_path / "c.vhd")) as (_, metadata):
-        assert metadata.parent == Parent(("b.raw",), frozenset(), "'b.raw', a raw image", "raw")
+        assert metadata.parent == Parent(("b.raw",), frozenset(), "b.raw", "raw")
     made.name = "C:\\"
     with pytest.raises(FormatError, match="has no name for that"), read(VHD, made.write(tmp_path / "c.vhd")):
         pass
@@ -164,3 +167,34 @@ def test_a_name_that_ends_behind_the_file_is_no_part_of_one(tmp_path: Path) -> N
         with read(VHD, path) as (_, metadata):
             assert metadata.parent is not None
             assert metadata.parent.names == names
+
+
+def test_a_parent_that_is_not_there_is_told_of_once_and_with_what_tells_it(tmp_path: Path) -> None:
+    path = child(locators=[(b"W2ru", r".\x.vhd".encode("utf-16-le"))]).write(tmp_path / "c.vhd")
+    said = rf"its parent '.\x.vhd' with the identity {PARENT} is not found: tried x.vhd (it is not there): put"
+    with pytest.raises(ChainError, match=re.escape(f"c.vhd: {said}")):
+        vdifs.open(path)
+    child().write(path)
+    with pytest.raises(ChainError, match=re.escape(f"c.vhd: its parent '{PARENT}' is not found: no image of")):
+        vdifs.open(path)
+    child(parent=UUID(int=0), name="b.raw", footer_fields={"creator": b"tap\0"}).write(path)
+    with pytest.raises(ChainError, match=re.escape("c.vhd: its parent 'b.raw', a raw image, is not found: tried")):
+        vdifs.open(path)
+
+
+def test_each_image_of_a_chain_is_read_once_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, below in ((1, None), (2, 1), (3, 2)):
+        parent = None if below is None else UUID(int=below)
+        made = Vhd(MIB, uuid=UUID(int=number), parent=parent, name="" if below is None else f"{below}.vhd")
+        made.put(0, bytes([number]) * 512)
+        made.write(tmp_path / f"{number}.vhd")
+    found, read_it = list[str](), VhdFormat.read
+
+    def counting(self: VhdFormat, front: Front, *, corrupt_too: bool = False) -> Metadata:
+        found.append(Path(front.file.path).name)
+        return read_it(self, front, corrupt_too=corrupt_too)
+
+    monkeypatch.setattr(VhdFormat, "read", counting)
+    with vdifs.open(tmp_path / "3.vhd", view="raw") as image:
+        assert image.read_at(0, 512) == bytes([3]) * 512
+    assert found == ["3.vhd", "2.vhd", "1.vhd"]

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 import vdifs
+from tests.catalog.test_catalog import scanned
 from tests.support import oracle
 from tests.support.agreement import contents, refused
 from tests.support.hand_made_chain import read
@@ -97,11 +98,14 @@ def test_a_parent_that_is_missing_or_another_is_refused_by_name(tmp_path: Path) 
 def test_a_parent_with_sectors_of_another_size_is_refused(tmp_path: Path) -> None:
     top = child(base().guid, "b.vhdx").save(tmp_path / "c.avhdx")
     base(sector=4096).save(tmp_path / "b.vhdx")
-    refuse(top, r"tried b\.vhdx \(it has another identity\)")
+    refuse(top, r"tried b\.vhdx \(its sectors have 4096 bytes, those of the image above it 512 bytes\)")
     other = Draft(SIZE, sector=4096, parent=linked(base().guid, "b.vhdx"), number=2).save(tmp_path / "d.avhdx")
     assert contents(other) == BELOW
     base().save(tmp_path / "b.vhdx")
-    refuse(other, r"with sectors of 4096 bytes is not found: tried b\.vhdx \(it has another identity\)")
+    said = r"\(its sectors have 512 bytes, those of the image above it 4096 bytes\)"
+    refuse(other, rf"with sectors of 4096 bytes is not found: tried b\.vhdx {said}")
+    with scanned(tmp_path) as catalog, pytest.raises(ChainError, match=said):
+        catalog.chain("d.avhdx")
 
 
 def test_a_parent_that_was_written_to_or_resized_is_refused(tmp_path: Path) -> None:

@@ -327,3 +327,37 @@ def test_a_qcow2_may_be_on_a_vmdk(source: Path) -> None:
         vdifs.open(source / "one.qcow2")
     with scanned(source) as catalog, pytest.raises(ChainError, match=r"a-flat\.vmdk"):
         catalog.chain("one.qcow2")
+
+
+def test_a_raw_image_that_is_an_extent_is_no_image_of_its_own(source: Path) -> None:
+    lines = [f'RW {SECTORS} FLAT "{name}" 0' for name in ("one.raw", "vms/two.img")]
+    vmdk.write(source, "a.vmdk", vmdk.descriptor(*lines))
+    for name in ("one.raw", "vms/two.img", "other.raw"):
+        (source / name).write_bytes(CONTENT)
+    with scanned(source) as catalog:
+        for _ in range(2):
+            assert set(catalog.entries) == {"a.vmdk", "other.raw"}
+            assert catalog.left_out == ()
+            grow_old()
+            catalog.scan()
+        oracle.qemu_img("create", "-q", "-f", "qcow2", "-b", "one.raw", "-F", "raw", source / "top.qcow2")
+        catalog.scan()
+        assert [entry.path for entry in catalog.chain("top.qcow2")] == ["top.qcow2", "one.raw"]
+        assert "vms/two.img" not in catalog.entries
+        (source / "a.vmdk").unlink()
+        catalog.scan()
+        assert set(catalog.entries) == {"top.qcow2", "one.raw", "vms/two.img", "other.raw"}
+
+
+def test_no_user_makes_another_one_s_image_vanish_by_naming_it_as_an_extent(source: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    image = vmdk.write(source, "a.vmdk", vmdk.descriptor(f'RW {SECTORS} FLAT "one.raw"'))
+    os.chown(image, ALICE, ALICE)
+    (source / "one.raw").write_bytes(CONTENT)
+    (source / "one.raw").chmod(0o644)
+    with scanned(source) as catalog:
+        assert set(catalog.entries) == {"a.vmdk", "one.raw"}
+        os.chown(source / "one.raw", ALICE, ALICE)
+        catalog.scan()
+        assert set(catalog.entries) == {"a.vmdk"}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vdifs.errors import FormatError, quoted
+from vdifs.errors import FormatError
 from vdifs.formats.image_format import Description, Front, ImageFormat, Metadata, Parent
 from vdifs.formats.problems import FileAudit
 from vdifs.formats.vhd.describe import VhdDescription
@@ -103,14 +103,14 @@ def _parent(
 ) -> Parent:
     """Return what a differencing image says of its parent. Raises FormatError if it says nothing that tells one."""
     paths = candidates(names, header.parent_name)
-    said = ", ".join(quoted(name) for name in said_names(names, header.parent_name)) or "no name"
+    said = next(iter(said_names(names, header.parent_name)), None)
     if header.parent_uuid.int:
         identity = str(header.parent_uuid)
-        return Parent(paths, frozenset({identity}), f"{said} with the UUID {identity}", image_format.name)
+        return Parent(paths, frozenset({identity}), identity if said is None else said, image_format.name)
     if not footer.is_tapdisk:
         what = "it is a differencing image, and the UUID of its parent is all zeros"
         raise FormatError(what, where=file.name, remedy=RESTORE)
     if not paths:
         what = "it is a differencing image on a raw one, and has no name for that which can be looked for"
         raise FormatError(what, where=file.name, remedy=RESTORE)
-    return Parent(paths, frozenset(), f"{said}, a raw image", "raw")
+    return Parent(paths, frozenset(), said or paths[0], "raw")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VhdxMetadata"]
 
+_SECTORS = " with sectors of "
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VhdxMetadata(Metadata):
@@ -67,9 +69,19 @@ class VhdxMetadata(Metadata):
 
 def _identity(data_write_guid: UUID, sector_size: int) -> str:
     """Return what a child and its parent agree on: a child has sectors as large as those of its parent."""
-    return f"{data_write_guid}{'' if sector_size == SECTOR else f' with sectors of {sector_size} bytes'}"
+    return f"{data_write_guid}{'' if sector_size == SECTOR else f'{_SECTORS}{sector_size} bytes'}"
 
 
 def _parent(image_format: ImageFormat, locator: ParentLocator, sector_size: int) -> Parent:
     identities = frozenset(_identity(each, sector_size) for each in locator.linkages)
-    return Parent(parent_names(locator.values), identities, locator.said, image_format.name)
+    return Parent(parent_names(locator.values), identities, locator.said, image_format.name, near_miss=_near_miss)
+
+
+def _near_miss(wanted: frozenset[str], found: frozenset[str]) -> str | None:
+    """Return what keeps an image from being the parent that has its GUID; None if it has another."""
+    usual = f"{SECTOR} bytes"
+    sizes = {guid: size or usual for guid, _, size in (each.partition(_SECTORS) for each in wanted)}
+    for guid, _, size in (each.partition(_SECTORS) for each in found):
+        if guid in sizes:
+            return f"its sectors have {size or usual}, those of the image above it {sizes[guid]}"
+    return None
