@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.cli.conftest import Vdifs, run_process
-from tests.support import oracle, qcow2, surgery
+from tests.support import oracle, qcow2, surgery, vmdk
 from tests.support.builder import make, write_blank
 from tests.support.image_file import Image
 from tests.support.proofs import prove_info, settle_blocks
@@ -330,3 +330,23 @@ def test_a_field_that_an_image_names_itself_sends_a_terminal_nothing(vdifs: Vdif
     evil = "\x1b[2J\u202e\r\n"
     Draft(parent=linked(UUID(int=1), "b.vhdx") | {evil: evil}).save(tmp_path / "a.avhdx")
     assert human_fields(vdifs, tmp_path / "a.avhdx")[r"parent \x1b[2J\u202e\r\n"] == r"\x1b[2J\u202e\r\n"
+
+
+def test_the_disk_size_is_that_of_all_files_of_an_image(vdifs: Vdifs, tmp_path: Path) -> None:
+    split, external, flat = tmp_path / "split.vmdk", tmp_path / "external.qcow2", tmp_path / "flat.vmdk"
+    oracle.qemu_img("create", "-q", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", split, "3G")
+    oracle.qemu_io(split, ["write -P 1 0 1M", "write -P 2 2560M 2M"], format="vmdk")
+    make(external, 1 << 20, data_file="external.data")
+    oracle.qemu_io("external.qcow2", ["write -P 1 0 1M"], cwd=tmp_path)
+    flat.write_bytes(vmdk.descriptor('RW 8 FLAT "a.bin" 0', 'RW 8 FLAT "a.bin" 8', "RW 1 ZERO"))
+    (tmp_path / "a.bin").write_bytes(b"\1" * 8192)
+    settle_blocks(tmp_path)
+    for image, name in ((split, "vmdk"), (external, "qcow2")):
+        told = json.loads(oracle.qemu_img("info", "--output=json", "-f", name, image))
+        assert info_json(vdifs, image)["actual-size"] == told["actual-size"], image
+    assert human_fields(vdifs, split)["disk size"].startswith("3")
+    one, other = (flat.stat().st_blocks * 512, (tmp_path / "a.bin").stat().st_blocks * 512)
+    assert info_json(vdifs, flat)["actual-size"] == one + other
+    (tmp_path / "a.bin").unlink()
+    assert info_json(vdifs, flat)["actual-size"] == one
+    assert "its data file cannot be opened" in info_json(vdifs, flat)["warnings"][0]

@@ -1,6 +1,7 @@
 """What `vdifs info` tells of an image file: its header, what it means, and the chain as the headers name it.
 
-Reads headers only, and opens nothing but the file asked for, unless its chain is asked for. Loads no numpy.
+Reads headers only, and opens nothing but the file asked for, and what parts it lies in, unless its chain is asked for.
+Loads no numpy.
 """
 
 import os
@@ -9,20 +10,38 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from vdifs.chain.links import Fault, ImageRef, backing_of, read_as, resolve, said_of_file
+from vdifs.chain.access import Permission
+from vdifs.chain.links import (
+    Fault,
+    ImageRef,
+    backing_of,
+    cannot_be_opened,
+    data_files_of,
+    read_as,
+    resolve,
+    said_of_file,
+)
 from vdifs.chain.members import open_parent
+from vdifs.chain.ownership import check_owner, folders_below_root
 from vdifs.chain.policy import Policy
 from vdifs.errors import PolicyError, VdifsError
-from vdifs.formats.image_format import Description, Front, Metadata
+from vdifs.formats.image_format import Description, Front, HasParts, Metadata
 from vdifs.formats.registry import FORMATS, USUAL, probed
+from vdifs.pace import give_way
+from vdifs.storage.host_file import HostFile
 from vdifs.wording import json_name
 
 __all__ = ["Described", "describe", "describe_chain", "info_json"]
 
+_PART = "data file"
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One image file. name: as its user or its overlay names it."""
+    """One image file. name: as its user or its overlay names it.
+
+    disk_size: bytes that it takes on disk with its parts. missing: why some of these are not counted.
+    """
 
     name: str
     metadata: Metadata
@@ -32,6 +51,7 @@ class Described:
     identity: tuple[int, int]
     backing: ImageRef | None
     backing_problem: VdifsError | None
+    missing: VdifsError | None = None
 
     @property
     def format(self) -> str:
@@ -51,8 +71,8 @@ class Described:
     @property
     def warnings(self) -> list[str]:
         """What its user should know."""
-        told = self.description.warnings()
-        return told if self.backing_problem is None else [*told, str(self.backing_problem)]
+        problems = [str(each) for each in (self.backing_problem, self.missing) if each is not None]
+        return [*self.description.warnings(), *problems]
 
 
 def describe(policy: Policy, ref: ImageRef, name: str) -> Described:
@@ -68,13 +88,14 @@ def describe(policy: Policy, ref: ImageRef, name: str) -> Described:
         front = Front(file)
         image_format = read_as(
             ref,
-            lambda: probed(front),
+            lambda: probed(front, ref.stated),
             lambda fault: said_of_file(file.name, fault, ref.stated),
             by_name=ref.stated is None,
         )
         metadata = image_format.read(front, corrupt_too=True)
         status = file.status
         description = metadata.describe(file, ref.snapshot)
+        disk_size, missing = _disk_size(policy, ref.path, file, metadata)
     finally:
         file.close()
     backing, problem = None, None
@@ -82,8 +103,36 @@ def describe(policy: Policy, ref: ImageRef, name: str) -> Described:
         backing = backing_of(policy, ref.path, metadata)
     except PolicyError as error:
         problem = error
-    disk_size, identity = status.st_blocks * 512, (status.st_dev, status.st_ino)
-    return Described(name, metadata, description, status.st_size, disk_size, identity, backing, problem)
+    identity = status.st_dev, status.st_ino
+    return Described(name, metadata, description, status.st_size, disk_size, identity, backing, problem, missing)
+
+
+def _disk_size(policy: Policy, path: str, file: HostFile, metadata: Metadata) -> tuple[int, VdifsError | None]:
+    """Return what the image PATH takes on disk with its parts, each once, and why not all of them are counted.
+
+    An external data file is no part, as for qemu-img: the header tells of it by itself.
+    """
+    blocks = {(file.status.st_dev, file.status.st_ino): file.status.st_blocks}
+    missing = None
+    try:
+        for each in data_files_of(policy, path, metadata) if isinstance(metadata.format, HasParts) else ():
+            status = _status_of_part(policy, each, file)
+            blocks[status.st_dev, status.st_ino] = status.st_blocks
+            give_way()
+    except VdifsError as error:
+        missing = cannot_be_opened(file.name, _PART, error)
+    return sum(blocks.values()) * 512, missing
+
+
+def _status_of_part(policy: Policy, path: str, namer: HostFile) -> os.stat_result:
+    """Return what stat tells of the file PATH. Raises what keeps it from being used, as opening the image does."""
+    file = policy.open(path)
+    try:
+        permissions = [Permission.of(file.fd, file.status), *folders_below_root(policy, path)]
+        check_owner(namer.name, namer.status.st_uid, _PART, file.name, permissions)
+        return file.status
+    finally:
+        file.close()
 
 
 def describe_chain(policy: Policy, ref: ImageRef, name: str) -> Iterator[Described]:

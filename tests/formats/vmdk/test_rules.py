@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support import vmdk
+from tests.support.hand_made_chain import read
 from tests.support.vmdk import GRAIN, SECTOR, grain_of
 from tests.support.vmdk_reading import chain_of, disk_of
 from vdifs.errors import FormatError, UnsupportedError, VdifsError
+from vdifs.formats.vmdk.format import VMDK
 
 SECTORS = 4 * GRAIN
 DISK = {0: grain_of(1), 2: grain_of(2)}
@@ -209,6 +211,14 @@ def test_how_many_extents_there_are(tmp_path: Path) -> None:
     refuses(vmdk.write(tmp_path, "a.vmdk", large), "18014398509481985 sectors together")
     large = vmdk.descriptor(f"RW {1 << 54} ZERO")
     refuses(vmdk.write(tmp_path, "a.vmdk", large), "18014398509481984 sectors together, expected at most")
+
+
+def test_how_many_files_there_are(tmp_path: Path) -> None:
+    lines = [f'RW 1 FLAT "{number}"' for number in range(8193)]
+    many = vmdk.write(tmp_path, "a.vmdk", vmdk.descriptor(*lines))
+    refuses(many, "its extents lie in 8193 files: more than 8192 are not opened for one image", UnsupportedError)
+    with read(VMDK, vmdk.write(tmp_path, "b.vmdk", vmdk.descriptor(*lines[1:], 'RW 1 FLAT "8192" 9'))) as (_, said):
+        assert len(said.data_files) == 8192
 
 
 def test_the_directories_of_all_extents_are_bounded_together(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from vdifs.units import SECTOR
 __all__ = ["Part", "Placed", "VmdkLayer", "VmdkState"]
 
 
-_LINE_BYTES = 768
-"""Of memory for each line of a descriptor, and the part of the disk that it is."""
+_LINE_BYTES, _FILE_BYTES = 768, 3072
+"""Of memory for each line of a descriptor, and the part of the disk that it is; and for each file that is open."""
 
 
 class Part(Protocol):
@@ -96,7 +96,8 @@ class VmdkLayer:
         self.identity = identity_of(files, [data_of(each) for each in files], (claims, has_backing))
         self.load = _load_of(placed, has_backing=has_backing)
         self.compressed = _packed_grains(placed, data)
-        self.nbytes = self.load.nbytes + sum(each.part.nbytes for each in placed) + lines * _LINE_BYTES
+        objects = lines * _LINE_BYTES + len(files) * _FILE_BYTES
+        self.nbytes = self.load.nbytes + sum(each.part.nbytes for each in placed) + objects
 
     def extents(self, start: int, end: int) -> Extents:
         """Return the merged runs of [start, end); see Layer."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from vdifs.errors import CUT_SHORT, FormatError
+from vdifs.errors import CUT_SHORT, FormatError, UnsupportedError
 from vdifs.formats.image_format import Description, Front, ImageFormat, Metadata, Parent
 from vdifs.formats.problems import FileAudit
 from vdifs.formats.vmdk.descriptor import (
@@ -77,6 +77,9 @@ class VmdkMetadata(Metadata):
             if not names:
                 raise FormatError("the name of its parent (parentFileNameHint) is that of no file")
         named = _names_of(descriptor)
+        if len(named) > _MOST_FILES:
+            what = f"its extents lie in {len(named)} files: more than {_MOST_FILES} are not opened for one image"
+            raise UnsupportedError(what, remedy="convert it with VMware to a disk of fewer files")
         sectors = descriptor.sectors if header is None else header.capacity
         return cls(
             image_format,
@@ -123,6 +126,8 @@ class VmdkMetadata(Metadata):
         return VmdkAudit()
 
 
+_MOST_FILES = 8192
+"""Each takes a descriptor, and some KiB of memory. VMware's largest disk in files of 2 GB has half as many."""
 _EXTENT = "it is an extent of a VMDK, and no image of its own"
 _NAME_DESCRIPTOR = "name the descriptor, the small text file beside it"
 
