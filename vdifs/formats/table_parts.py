@@ -8,7 +8,7 @@ A disk may have hundreds of thousands of tables far apart, of a few entries each
 Clusters are what an entry stands for: those of a qcow2, with L2 tables, or the grains of a VMDK, with grain tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from vdifs.arrays import between, led_by, then
 from vdifs.extents import NO_FILE, Extents, Kind
 from vdifs.ranges import Ranges
 
-__all__ = ["TableParts", "TableShape"]
+__all__ = ["TableParts", "TableShape", "fill_gaps"]
 
 
 class TableShape(NamedTuple):
@@ -146,3 +146,21 @@ class TableParts:
 
     def _slice(self, at: int, stop: int) -> "TableParts":
         return TableParts(self.first[at:stop], self.last[at:stop], self.host[at:stop])
+
+
+def fill_gaps(decoded: Iterable[Extents], start: int, end: int) -> Extents:
+    """Return the runs of [start, end), bytes of the disk: what was `decoded`, and between that UNALLOCATED.
+
+    decoded: runs of parts of the disk, in guest order and apart; each has a byte of [start, end) at least.
+    """
+    runs: list[Extents] = []
+    at = start
+    for part in decoded:
+        low, high = max(start, int(part.start[0])), min(end, part.end)
+        if at < low:
+            runs.append(Extents.uniform(at, low, Kind.UNALLOCATED))
+        runs.append(part.between(low, high))
+        at = high
+    if at < end:
+        runs.append(Extents.uniform(at, end, Kind.UNALLOCATED))
+    return Extents.joined(runs)

@@ -15,7 +15,7 @@ from vdifs.formats.qcow2.entries import Runs, decode_extended_l2, decode_l1, dec
 from vdifs.formats.qcow2.geometry import L1_MAX_BYTES, Geometry
 from vdifs.formats.qcow2.header import CompressionType, Header
 from vdifs.formats.shared_tables import Tables, shared_tables
-from vdifs.formats.table_parts import TableParts, TableShape
+from vdifs.formats.table_parts import TableParts, TableShape, fill_gaps
 from vdifs.pace import give_way
 from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
@@ -74,18 +74,8 @@ class Qcow2Layer:
         return self._extents(start, end, detailed=True)
 
     def _extents(self, start: int, end: int, *, detailed: bool) -> Extents:
-        parts: list[Extents] = []
-        at = start
-        for batch in self.batches(start, end):
-            decoded = self._decoded(batch, self.entries(batch), detailed)
-            low, high = max(start, int(decoded.start[0])), min(end, decoded.end)
-            if at < low:
-                parts.append(Extents.uniform(at, low, Kind.UNALLOCATED))
-            parts.append(decoded.between(low, high))
-            at = high
-        if at < end:
-            parts.append(Extents.uniform(at, end, Kind.UNALLOCATED))
-        return Extents.joined(parts)
+        batches = self.batches(start, end)
+        return fill_gaps((self._decoded(batch, self.entries(batch), detailed) for batch in batches), start, end)
 
     def populated(self) -> NDArray[np.int64]:
         """Return the ranges that have L2 entries in the file, neighbours joined; see Layer."""

@@ -10,7 +10,7 @@ from vdifs.extents import NO_FILE, Extents, Kind, MapKind
 from vdifs.formats.layer import identity_of, without_holes
 from vdifs.formats.load import Load
 from vdifs.formats.shared_tables import Tables, shared_tables
-from vdifs.formats.table_parts import TableParts, TableShape
+from vdifs.formats.table_parts import TableParts, TableShape, fill_gaps
 from vdifs.formats.vmdk.grain_tables import GrainTables, directory_entries
 from vdifs.formats.vmdk.stream import MARKER_SIZE
 from vdifs.pace import give_way
@@ -61,18 +61,8 @@ class SparseExtent:
 
     def extents(self, start: int, end: int, *, detailed: bool) -> Extents:
         """See Part. Reads the tables of the range."""
-        parts: list[Extents] = []
-        at = start
-        for batch in self.batches(start, end):
-            decoded = self._decoded(batch, self.entries(batch), detailed)
-            low, high = max(start, int(decoded.start[0])), min(end, decoded.end)
-            if at < low:
-                parts.append(Extents.uniform(at, low, Kind.UNALLOCATED))
-            parts.append(decoded.between(low, high))
-            at = high
-        if at < end:
-            parts.append(Extents.uniform(at, end, Kind.UNALLOCATED))
-        return Extents.joined(parts)
+        batches = self.batches(start, end)
+        return fill_gaps((self._decoded(batch, self.entries(batch), detailed) for batch in batches), start, end)
 
     def batches(self, start: int, end: int) -> Iterator[TableParts]:
         """Yield the parts of tables that map [start, end), a bounded number of entries at a time."""
