@@ -84,11 +84,13 @@ def all_combinations() -> list[Combination]:
 def spread(count: int) -> list[Combination]:
     """Return `count` combinations in which each two values that can meet do; always the same ones."""
     shuffled = sorted(all_combinations(), key=lambda c: hashlib.sha256(str(c).encode()).digest())
-    missing = {pair for combination in shuffled for pair in pairs(combination)}
+    candidates = [(combination, set(pairs(combination))) for combination in shuffled]
+    missing = set().union(*(met for _, met in candidates))
     chosen: list[Combination] = []
     while missing:
-        chosen.append(max(shuffled, key=lambda c: len(missing.intersection(pairs(c)))))
-        missing.difference_update(pairs(chosen[-1]))
+        best, met = max(candidates, key=lambda candidate: len(missing & candidate[1]))
+        chosen.append(best)
+        missing -= met
     others = (combination for combination in shuffled if combination not in chosen)
     return [*chosen, *itertools.islice(others, count - len(chosen))]
 
