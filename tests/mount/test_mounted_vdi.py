@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
+from tests.mount.foreign import Refused, prove_delta, prove_full_and_raw
+from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.support import oracle
 from tests.support.vdi import Name, Vdi, name
 from tests.support.written_disks import Write, writes, written
@@ -16,6 +17,7 @@ from tests.support.written_disks import Write, writes, written
 KIB, MIB = 1 << 10, 1 << 20
 SIZE = 6 * MIB
 BASE, OTHER = "base.vdi", "other.vdi"
+is_refused = Refused(errno.EIO, errno.ELOOP, errno.ESTALE)
 
 
 def called(number: int) -> str:
@@ -63,53 +65,20 @@ def disks(source: Path) -> dict[str, bytes]:
     return found
 
 
-def shown_as(path: str) -> str:
-    return path if path.endswith(".qcow2") else f"{path}.qcow2"
-
-
 def test_they_are_the_same_disks_in_every_view(
     mounts: Mounts, source: Path, disks: dict[str, bytes], tmp_path: Path
 ) -> None:
     shown = mounts(source)
     for path, disk in disks.items():
-        assert (shown / f"raw/{path}.raw").read_bytes() == disk
-        full = shown / f"full/{shown_as(path)}"
-        oracle.check(full)
-        assert oracle.materialize(full, tmp_path / "disk.raw").read_bytes() == disk
+        prove_full_and_raw(shown, path, disk, tmp_path)
     assert oracle.materialize(source / BASE, tmp_path / "disk.raw", format="vdi").read_bytes() == disks[BASE]
-    oracle.qemu_img("compare", "-f", "qcow2", "-F", "qcow2", source / "top.qcow2", shown / "full/top.qcow2")
+    oracle.compare(source / "top.qcow2", shown / "full/top.qcow2")
     for path in (ONE, TWO, "top.qcow2"):
-        delta = shown / f"delta/{BASE}/{shown_as(path)}"
-        oracle.check(delta)
-        info = oracle.info(delta)
-        assert info["backing-filename"].rpartition("/")[2] == f"{BASE}.qcow2"
-        assert info["backing-filename-format"] == "qcow2"
-        assert oracle.materialize(delta, tmp_path / "disk.raw").read_bytes() == disks[path]
-    delta = shown / f"delta/{ONE}/{TWO}.qcow2"
-    assert oracle.materialize(delta, tmp_path / "disk.raw").read_bytes() == disks[TWO]
+        prove_delta(shown, BASE, path, disks[path], tmp_path)
+    prove_delta(shown, ONE, TWO, disks[TWO], tmp_path)
     assert json.loads((shown / ".vdifs/status.json").read_text())["problems"] == []
     told = json.loads((shown / f".vdifs/info/{TWO}.json").read_text())
     assert (told["format"], told["virtual-size"]) == ("vdi", SIZE)
-
-
-def is_refused(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError as error:
-        assert error.errno in (errno.EIO, errno.ELOOP, errno.ESTALE)
-        return True
-    return False
-
-
-def refuse(shown: Mounted, path: str, why: str) -> None:
-    eventually(lambda: is_refused(shown / f"raw/{path}.raw"), SOON_S)
-    assert is_refused(shown / f"full/{path}.qcow2")
-
-    def is_told() -> bool:
-        problems = json.loads((shown / ".vdifs/status.json").read_text())["problems"]
-        return any(path in json.dumps(each) and why in json.dumps(each) for each in problems)
-
-    eventually(is_told, SOON_S)
 
 
 def test_a_child_without_its_parent_is_refused_and_all_others_are_served(
@@ -120,9 +89,9 @@ def test_a_child_without_its_parent_is_refused_and_all_others_are_served(
     Vdi(SIZE, entries={2: 0}, blocks={0: b"\1" * MIB}, name=name(8)).write(source / "broken.vdi")
     shown = mounts(source)
     shown.allow_log("")
-    refuse(shown, "orphan.vdi", str(name(50).uuid))
-    refuse(shown, "own-parent.vdi", "it is in its own chain")
-    refuse(shown, "broken.vdi", "lie at the same place")
+    is_refused.prove(shown, "orphan.vdi", str(name(50).uuid), told_within=SOON_S)
+    is_refused.prove(shown, "own-parent.vdi", "it is in its own chain", told_within=SOON_S)
+    is_refused.prove(shown, "broken.vdi", "lie at the same place", told_within=SOON_S)
     for path, disk in disks.items():
         assert (shown / f"raw/{path}.raw").read_bytes() == disk
 
@@ -139,8 +108,8 @@ def test_another_image_or_another_state_in_the_place_of_the_parent_is_none(
     replaced = image(1, b"", [Write(0, b"\xee" * 512)])
     replaced.name = other
     replaced.write(source / BASE)
-    refuse(shown, ONE, str(name(1).uuid))
-    refuse(shown, TWO, str(name(1).uuid))
+    is_refused.prove(shown, ONE, str(name(1).uuid), told_within=SOON_S)
+    is_refused.prove(shown, TWO, str(name(1).uuid), told_within=SOON_S)
     (mounts.scratch / "kept").replace(source / "elsewhere.vdi")  # by whatever name
     eventually(lambda: not is_refused(child), SOON_S)
     assert child.read_bytes() == disks[ONE]

@@ -3,15 +3,15 @@
 import errno
 import json
 import random
-import subprocess
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from tests.conftest import require_tool
-from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
+from tests.mount.foreign import Refused, prove_delta, prove_full_and_raw
+from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.support import oracle, vhd
+from tests.support.seven_zip import by_7zip
 from tests.support.vhd import Vhd
 from tests.support.written_disks import Write, writes, written
 
@@ -19,6 +19,7 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZE = 6 * MIB
 NAMES = ("base.vhd", "snapshots/one.avhd", "snapshots/two.avhd")
 PARENTS = ("", "..\\base.vhd", ".\\one.avhd")
+is_refused = Refused(errno.EIO, errno.EACCES, errno.ESTALE)
 
 
 def image(level: int, wrote: list[Write], parent: str = "") -> Vhd:
@@ -53,53 +54,19 @@ def disks(source: Path) -> dict[str, bytes]:
     return found
 
 
-def shown_as(name: str) -> str:
-    return name if name.endswith(".qcow2") else f"{name}.qcow2"
-
-
-def by_7zip(path: Path) -> bytes:
-    command = [require_tool("7z"), "x", "-so", "-tvhd", path.name]
-    return subprocess.run(command, cwd=path.parent, capture_output=True, check=True, timeout=100).stdout
-
-
 def test_they_are_the_same_disks_in_every_view(
     mounts: Mounts, source: Path, disks: dict[str, bytes], tmp_path: Path
 ) -> None:
     shown = mounts(source)
     for name, disk in disks.items():
-        assert (shown / f"raw/{name}.raw").read_bytes() == disk
-        full = shown / f"full/{shown_as(name)}"
-        oracle.check(full)
-        assert oracle.materialize(full, tmp_path / "disk.raw").read_bytes() == disk
-    assert by_7zip(source / "base.vhd") == disks["base.vhd"]
+        prove_full_and_raw(shown, name, disk, tmp_path)
+    assert by_7zip(source / "base.vhd", "vhd") == disks["base.vhd"]
     for name in (*NAMES[1:], "top.qcow2"):
-        delta = shown / f"delta/base.vhd/{shown_as(name)}"
-        oracle.check(delta)
-        info = oracle.info(delta)
-        assert info["backing-filename"].rpartition("/")[2] == "base.vhd.qcow2"
-        assert info["backing-filename-format"] == "qcow2"
-        assert oracle.materialize(delta, tmp_path / "disk.raw").read_bytes() == disks[name]
-    delta = shown / "delta/snapshots/one.avhd/snapshots/two.avhd.qcow2"
-    assert oracle.materialize(delta, tmp_path / "disk.raw").read_bytes() == disks[NAMES[2]]
+        prove_delta(shown, "base.vhd", name, disks[name], tmp_path)
+    prove_delta(shown, NAMES[1], NAMES[2], disks[NAMES[2]], tmp_path)
     assert json.loads((shown / ".vdifs/status.json").read_text())["problems"] == []
     told = json.loads((shown / ".vdifs/info/snapshots/two.avhd.json").read_text())
     assert (told["format"], told["virtual-size"]) == ("vpc", SIZE)
-
-
-def is_refused(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError as error:
-        assert error.errno in (errno.EIO, errno.EACCES, errno.ESTALE)
-        return True
-    return False
-
-
-def refuse(shown: Mounted, name: str, why: str) -> None:
-    eventually(lambda: is_refused(shown / f"raw/{name}.raw"), SOON_S)
-    assert is_refused(shown / f"full/{name}.qcow2")
-    problems = json.loads((shown / ".vdifs/status.json").read_text())["problems"]
-    assert any(name in json.dumps(each) and why in json.dumps(each) for each in problems), problems
 
 
 def test_a_child_without_its_parent_is_refused_and_all_others_are_served(
@@ -111,8 +78,8 @@ def test_a_child_without_its_parent_is_refused_and_all_others_are_served(
     (source / "broken.vhd").write_bytes(foot)
     shown = mounts(source)
     shown.allow_log("")
-    refuse(shown, "orphan.vhd", "gone.vhd")
-    refuse(shown, "broken.vhd", "checksum")
+    is_refused.prove(shown, "orphan.vhd", "gone.vhd")
+    is_refused.prove(shown, "broken.vhd", "checksum")
     for name, disk in disks.items():
         assert (shown / f"raw/{name}.raw").read_bytes() == disk
 
@@ -128,8 +95,8 @@ def test_another_image_in_the_place_of_the_parent_is_none(
     other = image(0, [Write(0, b"\xee" * 512)])
     other.uuid = UUID(int=77)
     other.write(source / "base.vhd")
-    refuse(shown, "snapshots/one.avhd", "base.vhd")
-    refuse(shown, "snapshots/two.avhd", "base.vhd")
+    is_refused.prove(shown, "snapshots/one.avhd", "base.vhd")
+    is_refused.prove(shown, "snapshots/two.avhd", "base.vhd")
     (mounts.scratch / "kept").replace(source / "base.vhd")
     eventually(lambda: not is_refused(child), SOON_S)
     assert child.read_bytes() == disks[NAMES[1]]

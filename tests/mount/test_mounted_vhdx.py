@@ -9,16 +9,19 @@ from uuid import UUID
 
 import pytest
 
-from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
+from tests.mount.foreign import Refused, prove_delta, prove_full_and_raw
+from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.support import oracle
+from tests.support.seven_zip import by_7zip
 from tests.support.units import KIB, MIB
 from tests.support.vhdx import BAT_AT, PAGE, Draft, LogEntry, linked
-from tests.support.vhdx_readers import by_7zip, by_qemu
+from tests.support.vhdx_readers import by_qemu
 from tests.support.written_disks import Write, writes, written
 
 SIZE = 6 * MIB
 NAMES = ("base.vhdx", "snapshots/one.avhdx", "snapshots/two.avhdx")
 PARENTS = ("", "..\\base.vhdx", "one.avhdx")
+is_refused = Refused(errno.EIO, errno.EACCES, errno.ESTALE)
 
 
 def image(level: int, wrote: list[Write], parent: str = "", below: UUID | None = None) -> Draft:
@@ -65,55 +68,26 @@ def disks(source: Path) -> dict[str, bytes]:
     return found
 
 
-def shown_as(name: str) -> str:
-    return name if name.endswith(".qcow2") else f"{name}.qcow2"
-
-
 def test_they_are_the_same_disks_in_every_view(
     mounts: Mounts, source: Path, disks: dict[str, bytes], tmp_path: Path
 ) -> None:
     before = (source / "unclean.vhdx").read_bytes()
     shown = mounts(source)
     for name, disk in disks.items():
-        assert (shown / f"raw/{name}.raw").read_bytes() == disk
-        full = shown / f"full/{shown_as(name)}"
-        oracle.check(full)
-        assert oracle.materialize(full, tmp_path / "disk.raw").read_bytes() == disk
+        prove_full_and_raw(shown, name, disk, tmp_path)
     for name in (*NAMES[1:], "top.qcow2"):
-        delta = shown / f"delta/base.vhdx/{shown_as(name)}"
-        oracle.check(delta)
-        info = oracle.info(delta)
-        assert info["backing-filename"].rpartition("/")[2] == "base.vhdx.qcow2"
-        assert info["backing-filename-format"] == "qcow2"
-        assert oracle.materialize(delta, tmp_path / "disk.raw").read_bytes() == disks[name]
-    delta = shown / "delta/snapshots/one.avhdx/snapshots/two.avhdx.qcow2"
-    assert oracle.materialize(delta, tmp_path / "disk.raw").read_bytes() == disks[NAMES[2]]
+        prove_delta(shown, "base.vhdx", name, disks[name], tmp_path)
+    prove_delta(shown, NAMES[1], NAMES[2], disks[NAMES[2]], tmp_path)
     told = json.loads((shown / ".vdifs/info/snapshots/two.avhdx.json").read_text())
     assert (told["format"], told["virtual-size"]) == ("vhdx", SIZE)
     assert (source / "unclean.vhdx").read_bytes() == before
 
 
 def test_they_are_the_disks_that_others_read(source: Path, disks: dict[str, bytes], tmp_path: Path) -> None:
-    assert by_7zip(source / "base.vhdx") == disks["base.vhdx"]
+    assert by_7zip(source / "base.vhdx", "vhdx") == disks["base.vhdx"]
     copy = Path(shutil.copy(source / "unclean.vhdx", tmp_path))
     oracle.qemu_img("check", "-q", "-r", "all", "-f", "vhdx", copy)
     assert by_qemu(copy) == disks["unclean.vhdx"]
-
-
-def is_refused(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError as error:
-        assert error.errno in (errno.EIO, errno.EACCES, errno.ESTALE)
-        return True
-    return False
-
-
-def refuse(shown: Mounted, name: str, why: str) -> None:
-    eventually(lambda: is_refused(shown / f"raw/{name}.raw"), SOON_S)
-    assert is_refused(shown / f"full/{name}.qcow2")
-    problems = json.loads((shown / ".vdifs/status.json").read_text())["problems"]
-    assert any(name in json.dumps(each) and why in json.dumps(each) for each in problems), problems
 
 
 def test_what_cannot_be_read_right_is_refused_by_name_and_all_others_are_served(
@@ -127,9 +101,9 @@ def test_what_cannot_be_read_right_is_refused_by_name_and_all_others_are_served(
     sectors.save(source / "sectors.vhdx")
     shown = mounts(source)
     shown.allow_log("")
-    refuse(shown, "orphan.vhdx", "gone.vhdx")
-    refuse(shown, "torn.vhdx", "its log is to be replayed, and has no entries that can be")
-    refuse(shown, "sectors.vhdx", "with sectors of 4096 bytes is not found")
+    is_refused.prove(shown, "orphan.vhdx", "gone.vhdx")
+    is_refused.prove(shown, "torn.vhdx", "its log is to be replayed, and has no entries that can be")
+    is_refused.prove(shown, "sectors.vhdx", "with sectors of 4096 bytes is not found")
     for name, disk in disks.items():
         assert (shown / f"raw/{name}.raw").read_bytes() == disk
 
@@ -146,8 +120,8 @@ def test_another_image_in_the_place_of_the_parent_is_none(
     for head in other.heads:
         head.data_guid = UUID(int=77)
     other.save(source / "base.vhdx")
-    refuse(shown, "snapshots/one.avhdx", "base.vhdx")
-    refuse(shown, "snapshots/two.avhdx", "base.vhdx")
+    is_refused.prove(shown, "snapshots/one.avhdx", "base.vhdx")
+    is_refused.prove(shown, "snapshots/two.avhdx", "base.vhdx")
     (mounts.scratch / "kept").replace(source / "base.vhdx")
     eventually(lambda: not is_refused(child), SOON_S)
     assert child.read_bytes() == disks[NAMES[1]]

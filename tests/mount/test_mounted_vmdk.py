@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.mount.mounting import SOON_S, Mounted, Mounts, eventually
+from tests.mount.foreign import Refused, prove_delta, prove_full_and_raw, shown_as
+from tests.mount.mounting import SOON_S, Mounts, eventually
 from tests.support import oracle, vmdk
 from tests.support.vmdk import SECTOR, grain_of
 from tests.support.written_disks import Write, writes, written
@@ -18,6 +19,7 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZE = 6 * MIB
 SECTORS = SIZE // SECTOR
 CHAIN = ("vm.vmdk", "vm-000001.vmdk", "snapshots/vm-000002.vmdk")
+is_refused = Refused(errno.EIO, errno.EACCES, errno.EOPNOTSUPP, errno.ESTALE)
 
 
 @pytest.fixture
@@ -74,10 +76,6 @@ def split_in_lines(source: Path, disk: bytes) -> bytes:
     return vmdk.descriptor(*lines, cid="b")
 
 
-def shown_as(name: str) -> str:
-    return name if name.endswith(".qcow2") else f"{name}.qcow2"
-
-
 def test_they_are_the_same_disks_in_every_view(
     mounts: Mounts, source: Path, disks: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -85,40 +83,18 @@ def test_they_are_the_same_disks_in_every_view(
     names = {path.relative_to(shown / "full").as_posix() for path in (shown / "full").rglob("*.qcow2")}
     assert names == {shown_as(name) for name in disks}, "parts are no images"
     for name, disk in disks.items():
-        assert (shown / f"raw/{name}.raw").read_bytes() == disk
-        full = shown / f"full/{shown_as(name)}"
-        oracle.check(full)
-        assert oracle.materialize(full, tmp_path / "disk.raw").read_bytes() == disk
+        prove_full_and_raw(shown, name, disk, tmp_path)
     pairs = [
         ("vm.vmdk", "vm-000001.vmdk"), ("snapshots/vm-000001.vmdk", "snapshots/vm-000002.vmdk"),
         ("packed.vmdk", "top.qcow2"),
     ]  # fmt: skip
     for base, name in pairs:
-        delta = shown / f"delta/{base}/{shown_as(name)}"
-        oracle.check(delta)
-        assert oracle.info(delta)["backing-filename"].rpartition("/")[2] == Path(base).name + ".qcow2"
-        assert oracle.materialize(delta, tmp_path / "disk.raw").read_bytes() == disks[name]
+        prove_delta(shown, base, name, disks[name], tmp_path)
     for name in ("vm-000001.vmdk", "packed.vmdk"):  # which QEMU reads right: neither RDONLY nor ZERO lines
-        oracle.qemu_img("compare", "-f", "vmdk", "-F", "qcow2", source / name, shown / f"full/{shown_as(name)}")
+        oracle.compare(source / name, shown / f"full/{shown_as(name)}", left_format="vmdk")
     assert json.loads((shown / ".vdifs/status.json").read_text())["problems"] == []
     told = json.loads((shown / ".vdifs/info/vm-000001.vmdk.json").read_text())
     assert (told["format"], told["virtual-size"]) == ("vmdk", SIZE)
-
-
-def is_refused(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError as error:
-        assert error.errno in (errno.EIO, errno.EACCES, errno.EOPNOTSUPP, errno.ESTALE)
-        return True
-    return False
-
-
-def refuse(shown: Mounted, name: str, why: str) -> None:
-    eventually(lambda: is_refused(shown / f"raw/{name}.raw"), SOON_S)
-    assert is_refused(shown / f"full/{name}.qcow2")
-    problems = json.loads((shown / ".vdifs/status.json").read_text())["problems"]
-    assert any(name in json.dumps(each) and why in json.dumps(each) for each in problems), problems
 
 
 def test_broken_ones_are_refused_and_all_others_are_served(
@@ -131,9 +107,9 @@ def test_broken_ones_are_refused_and_all_others_are_served(
     (source / "cut.vmdk").write_bytes((source / "packed.vmdk").read_bytes()[:-SECTOR])
     shown = mounts(source)
     shown.allow_log("")
-    refuse(shown, "orphan.vmdk", "gone.vmdk")
-    refuse(shown, "rdm.vmdk", "raw device mapping")
-    refuse(shown, "outside.vmdk", "not beneath a trusted directory")
+    is_refused.prove(shown, "orphan.vmdk", "gone.vmdk")
+    is_refused.prove(shown, "rdm.vmdk", "raw device mapping")
+    is_refused.prove(shown, "outside.vmdk", "not beneath a trusted directory")
     assert is_refused(shown / "raw/short.vmdk.raw")
     assert is_refused(shown / "raw/cut.vmdk.raw")
     for name, disk in disks.items():
@@ -162,7 +138,7 @@ def test_a_child_whose_parent_is_not_as_it_was_is_refused(
     assert child.read_bytes() == disks[CHAIN[1]]
     kept = {name: (source / name).read_bytes() for name in (CHAIN[0], "vm-flat.vmdk")}
     change(source)
-    refuse(shown, CHAIN[1], "vm")
+    is_refused.prove(shown, CHAIN[1], "vm")
     assert (shown / "raw/packed.vmdk.raw").read_bytes() == disks["packed.vmdk"]
     for name, content in kept.items():
         (source / name).write_bytes(content)

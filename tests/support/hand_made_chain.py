@@ -49,6 +49,16 @@ def contents(chain: Chain, layers: slice = slice(None)) -> bytes:
     return b"".join(_bytes_of(chain, part) for part in chain.in_parts(layers))
 
 
+def laid_over(chain: Chain, above: int, below: bytes) -> bytes:
+    """Return the disk that the upper `above` layers show over the disk `below`."""
+    upper = slice(0, above)
+    disk = bytearray(contents(chain, upper))
+    for start, stop, kind, _, _ in rows(chain.extents(0, len(disk), upper)):
+        if kind == Kind.UNALLOCATED:
+            disk[start:stop] = below[start:stop].ljust(stop - start, b"\0")
+    return bytes(disk)
+
+
 def _bytes_of(chain: Chain, extents: Extents) -> bytes:
     found = bytearray()
     for start, stop, kind, number, host in rows(extents):

@@ -1,4 +1,4 @@
-"""What others make of VHDX files: 7-Zip, QEMU and libvhdi read them, FATtools writes them."""
+"""What others make of VHDX files: QEMU and libvhdi read them, FATtools writes them."""
 
 import importlib.util
 import json
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.conftest import cannot_be_tried, require_tool
+from tests.conftest import cannot_be_tried
 from tests.support import oracle
 
 _TIMEOUT_S = 100
@@ -58,14 +58,6 @@ def write_with_fattools(folder: Path, layers: Sequence[Layer]) -> None:
     told = json.dumps([asdict(layer) for layer in layers])
     done = subprocess.run(words, cwd=folder, input=told, capture_output=True, text=True, timeout=_TIMEOUT_S)
     assert done.returncode == 0, done.stderr
-
-
-def by_7zip(path: Path) -> bytes:
-    """Return the disk as 7-Zip reads it, which finds parents in the same folder."""
-    words = [require_tool("7z"), "x", "-so", "-tvhdx", path.name]
-    done = subprocess.run(words, cwd=path.parent, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return done.stdout
 
 
 def by_libvhdi(path: Path) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.conftest import require_tool
 from vdifs.chain.members import Member
 from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Policy
@@ -67,12 +66,6 @@ def disk_of(path: Path) -> bytes:
     """Return the disk of an image and those below it. Raises VdifsError."""
     with chain_of(path) as chain:
         return raw(chain)
-
-
-def by_7zip(image: Path) -> bytes:
-    """Return the disk of an image without parent as 7-Zip reads it."""
-    command = [require_tool("7z"), "x", "-so", "-tvmdk", image.name]
-    return subprocess.run(command, cwd=image.parent, capture_output=True, check=True, timeout=100).stdout
 
 
 _LIBVMDK = """

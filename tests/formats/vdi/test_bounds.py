@@ -1,8 +1,6 @@
 """What opening a VDI costs: it follows what is in the file, not how large its disk is, or how much its map claims."""
 
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.support.agreement import format_error
+from tests.support.cost import counted_reads
 from tests.support.hand_made_chain import chain_of, read
 from tests.support.vdi import FREE, MIB, SECTOR, ZERO, Vdi, header, name
 from vdifs.extents import Kind
@@ -20,24 +19,9 @@ from vdifs.formats.vdi import layer as vdi_layer
 from vdifs.formats.vdi.block_map import BlockMap
 from vdifs.formats.vdi.format import VDI
 from vdifs.formats.vdi.metadata import VdiMetadata
-from vdifs.storage.host_file import HostFile
 
 KIB, GIB = 1 << 10, 1 << 30
 MOST_ENTRIES = 16 << 20
-
-
-@contextmanager
-def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Collect the lengths that are read from files."""
-    lengths, read_at = list[int](), HostFile.read_at
-
-    def counting(self: HostFile, offset: int, length: int) -> bytes:
-        lengths.append(length)
-        return read_at(self, offset, length)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(HostFile, "read_at", counting)
-        yield lengths
 
 
 def mapped(path: Path, entries: NDArray[np.uint32], block_size: int = MIB, *, child: bool = False) -> Path:

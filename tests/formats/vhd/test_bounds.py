@@ -2,8 +2,7 @@
 
 import os
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.agreement import format_error
+from tests.support.cost import counted_reads
 from tests.support.hand_made_chain import chain_of
 from tests.support.vhd import SECTOR, Vhd
 from vdifs.extents import Kind
@@ -20,23 +20,8 @@ from vdifs.formats.vhd import blocks as vhd_blocks
 from vdifs.formats.vhd import layer as vhd_layer
 from vdifs.formats.vhd.bitmaps import bitmap_runs
 from vdifs.formats.vhd.format import VHD
-from vdifs.storage.host_file import HostFile
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-
-@contextmanager
-def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Collect the lengths that are read from files."""
-    lengths, read_at = list[int](), HostFile.read_at
-
-    def counting(self: HostFile, offset: int, length: int) -> bytes:
-        lengths.append(length)
-        return read_at(self, offset, length)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(HostFile, "read_at", counting)
-        yield lengths
 
 
 def sparse(path: Path, size: int, block_size: int, blocks: dict[int, int]) -> Path:

@@ -1,44 +1,17 @@
 """What opening a VHDX costs: it follows what is in the file, not how large its disk is, or how much its BAT claims."""
 
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 import pytest
 
+from tests.support.cost import counted_reads, little_memory
 from tests.support.units import GIB, KIB, MIB, TIB
 from tests.support.vhdx import BAT_AT, Draft, linked, opened
 from vdifs.extents import Kind
-from vdifs.storage.host_file import HostFile
 
 PARENT = linked(UUID(int=5), "b.vhdx")
-
-
-@contextmanager
-def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Collect the lengths that are read from files."""
-    lengths, read_at = list[int](), HostFile.read_at
-
-    def counting(self: HostFile, offset: int, length: int) -> bytes:
-        lengths.append(length)
-        return read_at(self, offset, length)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(HostFile, "read_at", counting)
-        yield lengths
-
-
-@contextmanager
-def little_memory(most: int) -> Iterator[None]:
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < most
-    finally:
-        tracemalloc.stop()
 
 
 def full(path: Path, blocks: int, *, partial: int = 0) -> Path:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.damage import any_number
 from tests.support.hand_made_chain import contents, opened, read
 from tests.support.units import KIB, MIB
 from tests.support.vhdx import BAT_AT, LOG_AT, METADATA_AT, PAGE, Draft, LogEntry, Zeros, linked, summed
@@ -23,14 +24,6 @@ from vdifs.formats.vhdx.format import VHDX
 MOST_MEMORY = 64 * MIB
 PER_SEED = 60
 Damage = Callable[[random.Random, int], None]
-
-
-def any_number(rng: random.Random, old: int, bits: int) -> int:
-    near = old + rng.choice([-1, 1, 8, 512, -512, 1 << 20, -(1 << 20)])
-    found = rng.choice(
-        [0, 1, (1 << bits) - 1, 1 << rng.randrange(bits), near, old * 2, old // 2, rng.getrandbits(bits)]
-    )
-    return found & (1 << bits) - 1
 
 
 def change(rng: random.Random, fd: int, at: int, length: int) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import oracle
+from tests.support.seven_zip import by_7zip
 from tests.support.vmdk_chains import make_chain
-from tests.support.vmdk_reading import by_7zip, by_libvmdk, chain_of, qcow2, raw
+from tests.support.vmdk_reading import by_libvmdk, chain_of, qcow2, raw
 
 
 @pytest.mark.seeds(30, long=300)
@@ -35,4 +36,4 @@ def test_a_chain_is_the_disk_that_was_written(tmp_path: Path, rng: random.Random
     if made.by_libvmdk:
         assert by_libvmdk(*(tmp_path / name for name in reversed(made.names))) == wanted, f"libvmdk: {explained}"
     if made.by_7zip:
-        assert by_7zip(tmp_path / made.names[0]) == made.disks[0], f"7-Zip: {explained}"
+        assert by_7zip(tmp_path / made.names[0], "vmdk") == made.disks[0], f"7-Zip: {explained}"
