@@ -40,12 +40,16 @@ class Source:
         (found,) = (each for each in self.ranges if each.start <= offset and offset + length <= each.stop)
         if isinstance(found.told, bytes):
             return found.told[offset - found.start :][:length]
-        data = bytearray(found.stop - found.start)
+        at, end = offset - found.start, offset - found.start + length
+        data = bytearray(length)
         for out, stop, host, kind, file in zip(*(np.asarray(each).tolist() for each in found.told), strict=True):
             assert kind == Kind.DATA
             assert file < self.data_files
-            data[out:stop] = os.pread(self.stamps[file][0], stop - out, host).ljust(stop - out, b"\0")
-        return bytes(data[offset - found.start :][:length])
+            low, high = max(out, at), min(stop, end)
+            if low < high:
+                piece = os.pread(self.stamps[file][0], high - low, host + low - out)
+                data[low - at : high - at] = piece.ljust(high - low, b"\0")
+        return bytes(data)
 
 
 def stamp_of(descriptor: int) -> Stamp:
