@@ -63,7 +63,19 @@ class Lane:
 
     def use(self) -> None:
         """Do whatever can be done with a mount, and have the source change meanwhile."""
+        for _ in self.steps():
+            pass
+
+    def use_until_it_raises(self) -> None:
+        """Do the same, but no more once the armed site has raised; what has to go on working is checked then."""
+        for _ in self.steps():
+            if not self.control.armed:
+                return
+
+    def steps(self) -> Iterator[None]:
+        """Do one thing after the other."""
         for folder, _, names in os.walk(self.mounted.path):
+            yield
             for name in names:
                 path = Path(folder, name)
                 with suppress(OSError):
@@ -73,11 +85,13 @@ class Lane:
                         os.getxattr(path, attribute)
                 with suppress(OSError):
                     path.read_bytes()
+                yield
         for action in (os.statvfs, os.listxattr):
             with suppress(OSError):
                 action(self.mounted.path)
         with suppress(OSError):
             (self.mounted / "full/nothing").stat()
+        yield
         with suppress(OSError), self.view.open("rb", buffering=0) as file:
             for whence in (os.SEEK_DATA, os.SEEK_HOLE):
                 with suppress(OSError):
@@ -119,7 +133,8 @@ class Lane:
         self.control.armed = site.number
         self.kept += ".release(" in site.text or site.function == "release"
         try:
-            for action in (self.use, self.use, self.hold, self.use, self.hold):
+            use = self.use_until_it_raises
+            for action in (use, use, self.hold, use, self.hold):
                 action()
                 if not self.control.armed:
                     break
