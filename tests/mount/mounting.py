@@ -17,24 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import cannot_be_tried
+from tests.mount.fork_server import Forked, ForkServer
 from vdifs.linux.mountinfo import FUSE_TYPE, mounts
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 SOON_S = 5.0  # for what takes a second, or two at most, where no other load is; test_scanner adds it up
 _LONGEST_TURN_S = 0.1
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.02
 NOBODY = 65534
+STARTED_ANEW = {"tests.mount.planting"}
+"""Drivers that must be what imports vdifs."""
+Program = subprocess.Popen[str] | Forked
 
 
 def eventually(condition: Callable[[], object], within: float = PATIENCE_S) -> None:
     """Wait until `condition` holds. Seconds in which the machine stood still, for this process too, do not count."""
-    waited = 0.0
+    waited, pause = 0.0, _SHORTEST_PAUSE_S
     while True:
         began = time.monotonic()
         if condition():
             return
         assert waited < within, f"not within {within} s"
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)  # what takes long is asked for less often, as asking takes time too
         waited += min(time.monotonic() - began, _LONGEST_TURN_S)
 
 
@@ -87,15 +93,26 @@ def interpreter(user: int | None) -> tuple[str, dict[str, str]] | None:
 
 
 def driver(
-    command: str, argument: str, user: int | None = None, module: Sequence[str] = ("tests.mount.driver",)
-) -> subprocess.Popen[str]:
-    """Start the driver. module: another one to run in its place, and its first arguments."""
+    command: str,
+    argument: str,
+    user: int | None = None,
+    module: Sequence[str] = ("tests.mount.driver",),
+    *,
+    anew: bool = False,
+) -> Program:
+    """Start the driver. module: another one to run in its place, and its first arguments.
+
+    anew: in an interpreter that is started for it, as where the start itself is looked at.
+    """
     found = interpreter(user)
     if found is None:
         cannot_be_tried("an ordinary user may not run Python from here")
     program, environment = found
+    words: list[str] = [*module, command, argument]
+    if not anew and words[0] not in STARTED_ANEW:
+        return fork_server(user).run(words[0], words[1:], environment)
     process: subprocess.Popen[str] = subprocess.Popen(
-        [program, "-m", *module, command, argument],
+        [program, "-m", *words],
         env=environment,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -107,6 +124,15 @@ def driver(
     return process
 
 
+@cache
+def fork_server(user: int | None) -> ForkServer:
+    """Return the one of this process that runs programs as that user."""
+    found = interpreter(user)
+    assert found is not None
+    program, environment = found
+    return ForkServer(program, environment, ROOT, **as_user(user))
+
+
 @dataclass(slots=True)
 class Outcome:
     """How a command ended. said: what it wrote to standard error."""
@@ -115,9 +141,9 @@ class Outcome:
     said: str
 
 
-def outcome(process: subprocess.Popen[str]) -> Outcome:
+def outcome(process: Program) -> Outcome:
     _, said = process.communicate(timeout=PATIENCE_S)
-    return Outcome(process.returncode, said)
+    return Outcome(process.wait(), said)
 
 
 @dataclass(slots=True)
@@ -127,7 +153,7 @@ class Mounted:
     path: Path
     log_file: Path
     user: int | None = None
-    process: subprocess.Popen[str] | None = None
+    process: Program | None = None
     pid: int = 0
     expected: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)

@@ -97,7 +97,8 @@ def test_no_other_signal_ends_a_mount(mounts: Mounts, source: Path, foreground: 
 def test_nor_does_one_while_it_starts(mounts: Mounts, source: Path) -> None:
     folder = mounts.scratch / "mnt"
     folder.mkdir()
-    process = driver("mount", json.dumps({"source": str(source), "mountpoint": str(folder), "foreground": True}))
+    options = {"source": str(source), "mountpoint": str(folder), "foreground": True}
+    process = driver("mount", json.dumps(options), anew=True)
     eventually(lambda: ignores_all(process.pid) or is_mounted(folder) or process.poll() is not None)
     while not is_mounted(folder) and process.poll() is None:
         for number in HARMLESS:
