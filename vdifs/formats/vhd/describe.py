@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vdifs.formats.image_format import Description
-from vdifs.formats.vhd.footer import DiskType, Footer, creator_name
+from vdifs.formats.vhd.footer import NO_OFFSET, DiskType, Footer, creator_name
 from vdifs.formats.vhd.header import Header
 from vdifs.formats.vhd.parent_names import LocatorName
 from vdifs.wording import counted, json_name, size_text, size_with_bytes
@@ -14,7 +14,6 @@ __all__ = ["VhdDescription"]
 
 _EPOCH_S = 946_684_800
 """2000-01-01, from which a VHD counts."""
-_NO_OFFSET = (1 << 64) - 1
 _TYPES = {DiskType.FIXED: "fixed", DiskType.DYNAMIC: "dynamic", DiskType.DIFFERENCING: "differencing"}
 
 
@@ -110,7 +109,7 @@ def _footer_json(f: Footer) -> dict[str, Any]:
     return {
         "features": f.features,
         "version": f.version,
-        "header_offset": None if f.header_offset == _NO_OFFSET else f.header_offset,
+        "header_offset": None if f.header_offset == NO_OFFSET else f.header_offset,
         "time_stamp": f.time_stamp,
         "creator": f.creator.decode("latin-1"),
         "creator_version": f.creator_version,

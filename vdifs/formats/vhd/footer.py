@@ -12,12 +12,29 @@ from uuid import UUID
 from vdifs.errors import FormatError, UnsupportedError, quoted
 from vdifs.units import SECTOR, round_down
 
-__all__ = ["COOKIE", "FOOTER_LENGTH", "POISON", "RESTORE", "DiskType", "Footer", "checksum", "creator_name"]
+__all__ = [
+    "COOKIE",
+    "FOOTER_LENGTH",
+    "MAX_SIZE",
+    "NO_OFFSET",
+    "POISON",
+    "RESTORE",
+    "DiskType",
+    "Footer",
+    "checksum",
+    "creator_name",
+    "is_sound",
+    "is_sound_fixed",
+    "sealed",
+]
 
 COOKIE = b"conectix"
 POISON = b"v_poison"
 FOOTER_LENGTH = 512
 MAX_SIZE = 2040 << 30
+"""Bytes of the largest disk."""
+NO_OFFSET = (1 << 64) - 1
+"""What stands where an offset would be, of something that is not there."""
 RESTORE = "restore it from a copy"
 """What to do with a damaged VHD: no common program repairs one."""
 
@@ -85,6 +102,30 @@ class Footer:
             raise FormatError(what, remedy=RESTORE)
         return footer
 
+    def pack(self) -> bytes:
+        """Return the footer as `parse` takes it, with the right checksum whatever that field says: 512 bytes."""
+        packed = _FIELDS.pack(
+            COOKIE,
+            self.features,
+            self.version,
+            self.header_offset,
+            self.time_stamp,
+            self.creator,
+            self.creator_version,
+            self.creator_os,
+            self.original_size,
+            self.current_size,
+            self.cylinders,
+            self.heads,
+            self.sectors,
+            self.disk_type,
+            0,
+            self.uuid.bytes,
+            self.saved_state,
+            self.hidden_flag,
+        )
+        return sealed(packed.ljust(FOOTER_LENGTH, b"\0"), _CHECKSUM_AT)
+
     @property
     def is_tapdisk(self) -> bool:
         """Whether XenServer or XCP-ng made it."""
@@ -115,6 +156,11 @@ _KNOWN_TYPES = frozenset(DiskType)
 def checksum(data: bytes, at: int) -> int:
     """Return the ones' complement of the sum of all bytes but those of the checksum itself, which is at `at`."""
     return ~(sum(data) - sum(data[at : at + 4])) & 0xFFFFFFFF
+
+
+def sealed(data: bytes, at: int) -> bytes:
+    """Return the same bytes with the right checksum at `at`."""
+    return data[:at] + checksum(data, at).to_bytes(4, "big") + data[at + 4 :]
 
 
 def is_sound(data: bytes) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from vdifs.errors import FormatError, UnsupportedError
-from vdifs.formats.vhd.footer import RESTORE, checksum
+from vdifs.formats.vhd.footer import NO_OFFSET, RESTORE, checksum, sealed
 from vdifs.units import SECTOR, ceil_div, round_up
 
 __all__ = ["BATMAP_COOKIE", "HEADER_LENGTH", "MAX_BAT_BYTES", "Header", "Locator", "is_encrypted"]
@@ -15,6 +15,7 @@ HEADER_LENGTH = 1024
 MAX_BAT_BYTES = 64 << 20
 BATMAP_COOKIE = b"tdbatmap"
 _COOKIE = b"cxsparse"
+_VERSION = 0x00010000
 _MAX_LOCATOR = 4096
 _FIELDS = struct.Struct(">8sQQIIII16sII512s")
 _LOCATOR = struct.Struct(">4sIIIQ")
@@ -59,7 +60,7 @@ class Header:
         if found != (wanted := checksum(data, _CHECKSUM_AT)):
             what = f"the checksum of its header is {found:#010x}, expected {wanted:#010x}"
             raise FormatError(what, remedy=RESTORE)
-        if version != 0x00010000:
+        if version != _VERSION:
             what = f"its header has the version {version >> 16}.{version & 0xFFFF}: only 1.0 is read"
             raise UnsupportedError(what, remedy="convert it with the program that made it")
         if block & (block - 1) or not _MIN_BLOCK <= block <= _MAX_BLOCK:
@@ -69,6 +70,30 @@ class Header:
         header = cls(next_offset, bat, version, entries, block, found, UUID(bytes=uuid), time, _to_nul(name), locators)
         header._check_bat(file_size)
         return header
+
+    @classmethod
+    def dynamic(cls, bat_offset: int, bat_entries: int, block_size: int) -> "Header":
+        """Return the header of an image without a parent; its checksum is left to `pack`."""
+        locators = (Locator(bytes(4), 0, 0),) * _LOCATORS
+        return cls(NO_OFFSET, bat_offset, _VERSION, bat_entries, block_size, 0, UUID(int=0), 0, b"", locators)
+
+    def pack(self) -> bytes:
+        """Return the header of an image without a parent as `parse` takes it, with the right checksum: 1,024 bytes."""
+        assert not any(each.length for each in self.locators), "it has no parent"
+        packed = _FIELDS.pack(
+            _COOKIE,
+            self.next_offset,
+            self.bat_offset,
+            self.version,
+            self.bat_entries,
+            self.block_size,
+            0,
+            self.parent_uuid.bytes,
+            self.parent_time_stamp,
+            0,
+            b"",
+        )
+        return sealed(packed.ljust(HEADER_LENGTH, b"\0"), _CHECKSUM_AT)
 
     def _check_bat(self, file_size: int) -> None:
         if self.bat_length > MAX_BAT_BYTES:
