@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.wired import HANDLE, KEY, READ, Wired, files, pieces, read_body, stamp, wired
+from tests.dataplane.wired import HANDLE, KEY, ONES, READ, Asked, Wired, files, pieces, read_body, stamp, wired
 
 KIB, MIB = 1 << 10, 1 << 20
 A, B = Random(1).randbytes(40 * KIB), Random(2).randbytes(70_001)
@@ -81,6 +81,21 @@ def test_a_read_goes_across_regions_of_both_kinds(plane: Wired, tmp_path: Path) 
         model = A[5:3005] + b"x" * 3000 + bytes(100) + A[:2900]
         assert plane.served(0, 9000, a) == model
         assert plane.served(2999, 3002, a) == model[2999:6001]
+
+
+def test_pieces_of_ones_are_of_no_file(plane: Wired, tmp_path: Path) -> None:
+    with files(tmp_path, A) as (a,):
+        plane.plane.add(KEY, 9000, [stamp(a)], 1)
+        plane.plane.open(HANDLE, KEY)
+        out, stop, host, kind, file = pieces((100, 200, 0, -1), (200, 4000, 7, 0), (5000, 5512, -1, 7))
+        kind[[0, 2]] = ONES
+        assert plane.plane.publish(KEY, 0, 9000, (out, stop, host, kind, file), 100)
+        model = bytes(100) + b"\xff" * 100 + A[7:3807] + bytes(1000) + b"\xff" * 512 + bytes(3488)
+        assert plane.served(0, 9000, a) == model
+        assert plane.served(150, 100, a) == model[150:250]
+        assert plane.served(5001, 12) == b"\xff" * 12
+        os.utime(a, ns=(1, 1))
+        assert isinstance(plane.read(5001, 12), Asked), "nothing of what a changed file is part of"
 
 
 def test_what_is_published_again_takes_the_place_of_all_it_touches(plane: Wired, tmp_path: Path) -> None:

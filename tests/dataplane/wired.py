@@ -18,7 +18,7 @@ from vdifs.dataplane.attachment import Plane
 FORGET, READ, INIT, READDIR, INTERRUPT, BATCH_FORGET, READDIRPLUS, LSEEK = 2, 15, 26, 28, 36, 42, 44, 46
 LOOKUP = 1
 GETXATTR = 22
-DATA, COMPRESSED = 2, 3
+DATA, COMPRESSED, ONES = 2, 3, 0xFF
 KEY, HANDLE = 1, 7
 SECONDS = 60
 """Any wait for a thread of the plane ends well before that, on a busy machine too."""

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DATA = 2 }; /* Kind.DATA of vdifs/extents.py */
+enum { DATA = 2, ONES = 0xFF }; /* Kind.DATA of vdifs/extents.py; ONES of vdifs/output/window.py: bytes of FF, of no file */
 
 int index_begin(struct index *index, size_t most)
 {
@@ -357,16 +357,20 @@ static bool plan_region(struct plan *plan, struct region *region, int64_t at, in
     while (filled < stop && place < pieces->count && pieces->out[place] < stop) {
         int64_t low = pieces->out[place] > filled ? pieces->out[place] : filled;
         int64_t high = pieces->stop[place] < stop ? pieces->stop[place] : stop;
-        if (pieces->kind[place] != DATA)
-            return false;
+        size_t length = (size_t)(high - low);
         memset(buffer + done, 0, (size_t)(low - filled));
         done += (size_t)(low - filled);
-        int64_t host = pieces->host[place] + (low - pieces->out[place]);
-        if (!add_part(plan, source, pieces->file[place], host, done, (size_t)(high - low)))
-            return false;
-        done += (size_t)(high - low);
+        if (pieces->kind[place] == ONES) {
+            memset(buffer + done, 0xFF, length);
+        } else {
+            int64_t host = pieces->host[place] + (low - pieces->out[place]);
+            if (pieces->kind[place] != DATA ||
+                !add_part(plan, source, pieces->file[place], host, done, length))
+                return false;
+            reads = true;
+        }
+        done += length;
         filled = high;
-        reads = true;
         place++;
     }
     if (filled < stop)

@@ -7,7 +7,7 @@ import numpy as np
 from vdifs.chain.open_chain import Chain
 from vdifs.extents import Kind
 from vdifs.output.unpacked_units import UnpackedUnits, Use
-from vdifs.output.window import Pieces
+from vdifs.output.window import ONES, Pieces
 from vdifs.storage.host_file import HostFile
 
 __all__ = ["PieceReader"]
@@ -60,6 +60,9 @@ class PieceReader:
                 clear(buffer[filled - at : low - at])
             filled = high
             target = buffer[low - at : high - at]
+            if kind == ONES:
+                np.frombuffer(target, np.uint8)[:] = 0xFF
+                continue
             file = self._files[index]
             read.add(file)
             if kind == Kind.DATA:

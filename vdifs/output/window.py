@@ -20,6 +20,7 @@ from vdifs.extents import Extents, Kind
 from vdifs.output.granularity import Granularity
 
 __all__ = [
+    "ONES",
     "Pieces",
     "State",
     "Window",
@@ -28,6 +29,10 @@ __all__ = [
     "stored_pieces",
     "unit_states",
 ]
+
+
+ONES = 0xFF
+"""The kind of a piece that is no part of the disk: bytes of FF, of no file. All others have a `Kind`."""
 
 
 class State(IntEnum):
@@ -42,8 +47,8 @@ class State(IntEnum):
 class Pieces:
     """Where the bytes of a region come from: parallel arrays, sorted, apart; what lies between is zeros.
 
-    out, stop: int64, byte range in the region. guest: int64, the guest offset of `out`. kind: uint8, DATA or
-    COMPRESSED. file: int16, of the chain. host: int64, as in Extents.
+    out, stop: int64, byte range in the region. guest: int64, the guest offset of `out`. kind: uint8, DATA, COMPRESSED
+    or ONES. file: int16, of the chain. host: int64, as in Extents.
     """
 
     out: NDArray[np.int64]

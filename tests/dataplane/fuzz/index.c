@@ -7,7 +7,7 @@
 #include "common.h"
 #include "index.h"
 
-enum { KEYS = 3, HANDLES = 4, FILES = 3, MOST_SIZE = 20000, MOST_REGIONS = 64, MOST_COST = 6000, DATA = 2 };
+enum { KEYS = 3, HANDLES = 4, FILES = 3, MOST_SIZE = 20000, MOST_REGIONS = 64, MOST_COST = 6000, DATA = 2, PACKED = 3, ONES = 0xFF };
 
 struct known { /* a region as the model has it */
     struct region *region;
@@ -65,7 +65,7 @@ static void give_pieces(struct region *region)
         host[count] = goes_on ? host[count - 1] + (out[count] - out[count - 1]) : (int64_t)below(&state, 1 << 20);
         if (!goes_on && !below(&state, 50))
             host[count] = INT64_MAX - (stop[count] - out[count]) - (int64_t)below(&state, 2);
-        kind[count] = below(&state, 200) ? DATA : 3;
+        kind[count] = !below(&state, 200) ? PACKED : below(&state, 12) ? DATA : ONES;
         count++;
     }
     if (count && !below(&state, 8)) {
@@ -180,6 +180,8 @@ static int byte_of(const struct region *region, int64_t at, const void **last, s
         if (at < region->pieces.stop[i]) {
             *pieces += *last != region->pieces.out + i;
             *last = region->pieces.out + i;
+            if (region->pieces.kind[i] == ONES)
+                return 0xFF;
             if (region->pieces.kind[i] != DATA)
                 return -1;
             return (unsigned char)stored(10 + region->pieces.file[i], region->pieces.host[i] + (at - region->pieces.out[i]));
