@@ -70,7 +70,7 @@ class Shy:
         ({"live": ["allow"]}, "live=['allow']: give 'refuse' or 'allow'"),
         ({"live": None}, "live=None: give 'refuse' or 'allow'"),
         ({"view": "RAW"}, "view='RAW': give 'qcow2' or 'raw'"),
-        ({"view": b"raw"}, "view=b'raw': give 'qcow2' or 'raw'"),
+        ({"view": b"raw"}, "view=b'raw': give 'qcow2' or 'raw' or 'vhd' or 'vhd-fixed'"),
         ({"trusted": "/srv"}, "trusted='/srv': give a list of directories, also for one alone"),
         ({"trusted": b"/srv"}, "trusted=b'/srv': give a list of directories, also for one alone"),
         ({"trusted": Path("/srv")}, "trusted=PosixPath('/srv'): give a list of directories, also for one alone"),
@@ -239,7 +239,9 @@ anything = st.one_of(
     st.floats(),
     st.text(max_size=8),
     st.binary(max_size=8),
-    st.sampled_from(["qcow2", "raw", "refuse", "allow", "before", "base.qcow2", "top.qcow2", "top.qcow2@before", "."]),
+    st.sampled_from(
+        ["qcow2", "raw", "vhd", "refuse", "allow", "before", "base.qcow2", "top.qcow2", "top.qcow2@before", "."]
+    ),
     st.sampled_from([Path("top.qcow2"), Path("/"), b"base.qcow2", "a" * 5000, "\ud800", "a\0b", Named(None), Shy()]),
     st.sampled_from([0, -1, 512, 65536, 1 << 63, 1 << 64, 1 << 200, np.int64(65536), np.float32(1), np.bool_(True)]),
     st.lists(st.one_of(st.text(max_size=3), st.integers(), st.just(".")), max_size=2),

@@ -145,6 +145,8 @@ def test_an_output_that_its_backing_name_leads_to_is_never_written(
         ["--format", "raw", "--base", "base.qcow2"],
         ["--format", "raw", "--cluster-size", "64k"],
         ["--format", "raw", "--extended-l2"],
+        ["--format", "vhd", "--base", "base.qcow2"],
+        ["--format", "vhd-fixed", "--cluster-size", "64k"],
         ["--format", "vmdk"],
         ["--backing-name", "base.qcow2"],
         ["--cluster-size", "100"],

@@ -161,11 +161,12 @@ def test_a_base_that_is_no_ancestor_is_refused(
     assert line in err
 
 
+@pytest.mark.parametrize("kind", ["raw", "vhd", "vhd-fixed"])
 @pytest.mark.parametrize("words", [["--base", "base.qcow2"], ["--cluster-size", "4k"], ["--extended-l2"]], ids=" ".join)
-def test_nothing_is_measured_that_cannot_be_exported(words: list[str], folder: Path, vdifs: Vdifs) -> None:
+def test_nothing_is_measured_that_cannot_be_exported(kind: str, words: list[str], folder: Path, vdifs: Vdifs) -> None:
     image, output = folder / "top.qcow2", folder / "output"
-    measured = vdifs("measure", image, "--format", "raw", *words)
-    exported = vdifs("export", image, output, "--format", "raw", *words)
+    measured = vdifs("measure", image, "--format", kind, *words)
+    exported = vdifs("export", image, output, "--format", kind, *words)
     assert (measured.status, measured.out, measured.err.count("\n")) == (2, "", 1)
     assert measured.err.replace("measure", "export") == exported.err
     assert not output.exists()
@@ -177,6 +178,8 @@ MEASURED: list[tuple[str, ...]] = [
     ("top.qcow2", "--base", "middle.qcow2"),
     ("top.qcow2", "--base", "top.qcow2"),
     ("top.qcow2", "--format", "raw"),
+    ("top.qcow2", "--format", "vhd"),
+    ("top.qcow2", "--format", "vhd-fixed"),
     ("top.qcow2", "--cluster-size", "512"),
     ("top.qcow2", "--cluster-size", "2M", "--base", "base.qcow2"),
     ("top.qcow2", "--extended-l2"),
@@ -185,6 +188,7 @@ MEASURED: list[tuple[str, ...]] = [
     ("middle.qcow2@before", "--base", "base.qcow2"),
     ("middle.qcow2@before", "--base", "middle.qcow2@before"),
     ("middle.qcow2@before", "--format", "raw"),
+    ("middle.qcow2@before", "--format", "vhd"),
 ]
 
 
@@ -232,7 +236,7 @@ def commands(folder: Path) -> list[Words]:
         *((command, top) for command in ("map", "measure")),
         *((command, top, "--base", base) for command in ("map", "measure")),
         *((command, f"{folder / 'middle.qcow2'}@before") for command in ("map", "measure")),
-        ("measure", top, "--format", "raw"),
+        *(("measure", top, "--format", kind) for kind in ("raw", "vhd", "vhd-fixed")),
         ("measure", top, "--extended-l2"),
         ("measure", top, "--cluster-size", "4k"),
     ]

@@ -23,10 +23,11 @@ TIB = 1 << 40
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"view": "vhd"}, "view='vhd': give 'qcow2' or 'raw'"),
+        ({"view": "vdi"}, "view='vdi': give 'qcow2' or 'raw' or 'vhd' or 'vhd-fixed'"),
         ({"base": 3}, "base=3: give a file name"),
         ({"base": ImageName("a\0b")}, "give a file name, which has no NUL in it"),
         ({"view": "raw", "base": "base.qcow2"}, "a raw view has no base: leave out the base, or ask for a qcow2"),
+        ({"view": "vhd", "base": "base.qcow2"}, "a vhd view has no base: leave out the base, or ask for a qcow2"),
         ({"cluster_size": "64k"}, "cluster_size='64k': give an integer"),
         ({"cluster_size": 256}, "cluster size 256: give a power of two from 512 to 2097152"),
         ({"cluster_size": 65535}, "cluster size 65535: give a power of two from 512 to 2097152"),

@@ -3,7 +3,7 @@
 import grp
 import pwd
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import click
@@ -17,6 +17,7 @@ __all__ = [
     "Output",
     "PathName",
     "Size",
+    "Words",
     "check_goes_with_format",
     "format_option",
     "live_option",
@@ -76,6 +77,27 @@ class Octal(click.ParamType[int]):
         return int(value, 8)
 
 
+class Words(click.ParamType[tuple[str, ...]]):
+    """Some of a few words, one or more, with commas between, or colons: commas separate what stands after `-o`."""
+
+    name = "LIST"
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        given = re.split("[,:]", str(value))
+        for each in given:
+            if each not in self.words:
+                self.fail(f"{each!r} is none of {', '.join(self.words)}.", param, ctx)
+        return tuple(dict.fromkeys(given))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        del ctx, param
+        before = incomplete[: max(incomplete.rfind(","), incomplete.rfind(":")) + 1]
+        return [CompletionItem(before + word) for word in self.words if (before + word).startswith(incomplete)]
+
+
 class Account(click.ParamType[int]):
     """A user or a group, by number or by name."""
 
@@ -107,9 +129,9 @@ def _group(name: str) -> int:
 
 
 def check_goes_with_format(view: View, base: str | None, cluster_size: int | None, extended_l2: bool) -> None:
-    """Raise UsageError for --format raw together with a base or a kind of cluster, of which it has none."""
-    if view == "raw" and (base is not None or cluster_size is not None or extended_l2):
-        raise click.UsageError("--format raw goes with neither --base nor --cluster-size nor --extended-l2")
+    """Raise UsageError for a format but qcow2 together with a base or a kind of cluster, of which it has none."""
+    if view != "qcow2" and (base is not None or cluster_size is not None or extended_l2):
+        raise click.UsageError(f"--format {view} goes with neither --base nor --cluster-size nor --extended-l2")
 
 
 format_option = click.option("--format", "view", type=click.Choice(get_args(View)), default="qcow2", show_default=True)

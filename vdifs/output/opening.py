@@ -15,11 +15,18 @@ from vdifs.output.protocol import Output, Plan, ResolvedSpec
 from vdifs.output.qcow2.output import Qcow2Output
 from vdifs.output.raw import RawOutput
 from vdifs.output.spec import OutputSpec
+from vdifs.output.vhd.dynamic import DynamicVhdOutput
+from vdifs.output.vhd.fixed import FixedVhdOutput
 from vdifs.output.view import View
 
 __all__ = ["OUTPUTS", "open_image"]
 
-OUTPUTS: Mapping[View, Plan] = {"qcow2": Qcow2Output, "raw": RawOutput}
+OUTPUTS: Mapping[View, Plan] = {
+    "qcow2": Qcow2Output,
+    "raw": RawOutput,
+    "vhd": DynamicVhdOutput,
+    "vhd-fixed": FixedVhdOutput,
+}
 """What plans the output of each view."""
 
 _MIN_EXTENDED_BITS = 14

@@ -18,12 +18,13 @@ _CLUSTER_SIZES = [1 << bits for bits in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS
 class OutputSpec:
     """Which synthetic file of an image is wanted. One spec of one state of an image gives the same bytes everywhere.
 
-    view: "qcow2", or "raw" for the guest contents. base: an ancestor of the image, or the image itself, for a delta;
-    None for all guest data. A str is the PATH that it has in the chain, an ImageName what the user calls it.
-    cluster_size: a power of two from 512 to 2 MiB; None for the image's own. backing_name, backing_format: what a delta
-    records of its backing file; None for the base's file name, and its format. extended_l2: write subclusters, so that
-    a delta holds no more than what changed; needs clusters of 16 KiB or more. packed: "keep" leaves packed what is a
-    packed cluster of that size in a source, as it is; "expand" makes plain clusters of all.
+    view: "qcow2", "raw" for the guest contents, or another format that holds all of them. base, of a qcow2: an ancestor
+    of the image, or the image itself, for a delta; None for all guest data. A str is the PATH that it has in the chain,
+    an ImageName what the user calls it. cluster_size: a power of two from 512 to 2 MiB; None for the image's own.
+    backing_name, backing_format: what a delta records of its backing file; None for the base's file name, and its
+    format. extended_l2: write subclusters, so that a delta holds no more than what changed; needs clusters of 16 KiB or
+    more. packed: "keep" leaves packed what is a packed cluster of that size in a source, as it is; "expand" makes plain
+    clusters of all.
 
     Integers, truth values and names may be those of other libraries, and become Python's. Raises UsageError for a
     value that is wrong under any circumstances, alone or beside the others.
@@ -52,8 +53,8 @@ class OutputSpec:
         self._check()
 
     def _check(self) -> None:
-        if self.view == "raw" and self.base is not None:
-            raise UsageError("a raw view has no base", remedy="leave out the base, or ask for a qcow2")
+        if self.view != "qcow2" and self.base is not None:
+            raise UsageError(f"a {self.view} view has no base", remedy="leave out the base, or ask for a qcow2")
         if self.cluster_size is not None:
             check_cluster_size(self.cluster_size)
         if self.backing_name is not None and self.base is None:

@@ -22,6 +22,7 @@ from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.scheduling.tasks import Tasks
 from vdifs.output.image import Image
 from vdifs.output.protocol import Region
+from vdifs.output.view import WITH_HOLES
 
 __all__ = ["Plane", "Published"]
 
@@ -80,7 +81,7 @@ class Published:
             if opened not in self._keys:
                 key = next(self._numbers)
                 stamps = _stamps(opened.image)
-                has_holes = opened.file is not None and opened.file.view == "raw"
+                has_holes = opened.file is not None and opened.file.view in WITH_HOLES
                 self._plane.add(key, opened.image.size, stamps, len(opened.image.chain.data_files), has_holes)
                 self._keys[opened] = key
             self._plane.open(number, self._keys[opened])

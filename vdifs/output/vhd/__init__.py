@@ -1,0 +1,1 @@
+"""Synthetic VHDs, dynamic and fixed: docs/formats.md, VHD, and "Writing"."""
