@@ -42,6 +42,9 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
         ("umask=0027", {"umask": 0o27}),
         ("live=allow", {"live": "allow"}),
         ("refused=hide", {"refused": "hide"}),
+        ("views=full", {"views": ("full",)}),
+        ("views=full:raw:vhd-fixed,ro", {"views": ("full", "raw", "vhd-fixed")}),
+        (r"views=vhd\,delta\,vhd", {"views": ("vhd", "delta")}),
         ("deadline=2.5", {"deadline": 2.5}),
         ("readahead=4M", {"readahead": 4 << 20}),
         ("include=a*,include=b*,exclude=c*", {"include": ("a*", "b*"), "exclude": ("c*",)}),
@@ -74,6 +77,12 @@ def test_options_of_both_kinds_go_together(vdifs: Vdifs, mounted: list[MountOpti
     ]
 
 
+def test_views_are_words_with_commas_between(vdifs: Vdifs, mounted: list[MountOptions]) -> None:
+    assert vdifs("mount", "source", "point", "--views", "raw,vhd,full").status == 0
+    assert vdifs("mount", "source", "point").status == 0
+    assert [each.views for each in mounted] == [("raw", "vhd", "full"), ("full", "delta", "raw")]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -93,6 +102,9 @@ def test_options_of_both_kinds_go_together(vdifs: Vdifs, mounted: list[MountOpti
         ("umask=8", "'8' is no octal number"),
         ("deadline=soon", "'soon' is not a valid float"),
         ("readahead=1X", "'1X' is no size"),
+        ("views=full:part", "'part' is none of full, delta, raw, vhd, vhd-fixed"),
+        ("views=", "'' is none of full,"),
+        ("views=full,raw", "-o raw: no such mount option"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, said: str, vdifs: Vdifs, mounted: list[MountOptions]) -> None:

@@ -86,6 +86,12 @@ def test_an_unknown_option_is_refused_unless_mount_shall_be_sloppy(folder: Path)
     assert (done.returncode, done.stdout.split()) == (0, ["delta", "full", "raw"])
 
 
+def test_a_list_of_views_has_colons_where_commas_end_an_option(folder: Path) -> None:
+    (folder / "fstab").write_text(f"{folder}/src {folder}/mnt fuse.vdifs ro,views=full:vhd,threads=2 0 0\n")
+    done = inside(folder, f"mount -T fstab {folder}/mnt && ls mnt && umount mnt")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["full", "vhd"], "")
+
+
 def test_a_failure_is_the_one_line_of_vdifs(folder: Path) -> None:
     done = inside(folder, "mount -t fuse.vdifs gone mnt")
     assert done.returncode == 1

@@ -92,8 +92,8 @@ class OpenFile:
 class MountStatus:
     """All that is told of a mount. started: seconds since 1970. log: where it goes, in a word; None for nowhere.
 
-    confinement: what the daemon has given up. images: by PATH. images_to_open: those of which it is not known yet
-    whether they can be opened.
+    confinement: what the daemon has given up. views: the folders of files that it shows. images: by PATH.
+    images_to_open: those of which it is not known yet whether they can be opened.
     """
 
     pid: int
@@ -103,6 +103,7 @@ class MountStatus:
     confinement: Mapping[str, bool | int | None]
     log: str | None
     permissions_overridden: bool
+    views: Sequence[str]
     images: Sequence[ServedImage]
     images_to_open: int
     problems: Sequence[MountProblem]
@@ -124,6 +125,7 @@ def status_json(status: MountStatus) -> dict[str, Any]:
         "confinement": dict(status.confinement),
         "log": status.log,
         "permissions_overridden": status.permissions_overridden,
+        "views": list(status.views),
         "images": [_image_json(image) for image in status.images],
         "images_to_open": status.images_to_open,
         "problems": [_problem_json(problem) for problem in status.problems],

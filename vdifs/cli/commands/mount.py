@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from vdifs.cli.arguments import Account, Octal, PathName, Size, live_option, packed_option, trust_option
+from vdifs.cli.arguments import Account, Octal, PathName, Size, Words, live_option, packed_option, trust_option
 from vdifs.cli.mount_options import as_arguments
 from vdifs.cli.render.waiting import shown
 from vdifs.errors import printable
 from vdifs.mount.daemon.mount import mount as run_mount
 from vdifs.mount.daemon.remedies import unmounting
 from vdifs.mount.daemon.signals import ignore_all_but_ending
+from vdifs.mount.view.names import DEFAULT_VIEWS, VIEWS
 from vdifs.mount.view.options import MountOptions
 
 __all__ = ["mount", "mount_flags", "mount_options"]
@@ -70,6 +71,14 @@ def mount_options(values: Mapping[str, Any]) -> MountOptions:
     default="list",
     show_default=True,
     help="What to do with an image that cannot be served; hide: 'vdifs status' and 'vdifs check' alone tell of it.",
+)
+@click.option(
+    "--views",
+    type=Words(VIEWS),
+    default=",".join(DEFAULT_VIEWS),
+    show_default=True,
+    metavar="LIST",
+    help=f"The folders to show, of {', '.join(VIEWS)}; after -o with colons between: -o views=full:vhd-fixed.",
 )
 @click.option(
     "--deadline", type=float, metavar="SECONDS", help="Until a read of a source that hangs fails; 30 if not given."

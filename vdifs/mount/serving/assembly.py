@@ -55,7 +55,9 @@ def assemble(
     ownership = Ownership(options, folder_access(os.stat(catalog.policy.root)))
     hide, salt = options.refused == "hide", options.determines_bytes
     sidecars = SidecarContents(catalog, one_by_one)
-    namespace = Namespace(catalog, images, tasks, threads, ownership, salt, sidecars.kinds, hide=hide)
+    namespace = Namespace(
+        catalog, images, tasks, threads, ownership, salt, sidecars.kinds, views=options.views, hide=hide
+    )
     published = Published(images, tasks)
     inspected = InspectedImages(namespace, lambda: published.totals()[0])
     inspection = Inspection(inspected, opener, tasks, behind)

@@ -29,6 +29,7 @@ from vdifs.mount.serving.scheduling.tasks import Tasks
 from vdifs.mount.serving.scheduling.threads import DeadlineError, Threads
 from vdifs.mount.view.attributes import Attributes, FileSize, Ownership
 from vdifs.mount.view.inodes import InodeTable, StaleInodeError
+from vdifs.mount.view.names import DEFAULT_VIEWS
 from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar
 from vdifs.mount.view.sources import CatalogView, Source
 from vdifs.mount.view.tree import Tree
@@ -62,21 +63,23 @@ class Namespace:
         salt: str = "",
         sidecars: Collection[str] = (),
         *,
+        views: Collection[str] = DEFAULT_VIEWS,
         hide: bool = False,
     ) -> None:
         """Take a catalog that was scanned once. salt: the options on which the bytes of the files depend.
 
-        sidecars: the kinds of files about images. hide: leave out images that cannot be served.
+        sidecars: the kinds of files about images. views: see Tree. hide: leave out images that cannot be served.
         """
         self._catalog = catalog
         self._images = images
         self._salt = salt
         self._sidecars = sidecars
+        self._views = views
         self._hide = hide
         self._threads = threads
         self._preparing = trio.Lock()
         self.inodes = InodeTable()
-        self.current_inodes = CurrentInodes(Tree(catalog, salt, sidecars), catalog, images, self.inodes)
+        self.current_inodes = CurrentInodes(self._new_tree(), catalog, images, self.inodes)
         self.failures = Failures()
         self._ahead = SizesAhead(images.opener, tasks, threads)
         self._attributes = NodeAttributes(ownership, self.inodes, self.current_inodes, self.failures)
@@ -325,13 +328,16 @@ class Namespace:
         return above if isinstance(above, Folder) else Folder("")
 
     def _renew(self) -> None:
-        self.current_inodes.tree = Tree(self._catalog, self._salt, self._sidecars)
+        self.current_inodes.tree = self._new_tree()
         self._attributes.changed_ns = time.time_ns()
         self.failures.keep(lambda inode, file: self.tree.inode(file) == inode)
         for trouble in self.tree.troubles.values():
             self.warnings.log(trouble)
         self._images.close_useless(self._is_of_use)
         self.when_changed()
+
+    def _new_tree(self) -> Tree:
+        return Tree(self._catalog, self._salt, self._sidecars, self._views)
 
     def _is_of_use(self, opened: OpenImage) -> bool:
         """Tell whether an image that is kept open is one that may be asked for again."""

@@ -8,7 +8,6 @@ from vdifs.mount.serving.current_inodes import CurrentInodes
 from vdifs.mount.serving.failures import Failures
 from vdifs.mount.view.attributes import Attributes, FileSize, Ownership
 from vdifs.mount.view.inodes import InodeTable, StaleInodeError
-from vdifs.mount.view.names import base_view
 from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
 
 __all__ = ["NodeAttributes"]
@@ -44,9 +43,8 @@ class NodeAttributes:
     def of_file(self, inode: int, file: ImageFile, size: FileSize | None) -> Attributes:
         """Return those of a file of `size`, or for want of that a placeholder of size 0; without rights if broken."""
         tree = self._current_inodes.tree
-        source, entry = tree.source(file.path), tree.entries[file.path]
+        source, links = tree.source(file.path), tree.links(file)
         assert source is not None, "the file has a number, so its image is there"
-        links = 2 if file.base is None and file.view == base_view(entry.format) else 1
         failed = self._failures.standing(inode) is not None
         broken = source.problem is not None or failed
         mode, uid, gid = (self._ownership.of_broken if broken else self._ownership.of_file)(source.access)

@@ -6,11 +6,15 @@ between folders, decoded as the file system encoding with surrogateescape.
 
 import os
 import posixpath
+from collections.abc import Mapping
+from typing import Final, get_args
 
 from vdifs.output.view import View
 
 __all__ = [
+    "CONTENTS",
     "CONTROL",
+    "DEFAULT_VIEWS",
     "DELTA",
     "FLATTENED",
     "FULL",
@@ -18,6 +22,7 @@ __all__ = [
     "MAX_NAME",
     "RAW",
     "STATUS",
+    "VIEWS",
     "backing_name",
     "base_against_itself",
     "base_view",
@@ -35,6 +40,14 @@ FLATTENED = "qcow2"
 
 FULL, DELTA, RAW, CONTROL = "full", "delta", "raw", ".vdifs"
 STATUS = "status.json"
+
+CONTENTS: Final[Mapping[str, View]] = {view: view for view in get_args(View) if view != FLATTENED}
+"""The folders of which each file holds all guest contents of one image, and which output it is there."""
+VIEWS: Final = (FULL, DELTA, *CONTENTS)
+"""The folders of files that a mount may show, by the words of `--views`."""
+DEFAULT_VIEWS: Final = (FULL, DELTA, RAW)
+_SUFFIXES: Final[Mapping[View, str]] = {"vhd-fixed": "vhd"}
+"""What stands behind a file of guest contents, where it is another word than its folder."""
 
 MAX_NAME = 255
 """Bytes in one name: NAME_MAX of Linux."""
@@ -57,9 +70,9 @@ def base_view(format: str) -> View:  # noqa: A002 - QEMU's word
     return "raw" if format == "raw" else "qcow2"
 
 
-def guest_contents(path: str) -> str:
-    """Return where the raw view stands beneath `raw/`."""
-    return f"{path}.raw"
+def guest_contents(path: str, view: View = "raw") -> str:
+    """Return where a view of the guest contents stands beneath the folder of that view."""
+    return f"{path}.{_SUFFIXES.get(view, view)}"
 
 
 def sidecar(path: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from vdifs.errors import UsageError
+from vdifs.mount.view.names import DEFAULT_VIEWS
 from vdifs.output.view import PackedClusters
 
 __all__ = ["MountOptions"]
@@ -12,7 +13,10 @@ __all__ = ["MountOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountOptions:
-    """Options of a mount, docs/specification.md 3. source: folder or image. deadline: seconds. readahead: bytes."""
+    """Options of a mount, docs/specification.md 3.
+
+    source: folder or image. deadline: seconds. readahead: bytes. views: which of `names.VIEWS` are shown, in any order.
+    """
 
     source: str
     mountpoint: str
@@ -26,6 +30,7 @@ class MountOptions:
     trusted: tuple[str, ...] = ()
     live: Literal["refuse", "allow"] = "refuse"
     refused: Literal["list", "hide"] = "list"
+    views: tuple[str, ...] = DEFAULT_VIEWS
     deadline: float = 30.0
     threads: int = 16
     readahead: int = 1 << 20

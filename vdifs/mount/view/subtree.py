@@ -8,9 +8,10 @@ import os
 import posixpath
 from collections.abc import Iterable
 
-from vdifs.errors import VdifsError
+from vdifs.errors import UsageError, VdifsError
 from vdifs.mount.view import names
-from vdifs.mount.view.nodes import Folder, Node
+from vdifs.mount.view.nodes import Folder, ImageFile, Node
+from vdifs.output.largest import check_holds
 
 __all__ = ["Subtree"]
 
@@ -47,6 +48,16 @@ class Subtree:
             self._refuse(full, "the name is taken by another image", "rename one of them")
         else:
             self.folders[parent][name] = node
+
+    def put_if_held(self, path: str, file: ImageFile, virtual_size: int | None) -> None:
+        """Offer a file as `put` does, unless its format cannot hold a disk of `virtual_size` bytes; None: not known."""
+        try:
+            check_holds(file.view, virtual_size or 0)
+        except UsageError as error:
+            what = f"not offered: {error.what}"
+            self.problems.append(UsageError(what, where=f"{self._root.path}/{path}", remedy=error.remedy))
+        else:
+            self.put(path, file)
 
     def sorted(self) -> "Subtree":
         """Sort every folder by name, and return the subtree."""

@@ -34,10 +34,16 @@ _FEW = 1000
 class Tree:
     """One state of the tree. salt: the options of the mount that determine the bytes of its files.
 
-    sidecars: the kinds of files about images.
+    sidecars: the kinds of files about images. views: which of `names.VIEWS` are shown.
     """
 
-    def __init__(self, catalog: CatalogView, salt: str = "", sidecars: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        catalog: CatalogView,
+        salt: str = "",
+        sidecars: Collection[str] = (),
+        views: Collection[str] = names.DEFAULT_VIEWS,
+    ) -> None:
         self._catalog = catalog
         self._entries = catalog.entries
         self.troubles = catalog.troubles
@@ -45,6 +51,7 @@ class Tree:
         self._unseen = self._find_unseen()
         self._salt = salt
         self._sidecars = {f"{names.CONTROL}/{kind}": kind for kind in sidecars}
+        self._views = [view for view in names.VIEWS if view in views]
         self._sources: dict[str, Source] = {}
         self._shared: dict[Hashable, Any] = {}
         self._status_access: Access | None = None
@@ -80,8 +87,7 @@ class Tree:
     def children(self, folder: Folder) -> Mapping[str, Node] | None:
         """Return what is in a folder, by name and sorted; None if there is no such folder."""
         if folder.path == "":
-            sections = (names.FULL, names.DELTA, names.RAW, names.CONTROL)
-            return {section: Folder(section) for section in sections}
+            return {section: Folder(section) for section in (*self._views, names.CONTROL)}
         if folder.path == names.CONTROL:
             folders: dict[str, Node] = {kind: Folder(path) for path, kind in sorted(self._sidecars.items())}
             return {**folders, names.STATUS: StatusFile()}
@@ -179,6 +185,11 @@ class Tree:
         """Return the node with that number, by looking at all of them: only for file handles older than the mount."""
         return next((node for node in self._walk(Folder("")) if self.inode(node) == inode), None)
 
+    def links(self, file: ImageFile) -> int:
+        """Return how many names the rules give `file` in the folders that are shown, 1 at least."""
+        shown = (path.partition("/")[0] in self._views for path in _candidates(file, self._entries))
+        return max(1, sum(shown))
+
     def paths(self, file: ImageFile) -> list[str]:
         """Return every path of the mount that leads to `file`: its hard links."""
         return [path for path in _candidates(file, self._entries) if self.at(path) == file]
@@ -189,10 +200,10 @@ class Tree:
         return self._catalog.left_out
 
     def problems(self) -> Iterator[VdifsError]:
-        """Yield why names are not offered."""
-        for section in (names.FULL, names.RAW, names.DELTA, *self._sidecars):
+        """Yield why names are not offered; a UsageError where the disk is none for that view."""
+        for section in (*self._views, *self._sidecars):
             yield from self._section(section).problems
-        for base in self._entries:
+        for base in self._entries if names.DELTA in self._views else ():
             yield from self._build_base(base).problems
 
     def _needed(self, folder: Folder) -> str | None:
@@ -224,12 +235,14 @@ class Tree:
                 derived = [path for path, entry in self._entries.items() if entry.format != names.FLATTENED]
                 for path in whole + derived:
                     subtree.put(names.flattened(path, self._entries[path].format), ImageFile(path))
-            case names.RAW:
-                for path in self._entries:
-                    subtree.put(names.guest_contents(path), ImageFile(path, view="raw"))
             case names.DELTA:
                 for path in self._entries:
                     subtree.put(path, Folder(f"{section}/{path}", path))
+            case _ if (view := names.CONTENTS.get(section)) is not None:
+                for path, entry in self._entries.items():
+                    subtree.put_if_held(
+                        names.guest_contents(path, view), ImageFile(path, view=view), entry.virtual_size
+                    )
             case _:
                 for path in self._entries:
                     subtree.put(names.sidecar(path), Sidecar(self._sidecars[section], path))
@@ -273,10 +286,9 @@ def _candidates(file: ImageFile, entries: Mapping[str, Entry]) -> Iterable[str]:
         own = file.base == file.path
         yield posixpath.join(names.DELTA, file.base, names.base_against_itself(called) if own else called)
         return
-    match file.view:
-        case "qcow2":
-            yield posixpath.join(names.FULL, names.flattened(file.path, entry.format))
-        case "raw":
-            yield posixpath.join(names.RAW, names.guest_contents(file.path))
+    if file.view == names.FLATTENED:
+        yield posixpath.join(names.FULL, names.flattened(file.path, entry.format))
+    else:
+        yield posixpath.join(file.view, names.guest_contents(file.path, file.view))
     if file.view == names.base_view(entry.format):
         yield posixpath.join(names.DELTA, file.path, _in_delta(entry))

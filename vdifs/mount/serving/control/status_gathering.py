@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import trio
 
 from vdifs.catalog.grouping import refusals
-from vdifs.errors import VdifsError
+from vdifs.errors import UsageError, VdifsError
 from vdifs.formats.problems import Severity, failed
 from vdifs.mount.serving.handles import Handle, Handles
 from vdifs.mount.serving.images.open_images import OpenImages
@@ -117,6 +117,7 @@ def mount_status(served: Served) -> MountStatus:
         confinement=asdict(served.confinement),
         log=log_destination(options),
         permissions_overridden=options.overrides_permissions,
+        views=options.views,
         images=_images(served),
         images_to_open=served.images_to_open,
         problems=list(_problems(served)),
@@ -162,7 +163,7 @@ def _problems(served: Served) -> Iterator[MountProblem]:
     for left_out in tree.left_out:
         yield MountProblem(left_out.error, left_out.severity, left_out.kind, path=left_out.path or None)
     for error in tree.problems():
-        yield MountProblem(error, Severity.WARNING, "name-taken")
+        yield MountProblem(error, Severity.WARNING, "too-large" if isinstance(error, UsageError) else "name-taken")
 
 
 def _troubles(served: Served, refused: Iterable[tuple[str, VdifsError]]) -> Iterator[MountProblem]:
