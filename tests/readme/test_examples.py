@@ -64,7 +64,7 @@ def same(left: Path, right: Path) -> None:
 
 
 def test_every_block_of_every_page_is_run() -> None:
-    recipes = "install remove nightly restore restic look offset debugfs migrate serve python"
+    recipes = "install remove nightly restore restic look offset debugfs migrate cloud serve python"
     assert set(examples()) == {*recipes.split(), "export", "snapshot", *FOREIGN}
     assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), "a block that no test runs"
 
@@ -190,6 +190,17 @@ def test_migrate(folder: Path) -> None:
     run("migrate", folder)
     same(folder / "new/disk.qcow2", folder / "old/disk.raw")
     same(folder / "new/tuesday.raw", folder / "images/tuesday.qcow2")
+
+
+def test_cloud(folder: Path) -> None:
+    require_fuse()
+    assert "identical" in run("cloud", folder)
+    vhd = folder / "backup/tuesday.qcow2.vhd"
+    assert vhd.stat().st_size == 64 * MIB + 512
+    assert oracle.virtual_size(vhd, "vpc") == 64 * MIB
+    with vhd.open("rb") as file:
+        file.seek(-512, os.SEEK_END)
+        assert file.read(8) == b"conectix"
 
 
 def test_serve(folder: Path) -> None:
