@@ -26,6 +26,6 @@ def prove_copy(copy: Path, chain: Chain) -> None:
     run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", copy, chain.top)
 
 
-def prove_disk(disk: Path, chain: Chain) -> None:
-    """Raise FailedError unless `disk` holds what QEMU reads from the chain."""
-    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", disk, chain.top)
+def prove_disk(disk: Path, chain: Chain, kind: str = "raw") -> None:
+    """Raise FailedError unless `disk`, an image in the format `kind`, holds what QEMU reads from the chain."""
+    run("qemu-img", "compare", "-q", "-f", kind, "-F", "qcow2", disk, chain.top)

@@ -31,6 +31,7 @@ __all__ = [
     "random_reading",
     "random_reading_inside",
     "sequential_reading",
+    "sequential_reading_as",
     "sequential_reading_full",
     "sequential_reading_nbd",
     "sequential_reading_nbdkit",
@@ -47,6 +48,18 @@ def sequential_reading_full(name: str, bench: Bench, stack: ExitStack) -> Contes
     """Read the whole full image; qemu-storage-daemon, which has none, shows the guest disk of the same chain."""
     chain = bench.chains[name]
     return _of_three(bench, chain, finished_full(bench, chain, stack), read_rate, FULL)
+
+
+def sequential_reading_as(view: str, kind: str, name: str, bench: Bench, stack: ExitStack) -> Contest:
+    """Read the disk in another format, which QEMU calls `kind`; and as raw contents, through the same mount."""
+    chain = bench.chains[name]
+    path, options = f"{view}/x.qcow2.{view}", ("--views", f"raw,{view}")
+    ours, raw = (through_vdifs(bench, chain, read_rate, each, options) for each in (path, RAW))
+
+    def prove() -> None:
+        through_vdifs(bench, chain, same_disk(chain, kind), path, options)()
+
+    return Contest(ours, [raw], prove, chain.files, bench.outputs)
 
 
 def daemon_time(name: str, bench: Bench, stack: ExitStack) -> Contest:

@@ -10,6 +10,8 @@ from benchmarks.sizes import GIB, KIB, MIB, Sizes
 __all__ = ["MEMORY", "all_rows"]
 
 _CHAINS = {"": "shallow", "-scattered": "scattered"}
+_FORMATS_OUT = {"vhd": "vpc"}
+"""The views in other formats that are read, and what QEMU calls them."""
 _STORAGE_DAEMON = "qemu-storage-daemon FUSE export"
 _FLAT = "the limit, flat"
 _CONVERT = "qemu-img convert"
@@ -75,6 +77,16 @@ def _reading(sizes: Sizes) -> Iterator[Row]:
         _servers(_at_least(2.5), _at_most(1.4, time=True)),
         room=sizes.data * 5 // 4,
     )
+    for view, kind in _FORMATS_OUT.items():
+        for suffix, name in _CHAINS.items():
+            yield Row(
+                f"read-{view}{suffix}",
+                f"sequential read of {view}/, {name}",
+                "B/s",
+                [name],
+                partial(reading.sequential_reading_as, view, kind, name),
+                [Peer("raw/ of the same mount", _at_least(0.8))],
+            )
     for method, bound in ("deflate", 1.5), ("zstd", 1.2):
         yield Row(
             f"read-{method}",

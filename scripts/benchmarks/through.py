@@ -102,11 +102,11 @@ def prove_raw(bench: Bench, chain: Chain) -> None:
     through_vdifs(bench, chain, same_disk(chain))()
 
 
-def same_disk(chain: Chain) -> Work:
-    """Raise FailedError unless a served file is what QEMU reads from the chain."""
+def same_disk(chain: Chain, kind: str = "raw") -> Work:
+    """Raise FailedError unless a served file, an image in the format `kind`, is what QEMU reads from the chain."""
 
     def work(path: Path) -> Sample:
-        prove_disk(path, chain)
+        prove_disk(path, chain, kind)
         return Sample(0.0, 0.0)
 
     return work
