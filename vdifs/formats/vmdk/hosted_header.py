@@ -10,19 +10,20 @@ from typing import NamedTuple
 
 from vdifs.errors import FormatError
 from vdifs.formats.vmdk.sparse_headers import HOSTED_MAGIC, check_grain_size
+from vdifs.formats.vmdk.stream import MetadataMarker, MetadataType
 from vdifs.units import SECTOR
 
-__all__ = ["FOOTER_SECTORS", "HostedFlag", "HostedHeader", "parse_footer"]
+__all__ = ["AT_END", "FOOTER_SECTORS", "NEWLINES", "HostedFlag", "HostedHeader", "parse_footer"]
 
 FOOTER_SECTORS = 3
 """Its marker, itself, and the marker of the end."""
-_AT_END = (1 << 64) - 1
+AT_END = (1 << 64) - 1
+"""The offset of a directory of which the footer says where it is."""
 _MAX_TABLE_ENTRIES = 512
 _DESCRIPTOR_MAX_SECTORS = 2048
-_NEWLINES = b"\n \r\n"
-_FOOTER_MARKER = 3
+NEWLINES = b"\n \r\n"
+"""What a copy as text would change."""
 _HEADER = struct.Struct("<4sIIQQQQIQQQB4sH")
-_MARKER = struct.Struct("<QII")
 
 
 class HostedFlag(IntFlag):
@@ -65,6 +66,10 @@ class HostedHeader(NamedTuple):
         header._check()
         return header
 
+    def pack(self) -> bytes:
+        """Return its sector."""
+        return _HEADER.pack(*self).ljust(SECTOR, b"\0")
+
     def _check(self) -> None:
         flags = self.flags
         if self.magic != HOSTED_MAGIC:
@@ -86,14 +91,14 @@ class HostedHeader(NamedTuple):
         if not 1 <= self.num_gtes_per_gt <= _MAX_TABLE_ENTRIES:
             most = _MAX_TABLE_ENTRIES
             raise FormatError(f"its grain tables have {self.num_gtes_per_gt} entries, expected 1 to {most}")
-        if flags & HostedFlag.NEWLINE_TEST and self.newlines != _NEWLINES:
+        if flags & HostedFlag.NEWLINE_TEST and self.newlines != NEWLINES:
             remedy = "it was copied as text; copy it as it is"
             raise FormatError("the line ends in its header were converted", remedy=remedy)
 
     @property
     def has_footer(self) -> bool:
         """Whether where the tables are is said at the end of the file."""
-        return self.gd_offset == _AT_END
+        return self.gd_offset == AT_END
 
 
 def parse_footer(sectors: bytes, header: HostedHeader) -> HostedHeader:
@@ -101,8 +106,8 @@ def parse_footer(sectors: bytes, header: HostedHeader) -> HostedHeader:
 
     Raises FormatError where there is none, or another one than that of `header`.
     """
-    _, size, kind = _MARKER.unpack_from(sectors) if len(sectors) == FOOTER_SECTORS * SECTOR else (0, 0, 0)
-    if (size, kind) != (0, _FOOTER_MARKER):
+    whole = len(sectors) == FOOTER_SECTORS * SECTOR
+    if not whole or MetadataMarker.parse(sectors)[1:] != (0, MetadataType.FOOTER):
         raise FormatError("the footer is missing, which says where its tables are", remedy=_CUT)
     if any(sectors[2 * SECTOR :]):
         raise FormatError("there is no end marker behind its footer", remedy=_CUT)

@@ -1,20 +1,53 @@
-"""Packed grains (streamOptimized): each behind a marker that says which it is, and how long. Pure.
+"""Markers of streamOptimized files: each packed grain, table and footer stands behind one. Pure.
 
-    marker   u64 sector of the disk | u32 bytes | zlib stream, with header and Adler-32
+    grain    u64 sector of the disk | u32 bytes | zlib stream, with header and Adler-32
+    others   u64 sectors that follow | u32 0 | u32 type | zeros to the end of the sector
 
 See docs/formats.md, VMDK.
 """
 
 import struct
-from typing import NamedTuple
+from enum import IntEnum
+from typing import NamedTuple, Self
 
 from vdifs.errors import FormatError
 from vdifs.units import SECTOR
 
-__all__ = ["MARKER_SIZE", "Marker", "short_grain"]
+__all__ = ["MARKER_SIZE", "Marker", "MetadataMarker", "MetadataType", "short_grain"]
 
 _MARKER = struct.Struct("<QI")
+_METADATA = struct.Struct("<QII")
 MARKER_SIZE = _MARKER.size
+"""Bytes of a grain's marker."""
+
+
+class MetadataType(IntEnum):
+    """What follows a marker that is none of a grain."""
+
+    END = 0
+    GRAIN_TABLE = 1
+    GRAIN_DIRECTORY = 2
+    FOOTER = 3
+
+
+class MetadataMarker(NamedTuple):
+    """What stands before anything but a grain. sectors: of what follows. size: 0, where a grain's marker has its bytes.
+
+    type: a MetadataType, or another number.
+    """
+
+    sectors: int
+    size: int
+    type: int
+
+    @classmethod
+    def parse(cls, sector: bytes) -> Self:
+        """Return the marker that `sector` begins with, of a whole sector."""
+        return cls._make(_METADATA.unpack_from(sector))
+
+    def pack(self) -> bytes:
+        """Return its sector."""
+        return _METADATA.pack(*self).ljust(SECTOR, b"\0")
 
 
 class Marker(NamedTuple):
@@ -27,6 +60,10 @@ class Marker(NamedTuple):
     def parse(cls, packed: bytes) -> "Marker":
         """Return the marker that `packed` begins with, of MARKER_SIZE bytes at least."""
         return cls._make(_MARKER.unpack_from(packed))
+
+    def pack(self) -> bytes:
+        """Return its MARKER_SIZE bytes."""
+        return _MARKER.pack(*self)
 
     def check(self, sector: int, grain: int) -> None:
         """Raise FormatError unless it is that of the grain at `sector`. grain: bytes in it."""
