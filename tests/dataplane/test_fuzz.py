@@ -17,7 +17,7 @@ def fuzz(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize(
     ("sanitizer", "inputs", "programs"),
-    [("address", "20000", ["parser", "index", "plane", "threads"]), ("thread", "4000", ["threads"])],
+    [("address", "20000", ["parser", "index", "frames", "plane", "threads"]), ("thread", "4000", ["threads"])],
 )
 @pytest.mark.timeout(600)
 def test_a_short_run_finds_nothing(sanitizer: str, inputs: str, programs: list[str]) -> None:

@@ -8,6 +8,10 @@ Stamp = tuple[int, int, int, int]
 """A file as it was when the image was opened: descriptor, size in bytes, mtime and ctime in nanoseconds."""
 Arrays = tuple[Buffer, Buffer, Buffer, Buffer, Buffer]
 """Pieces: out, stop, host (int64), kind (uint8), file (int16), as `vdifs.output.window.Pieces` describes them."""
+FramedArrays = tuple[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer]
+"""The same, and guest (int64)."""
+Frame = tuple[int, int, tuple[tuple[int, int], ...], tuple[tuple[int, bytes], ...], int, int]
+"""What `vdifs.output.frame.Frame` holds, in its order."""
 Request = tuple[int, bool, int, int, int, int]
 """unique, whether it is LSEEK (else READ), inode, handle, offset, and size (of LSEEK: the whence)."""
 
@@ -52,6 +56,9 @@ class Plane:
 
         The arrays are kept, and must not change. cost: their bytes of memory.
         """
+
+    def publish_framed(self, key: int, start: int, stop: int, arrays: FramedArrays, frame: Frame, cost: int, /) -> bool:
+        """The same of pieces that do not make up the range themselves, but what its frames carry."""
 
     def publish_bytes(self, key: int, start: int, data: bytes, /) -> bool:
         """Tell the bytes themselves from `start` on; return whether they are kept."""

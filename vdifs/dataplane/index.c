@@ -4,6 +4,7 @@
 #include <string.h>
 
 enum { DATA = 2, ONES = 0xFF }; /* Kind.DATA of vdifs/extents.py; ONES of vdifs/output/window.py: bytes of FF, of no file */
+enum { MOST_FRAME = 1 << 30, SECTOR = 512 };
 
 int index_begin(struct index *index, size_t most)
 {
@@ -112,6 +113,39 @@ bool pieces_are_sound(const struct pieces *pieces, int64_t length, size_t data_f
     return true;
 }
 
+bool frame_is_sound(const struct frame *frame)
+{
+    int64_t before = 0, payload = 0;
+    for (size_t i = 0; i < frame->run_count; i++) {
+        const struct run *run = frame->runs + i;
+        if (run->start < before || run->stop <= run->start || run->stop > frame->size)
+            return false;
+        payload += run->stop - run->start;
+        before = run->stop;
+    }
+    for (size_t i = 0; i < frame->literal_count; i++) {
+        const struct literal *literal = frame->literals + i;
+        if (literal->at < 0 || literal->at > frame->size - (int64_t)literal->length)
+            return false;
+        for (size_t j = 0; j < frame->run_count; j++)
+            if (literal->at < frame->runs[j].stop && frame->runs[j].start < literal->at + (int64_t)literal->length)
+                return false;
+    }
+    return frame->size <= MOST_FRAME && payload && payload == frame->payload &&
+           (frame->number_at == -1 || (frame->number_at >= 0 && frame->number_at <= frame->runs[0].start - 8)) &&
+           (frame->sum_at == -1 ||
+            (frame->sum_at >= before && frame->sum_at <= frame->size - 4 && frame->size <= MOST_SUMMED));
+}
+
+/* Returns how many bytes the pieces of a region may make up. */
+static int64_t pieces_end(const struct region *region)
+{
+    int64_t length = region->stop - region->start;
+    if (!region->frame)
+        return length;
+    return length > INT64_MAX - MOST_FRAME ? 0 : ((length - 1) / region->frame->size + 1) * region->frame->payload;
+}
+
 int index_add(struct index *index, uint64_t key, int64_t size, const struct stamp *stamps, size_t count,
               size_t data_files, bool has_holes)
 {
@@ -214,7 +248,7 @@ struct region *index_publish(struct index *index, uint64_t key, struct region *r
     pthread_mutex_lock(&index->lock);
     struct source *source = source_of(index, key);
     if (!source || region->cost > index->most / 2 || region->stop > source->size ||
-        (!region->data && !pieces_are_sound(&region->pieces, region->stop - region->start, source->data_files)) ||
+        (!region->data && !pieces_are_sound(&region->pieces, pieces_end(region), source->data_files)) ||
         grow((void **)&source->regions, source->count, &source->room, sizeof *source->regions)) {
         pthread_mutex_unlock(&index->lock);
         region->dropped = NULL;
@@ -328,6 +362,7 @@ static bool add_part(struct plan *plan, const struct source *source, int16_t fil
     int stamp = stamped(plan, source->stamps + file);
     if (stamp < 0)
         return false;
+    plan->reading += length;
     if (plan->part_count) {
         struct part *last = plan->parts + plan->part_count - 1;
         if (last->stamp == stamp && last->host + (int64_t)last->length == host && last->at + last->length == at) {
@@ -342,18 +377,11 @@ static bool add_part(struct plan *plan, const struct source *source, int16_t fil
     return true;
 }
 
-/* Plans [at, end) of one region, all within it; buffer: what is at hand goes to its start. */
-static bool plan_region(struct plan *plan, struct region *region, int64_t at, int64_t end, char *buffer, size_t done)
+/* Plans [filled, stop) of what the pieces of a region make up; its bytes go to `done` of the buffer. */
+static bool plan_pieces(struct plan *plan, const struct region *region, int64_t filled, int64_t stop, char *buffer, size_t done)
 {
-    const struct source *source = region->source;
-    if (region->data) {
-        memcpy(buffer + done, region->data + (at - region->start), (size_t)(end - at));
-        return stamp_all(plan, source);
-    }
     const struct pieces *pieces = &region->pieces;
-    int64_t filled = at - region->start, stop = end - region->start;
     size_t place = piece_place(pieces, filled);
-    bool reads = false;
     while (filled < stop && place < pieces->count && pieces->out[place] < stop) {
         int64_t low = pieces->out[place] > filled ? pieces->out[place] : filled;
         int64_t high = pieces->stop[place] < stop ? pieces->stop[place] : stop;
@@ -365,9 +393,8 @@ static bool plan_region(struct plan *plan, struct region *region, int64_t at, in
         } else {
             int64_t host = pieces->host[place] + (low - pieces->out[place]);
             if (pieces->kind[place] != DATA ||
-                !add_part(plan, source, pieces->file[place], host, done, length))
+                !add_part(plan, region->source, pieces->file[place], host, done, length))
                 return false;
-            reads = true;
         }
         done += length;
         filled = high;
@@ -375,16 +402,116 @@ static bool plan_region(struct plan *plan, struct region *region, int64_t at, in
     }
     if (filled < stop)
         memset(buffer + done, 0, (size_t)(stop - filled));
-    return reads || stamp_all(plan, source);
+    return true;
+}
+
+/* Copies what lies in [low, high) of `length` bytes that stand at `at` of a frame; to: where byte `low` goes. */
+static void copy_within(char *to, int64_t low, int64_t high, int64_t at, const char *bytes, int64_t length)
+{
+    int64_t from = at > low ? at : low, stop = at + length < high ? at + length : high;
+    if (from < stop)
+        memcpy(to + (from - low), bytes + (from - at), (size_t)(stop - from));
+}
+
+/* Puts the number of frame `index` where it stands; returns false where nothing tells it. */
+static bool plan_number(const struct region *region, int64_t index, int64_t low, int64_t high, char *to)
+{
+    const struct pieces *pieces = &region->pieces;
+    int64_t carried = index * region->frame->payload;
+    size_t place = piece_place(pieces, carried);
+    if (place == pieces->count || pieces->out[place] >= carried + region->frame->payload)
+        return false;
+    uint64_t sector = ((uint64_t)pieces->guest[place] + (uint64_t)carried - (uint64_t)pieces->out[place]) / SECTOR;
+    char bytes[8];
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (char)(sector >> 8 * i);
+    copy_within(to, low, high, region->frame->number_at, bytes, 8);
+    return true;
+}
+
+/* Takes note of the sum of a frame of which [low, high) is planned; returns false where its payload is not in that. */
+static bool plan_sum(struct plan *plan, const struct frame *frame, int64_t low, int64_t high, size_t done)
+{
+    if (low > frame->runs[0].start || plan->sum_count == MOST_SUMS)
+        return false;
+    struct sum *sum = plan->sums + plan->sum_count++;
+    sum->at = done + (size_t)(frame->sum_at - low);
+    sum->length = high - frame->sum_at < 4 ? (size_t)(high - frame->sum_at) : 4;
+    sum->span_count = frame->run_count;
+    for (size_t i = 0; i < frame->run_count; i++) {
+        sum->span_at[i] = done + (size_t)(frame->runs[i].start - low);
+        sum->span_length[i] = (size_t)(frame->runs[i].stop - frame->runs[i].start);
+    }
+    return true;
+}
+
+/* Plans [low, high) of frame `index` of a region. */
+static bool plan_frame(struct plan *plan, const struct region *region, int64_t index, int64_t low, int64_t high, char *buffer,
+                       size_t done)
+{
+    const struct frame *frame = region->frame;
+    int64_t filled = low, carried = index * frame->payload;
+    char *to = buffer + done;
+    for (size_t i = 0; i < frame->run_count; i++) {
+        const struct run *run = frame->runs + i;
+        int64_t from = run->start > low ? run->start : low, stop = run->stop < high ? run->stop : high;
+        if (from < stop) {
+            memset(to + (filled - low), 0, (size_t)(from - filled));
+            if (!plan_pieces(plan, region, carried + from - run->start, carried + stop - run->start, buffer,
+                             done + (size_t)(from - low)))
+                return false;
+            filled = stop;
+        }
+        carried += run->stop - run->start;
+    }
+    memset(to + (filled - low), 0, (size_t)(high - filled));
+    for (size_t i = 0; i < frame->literal_count; i++)
+        copy_within(to, low, high, frame->literals[i].at, frame->literals[i].bytes, (int64_t)frame->literals[i].length);
+    if (frame->number_at >= 0 && low < frame->number_at + 8 && high > frame->number_at &&
+        !plan_number(region, index, low, high, to))
+        return false;
+    return frame->sum_at < 0 || low >= frame->sum_at + 4 || high <= frame->sum_at || plan_sum(plan, frame, low, high, done);
+}
+
+/* Plans [at, end) of one region, all within it; buffer: what is at hand goes to `done` of it. */
+static bool plan_region(struct plan *plan, struct region *region, int64_t at, int64_t end, char *buffer, size_t done)
+{
+    const struct source *source = region->source;
+    size_t before = plan->reading;
+    if (region->data) {
+        memcpy(buffer + done, region->data + (at - region->start), (size_t)(end - at));
+        return stamp_all(plan, source);
+    }
+    if (!region->frame && !plan_pieces(plan, region, at - region->start, end - region->start, buffer, done))
+        return false;
+    while (region->frame && at < end) {
+        int64_t size = region->frame->size, index = (at - region->start) / size, low = (at - region->start) % size;
+        int64_t high = end - at < size - low ? low + (end - at) : size;
+        if (!plan_frame(plan, region, index, low, high, buffer, done))
+            return false;
+        done += (size_t)(high - low);
+        at += high - low;
+    }
+    return plan->reading > before || stamp_all(plan, source);
+}
+
+/* Returns from where on a region has to be read for [at, end) of it: a sum takes what it is of. */
+static int64_t reading_from(const struct region *region, int64_t at, int64_t end)
+{
+    const struct frame *frame = region->frame;
+    if (!frame || frame->sum_at < 0)
+        return at;
+    int64_t low = (at - region->start) % frame->size, first = frame->runs[0].start;
+    return low > first && low < frame->sum_at + 4 && end - at > frame->sum_at - low ? at - (low - first) : at;
 }
 
 static bool plan_read(struct index *index, struct plan *plan, struct source *source, uint64_t offset, size_t size, char *buffer)
 {
     plan->source = source;
-    plan->length = plan->part_count = plan->stamp_count = 0;
+    plan->lead = plan->length = plan->reading = plan->part_count = plan->stamp_count = plan->sum_count = 0;
     if (offset >= (uint64_t)source->size)
         return stamp_all(plan, source);
-    int64_t at = (int64_t)offset, left = source->size - at;
+    int64_t begin = (int64_t)offset, left = source->size - begin, at = begin;
     plan->length = (uint64_t)left < size ? (size_t)left : size;
     int64_t end = at + (int64_t)plan->length;
     while (at < end) {
@@ -393,7 +520,11 @@ static bool plan_read(struct index *index, struct plan *plan, struct source *sou
             return false;
         struct region *region = source->regions[place];
         int64_t stop = region->stop < end ? region->stop : end;
-        if (!plan_region(plan, region, at, stop, buffer, (size_t)(at - (int64_t)offset)))
+        if (at == begin) {
+            begin = at = reading_from(region, at, stop);
+            plan->lead = (size_t)((int64_t)offset - begin);
+        }
+        if (!plan_region(plan, region, at, stop, buffer, (size_t)(at - begin)))
             return false;
         region->used = ++index->clock;
         at = stop;
@@ -431,7 +562,8 @@ static bool seek_in(struct source *source, int64_t at, bool hole, int64_t *found
 {
     while (at < source->size) {
         size_t place = region_place(source, at);
-        if (place == source->count || source->regions[place]->start > at || source->regions[place]->data)
+        if (place == source->count || source->regions[place]->start > at || source->regions[place]->data ||
+            source->regions[place]->frame)
             return false;
         const struct region *region = source->regions[place];
         at = seek_region(region, at, hole);
@@ -447,7 +579,7 @@ bool index_seek(struct index *index, uint64_t number, uint64_t offset, bool hole
     pthread_mutex_lock(&index->lock);
     struct handle *handle = handle_of(index, number);
     struct source *source = handle ? handle->source : NULL;
-    plan->length = plan->part_count = plan->stamp_count = 0;
+    plan->lead = plan->length = plan->reading = plan->part_count = plan->stamp_count = plan->sum_count = 0;
     plan->source = source;
     bool known = source && source->has_holes && offset < (uint64_t)source->size &&
                  seek_in(source, (int64_t)offset, hole, found) && stamp_all(plan, source);

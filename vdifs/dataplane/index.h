@@ -15,7 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MOST_PARTS = 512, MOST_STAMPS = 512 };
+enum { MOST_PARTS = 512, MOST_STAMPS = 512, MOST_RUNS = 2, MOST_LITERALS = 4, MOST_LITERAL = 512, MOST_SUMS = 64 };
+/* Bytes of a frame with a sum, at most: so much may have to be read before what is asked for. */
+enum { MOST_SUMMED = 128 << 10 };
 
 /* A file as it was when the image was opened: a read counts only while fstat(2) says the same behind it. */
 struct stamp {
@@ -29,12 +31,40 @@ struct pieces {
     const uint8_t *kind;
     const int16_t *file;
     size_t count;
+    const int64_t *guest; /* where on the disk a piece begins; only where there are frames */
+};
+
+struct run {
+    int64_t start, stop;
+};
+
+struct literal {
+    int64_t at;
+    size_t length;
+    char bytes[MOST_LITERAL];
+};
+
+/* How what the pieces make up stands in a file: cut into parts of `payload` bytes, each in a frame of `size` bytes.
+ *
+ *     pieces   [ payload 0 | payload 1 | ...
+ *     region   [ literal | run 0 | literal | run 1 | sum | zeros ][ the same of payload 1 ] ...
+ *
+ * The last frame may be cut short. A frame without pieces is not known here. */
+struct frame {
+    int64_t size, payload;
+    struct run runs[MOST_RUNS]; /* sorted, apart: where in a frame its payload lies */
+    size_t run_count;
+    struct literal literals[MOST_LITERALS]; /* outside of the runs */
+    size_t literal_count;
+    int64_t number_at; /* of a little-endian u64, the sector of the disk at which the payload begins; -1: none */
+    int64_t sum_at;    /* of a big-endian u32, the Adler-32 of the payload, behind it; -1: none */
 };
 
 struct region {
     int64_t start, stop;
     struct pieces pieces; /* or, where `data` is not NULL, the bytes themselves */
     const char *data;
+    const struct frame *frame; /* NULL where the pieces are the region */
     size_t cost; /* bytes of memory */
     void *keep;  /* what holds that memory; handed back when the region is dropped */
     uint64_t used;
@@ -77,12 +107,21 @@ struct part {
     int fd, stamp;
 };
 
+/* An Adler-32 to be worked out once the parts are read: of what lies in spans of the buffer. */
+struct sum {
+    size_t at, length; /* where it goes; the first bytes of it, where the read ends amid them */
+    size_t span_at[MOST_RUNS], span_length[MOST_RUNS], span_count;
+};
+
 /* How to answer one read. The parts that are zeros, or were at hand as bytes, are in the buffer already. */
 struct plan {
     struct source *source;
-    size_t length; /* of the answer */
-    size_t part_count, stamp_count;
+    size_t lead;    /* bytes of the buffer that are only there for sums, before the answer */
+    size_t length;  /* of the answer */
+    size_t reading; /* bytes that come from files */
+    size_t part_count, stamp_count, sum_count;
     struct part parts[MOST_PARTS];
+    struct sum sums[MOST_SUMS];
     struct stamp stamps[MOST_STAMPS];
 };
 
@@ -105,7 +144,8 @@ int index_open(struct index *index, uint64_t number, uint64_t key);
 int index_close(struct index *index, uint64_t number, struct handle *last);
 int index_look(struct index *index, uint64_t number, struct handle *found);
 
-/* Makes a plan and takes the source for busy until `index_done`; returns false where Python has to answer. */
+/* Makes a plan and takes the source for busy until `index_done`; returns false where Python has to answer.
+ * buffer: of `size` and MOST_SUMMED bytes. */
 bool index_plan(struct index *index, uint64_t number, uint64_t offset, size_t size, char *buffer, struct plan *plan);
 /* Finds where data, or a hole, begin at or behind `offset`, and makes a plan that reads nothing; false as above. */
 bool index_seek(struct index *index, uint64_t number, uint64_t offset, bool hole, struct plan *plan, int64_t *found);
@@ -114,5 +154,7 @@ void index_done(struct index *index, struct plan *plan, uint64_t number, uint64_
 
 /* Tells whether pieces are sorted, apart, within [0, length), and name files below `data_files`. */
 bool pieces_are_sound(const struct pieces *pieces, int64_t length, size_t data_files);
+/* Tells whether a frame is as it is described above, and no number in it is too large. */
+bool frame_is_sound(const struct frame *frame);
 
 #endif

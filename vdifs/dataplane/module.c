@@ -12,19 +12,23 @@ typedef struct {
     bool begun;
 } Plane;
 
+enum { MOST_ARRAYS = 6 };
+
 /* What keeps the memory of a region. */
 struct keep {
-    Py_buffer buffers[5];
+    Py_buffer buffers[MOST_ARRAYS];
     int count;
+    struct frame *frame;
 };
 
-/* What a region takes besides the contents of its arrays: itself, what keeps them, five objects. */
-enum { REGION_COST = sizeof(struct region) + sizeof(struct keep) + 5 * 112 };
+/* What a region takes besides the contents of its arrays: itself, what keeps them, an object for each. */
+enum { REGION_COST = sizeof(struct region) + sizeof(struct keep) + MOST_ARRAYS * 112 };
 
 static void release_keep(struct keep *keep)
 {
     while (keep->count)
         PyBuffer_Release(keep->buffers + --keep->count);
+    PyMem_Free(keep->frame);
     PyMem_Free(keep);
 }
 
@@ -205,14 +209,14 @@ static const void *buffer_of(struct keep *keep, PyObject *object, const char *fo
     return buffer->buf;
 }
 
-/* Fills the pieces of a region from arrays that `keep` gets; returns whether that went well. */
-static bool pieces_of(struct keep *keep, PyObject *const arrays[5], struct pieces *pieces)
+/* Fills the pieces of a region from arrays that `keep` gets, of which the last may be NULL; returns whether that went well. */
+static bool pieces_of(struct keep *keep, PyObject *const arrays[MOST_ARRAYS], struct pieces *pieces)
 {
-    size_t counts[5];
-    const void *items[5];
-    static const size_t sizes[5] = {8, 8, 8, 1, 2};
-    static const char *const formats[5] = {"lq", "lq", "lq", "B", "h"};
-    for (int i = 0; i < 5; i++) {
+    size_t counts[MOST_ARRAYS];
+    const void *items[MOST_ARRAYS] = {NULL};
+    static const size_t sizes[MOST_ARRAYS] = {8, 8, 8, 1, 2, 8};
+    static const char *const formats[MOST_ARRAYS] = {"lq", "lq", "lq", "B", "h", "lq"};
+    for (int i = 0; i < MOST_ARRAYS && arrays[i]; i++) {
         items[i] = buffer_of(keep, arrays[i], formats[i], sizes[i], counts + i);
         if (!items[i])
             return false;
@@ -221,7 +225,7 @@ static bool pieces_of(struct keep *keep, PyObject *const arrays[5], struct piece
             return false;
         }
     }
-    *pieces = (struct pieces){items[0], items[1], items[2], items[3], items[4], counts[0]};
+    *pieces = (struct pieces){items[0], items[1], items[2], items[3], items[4], counts[0], items[5]};
     return true;
 }
 
@@ -265,7 +269,7 @@ static PyObject *publish_method(PyObject *object, PyObject *args)
     unsigned long long key;
     long long start, stop;
     Py_ssize_t cost;
-    PyObject *arrays[5];
+    PyObject *arrays[MOST_ARRAYS] = {NULL};
     if (!PyArg_ParseTuple(args, "KLL(OOOOO)n:publish", &key, &start, &stop, arrays, arrays + 1, arrays + 2, arrays + 3,
                           arrays + 4, &cost) ||
         !usable(self))
@@ -275,6 +279,89 @@ static PyObject *publish_method(PyObject *object, PyObject *args)
         return NULL;
     region->cost = REGION_COST + (cost > 0 ? (size_t)cost : 0);
     if (!pieces_of(region->keep, arrays, &region->pieces)) {
+        region->dropped = NULL;
+        release_regions(region);
+        return NULL;
+    }
+    return publish(self, key, region);
+}
+
+/* Adds a run, or a literal, to a frame for each item of a tuple; returns whether that went well. */
+static bool runs_of(struct frame *frame, PyObject *runs)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(runs);
+    for (Py_ssize_t i = 0; i < count && i < MOST_RUNS; i++) {
+        long long start, stop;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(runs, i), "LL;a run is its start and its stop", &start, &stop))
+            return false;
+        frame->runs[frame->run_count++] = (struct run){start, stop};
+    }
+    return count <= MOST_RUNS;
+}
+
+static bool literals_of(struct frame *frame, PyObject *literals)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(literals);
+    for (Py_ssize_t i = 0; i < count && i < MOST_LITERALS; i++) {
+        struct literal *literal = frame->literals + frame->literal_count;
+        long long at;
+        const char *bytes;
+        Py_ssize_t length;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(literals, i), "Ly#;a literal is its place and bytes", &at, &bytes, &length))
+            return false;
+        if (length > MOST_LITERAL)
+            return false;
+        literal->at = at;
+        literal->length = (size_t)length;
+        memcpy(literal->bytes, bytes, (size_t)length);
+        frame->literal_count++;
+    }
+    return count <= MOST_LITERALS;
+}
+
+/* Returns a frame from what Frame of vdifs/output/frame.py holds, NULL with an exception set. */
+static struct frame *frame_of(PyObject *tuple)
+{
+    long long size, payload, number_at, sum_at;
+    PyObject *runs, *literals;
+    if (!PyArg_ParseTuple(tuple, "LLO!O!LL;a frame was expected", &size, &payload, &PyTuple_Type, &runs, &PyTuple_Type,
+                          &literals, &number_at, &sum_at))
+        return NULL;
+    struct frame *frame = PyMem_Calloc(1, sizeof *frame);
+    if (!frame) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    frame->size = size;
+    frame->payload = payload;
+    frame->number_at = number_at;
+    frame->sum_at = sum_at;
+    if (runs_of(frame, runs) && literals_of(frame, literals) && frame_is_sound(frame))
+        return frame;
+    PyMem_Free(frame);
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_ValueError, "the parts of the frame do not fit one another, or are too many");
+    return NULL;
+}
+
+static PyObject *publish_framed_method(PyObject *object, PyObject *args)
+{
+    Plane *self = (Plane *)object;
+    unsigned long long key;
+    long long start, stop;
+    Py_ssize_t cost;
+    PyObject *arrays[MOST_ARRAYS], *tuple;
+    if (!PyArg_ParseTuple(args, "KLL(OOOOOO)O!n:publish_framed", &key, &start, &stop, arrays, arrays + 1, arrays + 2,
+                          arrays + 3, arrays + 4, arrays + 5, &PyTuple_Type, &tuple, &cost) ||
+        !usable(self))
+        return NULL;
+    struct region *region = new_region(start, stop);
+    if (!region)
+        return NULL;
+    struct keep *keep = region->keep;
+    region->cost = REGION_COST + sizeof(struct frame) + (cost > 0 ? (size_t)cost : 0);
+    region->frame = keep->frame = frame_of(tuple);
+    if (!region->frame || !pieces_of(keep, arrays, &region->pieces)) {
         region->dropped = NULL;
         release_regions(region);
         return NULL;
@@ -450,6 +537,7 @@ static PyMethodDef methods[] = {
     {"restamp", restamp_method, METH_VARARGS, NULL},
     {"withdraw", withdraw_method, METH_VARARGS, NULL},
     {"publish", publish_method, METH_VARARGS, NULL},
+    {"publish_framed", publish_framed_method, METH_VARARGS, NULL},
     {"publish_bytes", publish_bytes_method, METH_VARARGS, NULL},
     {"covers", covers_method, METH_VARARGS, NULL},
     {"open", open_method, METH_VARARGS, NULL},

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "plane.h"
 
+#include "adler32.h"
+
 #include <errno.h>
 #include <linux/fuse.h>
 #include <poll.h>
@@ -19,12 +21,13 @@ enum {
     SPIN_NS = 25000,    /* so long a thread looks for the next request before it sleeps, while they come that fast */
     PROMPT_NS = 100000, /* one that came that soon after a thread fell asleep shows that they do */
     MOST_ASKS = 1 << 16,
+    MOST_AT_ONCE = 64, /* parts of a file that are read by one system call */
 };
 
 /* What a serving thread has of its own. */
 struct server {
     char request[MOST_REQUEST];
-    char answer[MOST_READ];
+    char answer[MOST_READ + MOST_SUMMED];
     struct plan plan;
     bool reads; /* whether the last request was one that a thread of its kind answers */
 };
@@ -224,25 +227,59 @@ static bool is_as_stamped(const struct stamp *stamp)
            in_ns(&now.st_mtim) == stamp->mtime_ns && in_ns(&now.st_ctim) == stamp->ctime_ns;
 }
 
+/* Reads parts of a plan, from the one of that index on, that lie in one file, one behind the other, however they lie in the
+ * buffer. Returns how many, 0 where Python has to do it. */
+static size_t read_parts(const struct plan *plan, size_t first, char *buffer)
+{
+    struct iovec to[MOST_AT_ONCE];
+    const struct part *parts = plan->parts + first;
+    int64_t length = 0;
+    size_t count = 0;
+    while (count < MOST_AT_ONCE && first + count < plan->part_count && parts[count].stamp == parts->stamp &&
+           parts[count].host - parts->host == length) {
+        to[count] = (struct iovec){buffer + parts[count].at, parts[count].length};
+        length += (int64_t)parts[count++].length;
+    }
+    ssize_t done = preadv2(parts->fd, to, (int)count, parts->host, RWF_NOWAIT);
+    if (done < 0)
+        return 0;
+    int64_t there = plan->stamps[parts->stamp].size - parts->host;
+    if (done < length && (there >= length || done != (there < 0 ? 0 : there)))
+        return 0;
+    for (size_t i = 0; i < count; i++) { /* zeros follow the end of a file */
+        size_t filled = (size_t)done < to[i].iov_len ? (size_t)done : to[i].iov_len;
+        memset((char *)to[i].iov_base + filled, 0, to[i].iov_len - filled);
+        done -= (ssize_t)filled;
+    }
+    return count;
+}
+
+/* Works out the sums of a plan whose parts are read. */
+static void add_up(const struct plan *plan, char *buffer)
+{
+    for (size_t i = 0; i < plan->sum_count; i++) {
+        const struct sum *sum = plan->sums + i;
+        uint32_t value = 1;
+        for (size_t j = 0; j < sum->span_count; j++)
+            value = adler32_add(value, buffer + sum->span_at[j], sum->span_length[j]);
+        for (size_t j = 0; j < sum->length; j++)
+            buffer[sum->at + j] = (char)(value >> 8 * (3 - j));
+    }
+}
+
 /* Reads the parts of a plan as far as they are in the page cache, and looks behind them whether the files are the same.
  * Returns false where Python has to do it. */
 static bool carry_out(const struct plan *plan, char *buffer)
 {
-    for (size_t i = 0; i < plan->part_count; i++) {
-        const struct part *part = plan->parts + i;
-        struct iovec to = {buffer + part->at, part->length};
-        ssize_t count = preadv2(part->fd, &to, 1, part->host, RWF_NOWAIT);
-        if (count < 0)
-            return false;
-        int64_t there = plan->stamps[part->stamp].size - part->host;
-        if (there < (int64_t)part->length && count == (there < 0 ? 0 : there)) /* zeros follow the end of a file */
-            memset(buffer + part->at + count, 0, part->length - (size_t)count);
-        else if ((size_t)count < part->length)
+    for (size_t i = 0, count; i < plan->part_count; i += count) {
+        count = read_parts(plan, i, buffer);
+        if (!count)
             return false;
     }
     for (size_t i = 0; i < plan->stamp_count; i++)
         if (!is_as_stamped(plan->stamps + i))
             return false;
+    add_up(plan, buffer);
     return true;
 }
 
@@ -275,7 +312,7 @@ static void serve(struct plane *plane, struct server *own, const struct request 
         atomic_fetch_add(&plane->served, 1), atomic_fetch_add(&plane->served_bytes, length);
     index_done(&plane->index, &own->plan, request->handle, request->offset, served);
     if (served)
-        send_to_kernel(plane, 0, request->unique, own->answer, length);
+        send_to_kernel(plane, 0, request->unique, own->answer + own->plan.lead, length);
     else
         ask(plane, request);
 }

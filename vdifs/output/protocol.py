@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from vdifs.chain.open_chain import Chain
+from vdifs.output.frame import Frame
 from vdifs.output.view import PackedClusters
 from vdifs.output.window import Pieces
 
@@ -35,13 +36,15 @@ class Region(NamedTuple):
     """A range of a synthetic file, and what it is made of, at offsets from its start.
 
     pieces: None if computed. readinto: fills a buffer from an offset of the region on, all within it, with what is
-    known already; None where that is no less work than reading the file there.
+    known already; None where that is no less work than reading the file there. frame: where the pieces make up what
+    frames carry, one behind the other, the first of which begins with the region; None where they make up the region.
     """
 
     start: int
     stop: int
     pieces: Pieces | None
     readinto: Callable[[int, memoryview], None] | None = None
+    frame: Frame | None = None
 
 
 class Output(Protocol):

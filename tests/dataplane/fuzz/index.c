@@ -79,7 +79,7 @@ static void give_pieces(struct region *region)
         }
     }
     region->pieces = (struct pieces){copy(out, 8 * count),  copy(stop, 8 * count), copy(host, 8 * count),
-                                     copy(kind, count),     copy(file, 2 * count), count};
+                                     copy(kind, count),     copy(file, 2 * count), count, NULL};
 }
 
 static bool is_sound(const struct region *region, int64_t size)

@@ -80,7 +80,7 @@ static inline struct region *plain_region(int64_t start, int64_t stop)
     made->host = start;
     made->kind = 2;
     made->region = (struct region){.start = start, .stop = stop, .cost = 100};
-    made->region.pieces = (struct pieces){&made->out, &made->stop, &made->host, &made->kind, &made->file, 1};
+    made->region.pieces = (struct pieces){&made->out, &made->stop, &made->host, &made->kind, &made->file, 1, NULL};
     return &made->region;
 }
 

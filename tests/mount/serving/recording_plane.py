@@ -7,17 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests.support.frames import framed
 from vdifs.extents import Kind
+from vdifs.output.frame import Frame
 
 Stamp = tuple[int, int, int, int]
 
 
 class Range(NamedTuple):
-    """One range that was published. told: the bytes themselves, or the arrays."""
+    """One range that was published. told: the bytes themselves, or the arrays. frame: see Region."""
 
     start: int
     stop: int
     told: Any
+    frame: Frame | None = None
 
 
 @dataclass
@@ -40,9 +43,11 @@ class Source:
         (found,) = (each for each in self.ranges if each.start <= offset and offset + length <= each.stop)
         if isinstance(found.told, bytes):
             return found.told[offset - found.start :][:length]
+        if found.frame is not None:
+            return self._framed(found, found.frame)[offset - found.start :][:length]
         at, end = offset - found.start, offset - found.start + length
         data = bytearray(length)
-        for out, stop, host, kind, file in zip(*(np.asarray(each).tolist() for each in found.told), strict=True):
+        for out, stop, host, kind, file in zip(*(np.asarray(each).tolist() for each in found.told[:5]), strict=True):
             assert kind == Kind.DATA
             assert file < self.data_files
             low, high = max(out, at), min(stop, end)
@@ -50,6 +55,21 @@ class Source:
                 piece = os.pread(self.stamps[file][0], high - low, host + low - out)
                 data[low - at : high - at] = piece.ljust(high - low, b"\0")
         return bytes(data)
+
+    def _framed(self, found: "Range", frame: Frame) -> bytes:
+        """Return all bytes of a range in frames."""
+        data = bytearray((found.stop - found.start) // frame.size * frame.payload)
+        for out, stop, host, kind, file in zip(*(np.asarray(each).tolist() for each in found.told[:5]), strict=True):
+            assert kind == Kind.DATA
+            assert file < self.data_files
+            data[out:stop] = os.pread(self.stamps[file][0], stop - out, host).ljust(stop - out, b"\0")
+        return framed(frame, bytes(data), sectors_of(found.told, len(data) // frame.payload))
+
+
+def sectors_of(told: Any, count: int) -> list[int]:
+    """Return the sectors at which `count` grains begin that are all there, and follow one another on the disk."""
+    (guest,) = told[5].tolist()
+    return [guest // 512 + 128 * index for index in range(count)]
 
 
 def stamp_of(descriptor: int) -> Stamp:
@@ -95,6 +115,12 @@ class RecordingPlane:
         self._fail()
         assert cost > 0 or not len(arrays[0])
         self._put(key, Range(start, stop, arrays))
+        return True
+
+    def publish_framed(self, key: int, start: int, stop: int, arrays: Any, frame: Frame, cost: int, /) -> bool:
+        self._fail()
+        assert cost > 0
+        self._put(key, Range(start, stop, arrays, frame))
         return True
 
     def publish_bytes(self, key: int, start: int, data: bytes, /) -> bool:

@@ -20,6 +20,7 @@ from vdifs.mount.serving.handles import Handle
 from vdifs.mount.serving.images.open_image import OpenImage
 from vdifs.mount.serving.images.open_images import OpenImages
 from vdifs.mount.serving.scheduling.tasks import Tasks
+from vdifs.output.frame import Frame
 from vdifs.output.image import Image
 from vdifs.output.protocol import Region
 from vdifs.output.view import WITH_HOLES
@@ -49,6 +50,7 @@ class Plane(Protocol):
     def restamp(self, key: int, stamps: Sequence[Stamp], /) -> bool: ...
     def withdraw(self, key: int, /) -> None: ...
     def publish(self, key: int, start: int, stop: int, arrays: Any, cost: int, /) -> bool: ...
+    def publish_framed(self, key: int, start: int, stop: int, arrays: Any, frame: Frame, cost: int, /) -> bool: ...
     def publish_bytes(self, key: int, start: int, data: bytes, /) -> bool: ...
     def covers(self, key: int, start: int, stop: int, /) -> bool: ...
     def open(self, handle: int, key: int, /) -> bool: ...
@@ -187,9 +189,14 @@ class Published:
     def _publish(self, key: int, region: Region) -> None:
         pieces = region.pieces
         assert self._plane is not None, "the caller has looked"
-        if pieces is not None:
-            arrays = pieces.out, pieces.stop, pieces.host, pieces.kind, pieces.file
+        if pieces is None:
+            return
+        arrays = pieces.out, pieces.stop, pieces.host, pieces.kind, pieces.file
+        if region.frame is None:
             self._plane.publish(key, region.start, region.stop, arrays, pieces.nbytes)
+        else:
+            framed = *arrays, pieces.guest
+            self._plane.publish_framed(key, region.start, region.stop, framed, region.frame, pieces.nbytes)
 
     async def _seek_ahead(self, opened: OpenImage, at: int) -> None:
         """Resolve and publish a long range at once, for one who goes from data to data."""
@@ -231,6 +238,8 @@ def _resolved(image: Image, at: int, until: int) -> Region | None:
     region = image.known(at, wait=True)
     if region is not None and at < until and (pieces := region.pieces) is not None:
         low, high = at - region.start, min(until, region.stop) - region.start
+        if region.frame is not None:
+            low, high = region.frame.carried(low), region.frame.carried(high)
         first, last = pieces.stop.searchsorted(low, "right"), pieces.out.searchsorted(high, "left")
         for index in range(int(first), min(int(last), int(first) + _MOST_ADVICES)):
             if pieces.kind[index] == Kind.DATA:

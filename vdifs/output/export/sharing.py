@@ -34,7 +34,7 @@ class BlockSharer:
 
     def share(self, region: Region) -> NDArray[np.int64]:
         """Share what can be shared of `region`; return the rest, less its zeros: int64, shape (n, 2), sorted, apart."""
-        if region.pieces is None:
+        if region.pieces is None or region.frame is not None:
             return np.array([[region.start, region.stop]], np.int64)
         pieces = region.pieces
         ranges = np.stack([pieces.out, pieces.stop], 1) + region.start
