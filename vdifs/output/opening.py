@@ -18,6 +18,7 @@ from vdifs.output.spec import OutputSpec
 from vdifs.output.vhd.dynamic import DynamicVhdOutput
 from vdifs.output.vhd.fixed import FixedVhdOutput
 from vdifs.output.view import View
+from vdifs.output.vmdk.output import VmdkOutput
 
 __all__ = ["OUTPUTS", "open_image"]
 
@@ -26,6 +27,7 @@ OUTPUTS: Mapping[View, Plan] = {
     "raw": RawOutput,
     "vhd": DynamicVhdOutput,
     "vhd-fixed": FixedVhdOutput,
+    "vmdk": VmdkOutput,
 }
 """What plans the output of each view."""
 

@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 __all__ = ["WITH_HOLES", "PackedClusters", "View"]
 
-View = Literal["qcow2", "raw", "vhd", "vhd-fixed"]
+View = Literal["qcow2", "raw", "vhd", "vhd-fixed", "vmdk"]
 
 WITH_HOLES: Final = frozenset[View]({"raw", "vhd-fixed"})
 """Those that keep the guest contents in place, so that what no image of the chain holds is a hole of the file."""
