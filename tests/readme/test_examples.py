@@ -16,7 +16,7 @@ from tests.support import oracle
 from tests.support.builder import make
 
 MIB = 1 << 20
-FOREIGN = ("vmware", "hyper-v", "xcp-ng", "xcp-ng-chain", "virtualbox")
+FOREIGN = ("vmware", "hyper-v", "xcp-ng", "xcp-ng-chain", "virtualbox", "ova")
 """Recipes that tests/readme/test_foreign_recipes.py tries."""
 SAID_ELSEWHERE = {"library"}
 """Fenced blocks that only show what there is, one comment a line; other tests try each of them."""

@@ -1,15 +1,18 @@
-"""The recipes of docs/migration.md, for images that other hypervisors have left, run as they stand there."""
+"""The recipes of docs/migration.md, from other hypervisors and to them, run as they stand there."""
 
 import random
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.mount.conftest import require_fuse
 from tests.readme.examples import examples, run
 from tests.support import oracle, vdi, vmdk
+from tests.support.builder import make
 from tests.support.vdi import Vdi
 from tests.support.vhd import Vhd
 from tests.support.vhdx import Draft, linked
@@ -125,3 +128,39 @@ def test_virtualbox(folder: Path) -> None:
         disks.append(disk)
     assert "web.vdi" in run("virtualbox", folder)
     same(folder / "new/web.qcow2", disks[1], folder / "disk.raw")
+
+
+OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
+
+
+def test_ova(folder: Path) -> None:
+    (folder / "vms").mkdir()
+    (wrote, _), (more, disk) = drawn(5, 2)
+    make(folder / "vms/base.qcow2", SIZE)
+    make(folder / "vms/web.qcow2", SIZE, backing=("base.qcow2", "qcow2"))
+    for name, each in (("base", wrote), ("web", more)):
+        write_all(folder / f"vms/{name}.qcow2", each)
+    assert "Images are identical" in run("ova", folder)
+    with tarfile.open(folder / "new/web.ova") as ova:
+        description, shown = ova.getmembers()
+        assert (description.name, shown.name) == ("web.ovf", "web.qcow2.vmdk")
+        read = ova.extractfile(description)
+        assert read is not None
+        root = ElementTree.fromstring(read.read())
+    (file,), (stated,) = root.iter(f"{OVF}File"), root.iter(f"{OVF}Disk")
+    assert file.attrib == {f"{OVF}id": "file1", f"{OVF}href": shown.name, f"{OVF}size": str(shown.size)}
+    assert (stated.get(f"{OVF}fileRef"), stated.get(f"{OVF}capacity")) == ("file1", str(SIZE))
+    raw = oracle.materialize(folder / "new/web" / shown.name, folder / "disk.raw", format="vmdk")
+    assert raw.read_bytes() == disk
+    inside = f"driver=vmdk,file.driver=raw,file.offset={shown.offset_data},file.size={shown.size}"
+    inside += f",file.file.driver=file,file.file.filename={folder / 'new/web.ova'}"
+    oracle.qemu_img("compare", "--image-opts", inside, f"driver=raw,file.driver=file,file.filename={raw}")
+
+
+def write_all(image: Path, wrote: list[Write]) -> None:
+    """Write to a qcow2 what a disk is to hold."""
+    for number, each in enumerate(wrote):
+        content = image.with_name(f"{number}.bin")
+        content.write_bytes(each.data)
+        oracle.qemu_io(image, [f"write -q -s {content} {each.offset} {len(each.data)}"])
+        content.unlink()
