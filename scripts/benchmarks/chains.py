@@ -116,6 +116,7 @@ def _plans(sizes: Sizes) -> Iterator[tuple[str, _Plan]]:
     yield "scattered-16k", _Plan(partial(_scattered, data, 8, 16 * KIB), data, data * 2)
     for method in "deflate", "zstd":
         yield method, _Plan(partial(_compressed, data, method.replace("deflate", "zlib")), data, data * 2)
+    yield "system", _Plan(partial(_system, data), data, data * 4)
     yield "preallocated", _Plan(partial(_preallocated, sizes.preallocated), 0, sizes.preallocated >> 12)
     yield "sparse", _Plan(partial(_sparse, 64 * TIB), 64 * _CLUSTER, 64 * MIB)
     yield "mixed", _Plan(partial(_mixed, sizes.mixed), 640 * _CLUSTER, 640 * MIB)
@@ -257,6 +258,30 @@ def _compressed(size: int, method: str, folder: Path) -> None:
     clusters = range(size // 4, size // 4 + size // 8, _CLUSTER)
     _write(folder / _TOP, (f"write -q -c -s {disk} {at} {_CLUSTER}" for at in clusters))
     disk.unlink()
+
+
+def _system(size: int, folder: Path) -> None:
+    """A disk with an ext4 in it that holds files of this machine's /usr, up to so many bytes."""
+    tree, disk = folder / "tree", folder / "disk.raw"
+    tree.mkdir()
+    left = size
+    for number, (path, length) in enumerate(_files_of(Path("/usr"))):
+        if length <= left:
+            shutil.copyfile(path, tree / str(number))
+            left -= length
+    with open(disk, "wb") as file:
+        file.truncate(size * 5 // 4)
+    run("mkfs.ext4", "-q", "-F", "-d", tree, disk)
+    shutil.rmtree(tree)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, folder / _TOP)
+    disk.unlink()
+
+
+def _files_of(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the files in a folder that can be read, in the order of their names, with their lengths."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
+            yield path, path.stat().st_size
 
 
 def _words() -> bytes:

@@ -34,7 +34,7 @@ __all__ = [
     "median",
 ]
 
-Unit = Literal["s", "s/GiB", "B/s", "reads/s", "%"]
+Unit = Literal["s", "s/GiB", "B", "B/s", "reads/s", "%"]
 
 
 class SkippedError(Exception):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks import copying, growing, reading, small, sparse
-from benchmarks.contest import Peer, Row, Target
+from benchmarks import copying, growing, packing, reading, small, sparse
+from benchmarks.contest import Peer, Row, Target, Unit
 from benchmarks.sizes import GIB, KIB, MIB, Sizes
 
 __all__ = ["MEMORY", "all_rows"]
@@ -30,6 +30,7 @@ def all_rows(sizes: Sizes) -> Iterator[Row]:
     yield from _copying(sizes)
     yield from _sparse(sizes)
     yield from _compressed(sizes)
+    yield from _packing(sizes)
     yield from _measuring()
     yield from _growing(sizes)
     yield from _crowd(sizes)
@@ -243,6 +244,21 @@ def _compressed(sizes: Sizes) -> Iterator[Row]:
                 [method],
                 partial(prepare, method),
                 peers,
+                room=2 * sizes.data,
+            )
+
+
+def _packing(sizes: Sizes) -> Iterator[Row]:
+    judged: list[tuple[str, Unit, float]] = [("", "s", 0.5), ("-size", "B", 1.05)]
+    for method in "deflate", "zstd":
+        for suffix, unit, bound in judged:
+            yield Row(
+                f"pack-{method}{suffix}",
+                f"vdifs export --compress {method}{', the length of the file' if suffix else ''}",
+                unit,
+                ["system"],
+                partial(packing.packed_export, method, unit, "system"),
+                [Peer(f"{_CONVERT} -c -m 16 -W", _at_most(bound))],
                 room=2 * sizes.data,
             )
 

@@ -99,6 +99,8 @@ def _value(value: float, unit: Unit) -> str:
     match unit:
         case "s" | "s/GiB":
             return f"{value:.3f} {unit}"
+        case "B":
+            return f"{value / 1e6:,.1f} MB"
         case "B/s":
             return f"{value / 1e9:.2f} GB/s"
         case "reads/s":

@@ -64,7 +64,7 @@ def same(left: Path, right: Path) -> None:
 
 
 def test_every_block_of_every_page_is_run() -> None:
-    recipes = "install remove nightly restore restic look offset debugfs migrate cloud serve python"
+    recipes = "install remove nightly restore restic small look offset debugfs migrate cloud serve python"
     assert set(examples()) == {*recipes.split(), "export", "snapshot", *FOREIGN}
     assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), "a block that no test runs"
 
@@ -114,6 +114,18 @@ def test_restore(folder: Path) -> None:
     run("restore", folder)
     same(folder / "restored.qcow2", folder / "images/tuesday.qcow2")
     assert "backing-filename" not in oracle.info(folder / "restored.qcow2")
+
+
+def test_small(folder: Path) -> None:
+    assert "identical" in run("small", folder)
+    backup, images = folder / "backup", folder / "images"
+    sizes = [sum(path.stat().st_size for path in each.glob("*day.qcow2")) for each in (backup, images)]
+    assert (backup / "base.qcow2").stat().st_size < (images / "base.qcow2").stat().st_size / 2
+    assert sizes[0] <= sizes[1]
+    images.rename(folder / "lost")
+    for name in ("base", "monday", "tuesday"):
+        oracle.check(backup / f"{name}.qcow2")
+        same(backup / f"{name}.qcow2", folder / f"lost/{name}.qcow2")
 
 
 def test_restic(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """`vdifs export`: a synthetic file into a real one, or into a pipe."""
 
 import os
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, get_args
 
 import click
 
@@ -19,7 +20,9 @@ from vdifs.cli.arguments import (
 from vdifs.cli.interrupts import clearing_away
 from vdifs.cli.render.progress import progress_reports
 from vdifs.errors import UsageError, quoted
+from vdifs.formats.layer import Codec
 from vdifs.formats.qcow2.header import Header
+from vdifs.output.export.compressing.compression import LEVELS, Compression
 from vdifs.output.export.exporting import export as export_image
 from vdifs.output.image import Image
 from vdifs.output.library import open_named
@@ -27,6 +30,12 @@ from vdifs.output.spec import OutputSpec
 from vdifs.output.view import PackedClusters, View
 
 __all__ = ["export"]
+
+
+def _levels() -> str:
+    """Return what the help says of the levels of each method."""
+    return ", ".join(f"{name} {one.least} to {one.most} (default {one.default})" for name, one in LEVELS.items())
+
 
 _HEAD = 4096  # more than a header, its extensions and a backing file name of 1023 bytes
 
@@ -45,6 +54,17 @@ _HEAD = 4096  # more than a header, its extensions and a backing file name of 10
 @click.option("--backing-name", metavar="NAME", help="What a delta calls its base; by default the base's file name.")
 @click.option("--extended-l2", is_flag=True, help="Write subclusters; a delta then holds no more than what changed.")
 @packed_option
+@click.option(
+    "--compress",
+    type=click.Choice(get_args(Codec)),
+    help="Pack every cluster of a qcow2, on all processors; OUTPUT is then a file, and no pipe or device.",
+)
+@click.option(
+    "--level",
+    type=int,
+    metavar="N",
+    help=f"With --compress: {_levels()}. A higher one takes longer and makes a smaller file.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing OUTPUT.")
 @click.option(
     "--progress",
@@ -64,6 +84,8 @@ def export(
     backing_name: str | None,
     extended_l2: bool,
     packed: PackedClusters,
+    compress: Codec | None,
+    level: int | None,
     force: bool,
     progress: Literal["auto", "bar", "json", "none"],
     trusted: tuple[str, ...],
@@ -74,6 +96,7 @@ def export(
     OUTPUT appears only when it is complete. No mount is needed.
     """
     check_goes_with_format(view, base, cluster_size, extended_l2)
+    compression = _compression(view, compress, level)
     if output.endswith("/"):
         raise UsageError("the name of a folder", where=output, remedy="name a file in it")
     if backing_name is not None and base is None:
@@ -83,11 +106,36 @@ def export(
     with (
         clearing_away(),
         progress_reports(progress) as report,
-        open_named(name, spec, trusted=trusted, live=live) as opened,
+        _opened(name, spec, compression, trusted=trusted, live=live) as opened,
     ):
         if output != "-" and base is not None:
             _refuse_own_backing(output, opened)
-        export_image(opened, output, overwrite=force, progress=report)
+        export_image(opened, output, overwrite=force, progress=report, compression=compression)
+
+
+def _opened(
+    name: ImageName, spec: OutputSpec, compression: Compression | None, *, trusted: tuple[str, ...], live: Live
+) -> Image:
+    """Open what is exported; where clusters of another codec than asked for would stay packed, with all expanded."""
+    opened = open_named(name, spec, trusted=trusted, live=live)
+    if compression is None or not opened.packed or compression.type == _header_of(opened).compression_type:
+        return opened
+    opened.close()
+    return open_named(name, replace(spec, packed="expand"), trusted=trusted, live=live)
+
+
+def _header_of(image: Image) -> Header:
+    return Header.parse(image.read_at(0, _HEAD))
+
+
+def _compression(view: View, method: Codec | None, level: int | None) -> Compression | None:
+    if method is None:
+        if level is not None:
+            raise click.UsageError("--level needs --compress: it says how well to pack")
+        return None
+    if view != "qcow2":
+        raise click.UsageError(f"--compress packs the clusters of a qcow2: it does not go with --format {view}")
+    return Compression(method, level)
 
 
 def _refuse_own_backing(output: str, image: Image) -> None:
@@ -95,7 +143,7 @@ def _refuse_own_backing(output: str, image: Image) -> None:
 
     Where OUTPUT is a link, that is the folder of the link or the folder of the file, as it will be opened.
     """
-    backing_name = Header.parse(image.read_at(0, _HEAD)).backing_file or ""
+    backing_name = _header_of(image).backing_file or ""
     written = os.path.realpath(output)
     for folder in {os.path.realpath(os.path.dirname(os.path.abspath(output))), os.path.dirname(written)}:
         if os.path.realpath(os.path.join(folder, backing_name)) == written:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 from vdifs.errors import InUseError, StorageError, UsageError
 from vdifs.linux.locks import LockTable, has_user
+from vdifs.output.export.compressing.compression import Compression
 from vdifs.output.export.transfer import Progress, to_file, to_stream
 from vdifs.output.image import Image
 from vdifs.storage.witness import Witness
@@ -20,12 +21,22 @@ from vdifs.storage.witness import Witness
 __all__ = ["export"]
 
 
-def export(image: Image, output: str, *, overwrite: bool = False, progress: Progress | None = None) -> None:
+def export(
+    image: Image,
+    output: str,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    compression: Compression | None = None,
+) -> None:
     """Write `image` to the file `output`, or to standard output for "-".
 
+    compression: have every cluster of a qcow2 packed; then `output` must be a regular file.
     Raises UsageError if `output` exists and `overwrite` is not set, or is a file of the chain; InUseError if another
     program has it in use, as far as can be told; StorageError if it cannot be written: then no file is left.
     """
+    if output == "-" and compression is not None:
+        raise _not_packed_there("standard output")
     if output == "-":
         if sys.__stdout__ is None:
             raise StorageError("it is closed", where="standard output", remedy="name a file, or a pipe that is read")
@@ -33,10 +44,17 @@ def export(image: Image, output: str, *, overwrite: bool = False, progress: Prog
         return
     existing = _check_output(image, output, overwrite)
     if existing is not None and not stat.S_ISREG(existing.st_mode):
+        if compression is not None:
+            raise _not_packed_there(output)
         _export_in_place(image, output, progress)
         return
     with _renamed_when_complete(output, overwrite=overwrite) as fd:
-        to_file(image, fd, progress)
+        if compression is None:
+            to_file(image, fd, progress)
+        else:
+            from vdifs.output.export.compressing.packed_file import to_packed_file  # loads what packs
+
+            to_packed_file(image, fd, compression, progress)
 
 
 def _export_in_place(image: Image, output: str, progress: Progress | None) -> None:
@@ -109,6 +127,11 @@ def _is_used(output: str) -> bool:
 def _in_use(output: str) -> InUseError:
     what, remedy = "a virtual machine or another program has it open", "wait for its end, or choose another name"
     return InUseError(what, where=output, remedy=remedy)
+
+
+def _not_packed_there(output: str) -> UsageError:
+    what = "packed clusters go into a regular file only: where they lie is known when all are packed"
+    return UsageError(what, where=output, remedy="name a file, or leave out --compress")
 
 
 def _exists(output: str) -> UsageError:

@@ -22,7 +22,7 @@ from threading import Event, Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.linux.filesystems import EXT, filesystem_type, reserve
+from vdifs.output.export.range_writer import RangeWriter
 from vdifs.output.export.sharing import BlockSharer
 from vdifs.output.image import Image
 from vdifs.output.protocol import Region
@@ -85,7 +85,7 @@ class _Copy:
 
     def __init__(self, image: Image, fd: int) -> None:
         self._image, self._fd = image, fd
-        self._reserves = filesystem_type(fd) == EXT
+        self._writer = RangeWriter(fd)
         self._ranges = self._to_copy()
         self._lock = Lock()
         self._stopped = Event()
@@ -147,15 +147,8 @@ class _Copy:
             if at < length and not chunk.startswith(_ZEROS[: length - at], at):
                 start = at if start is None else start
             elif start is not None:
-                self._write_all(offset + start, view[start : min(at, length)])
+                self._writer.write(offset + start, view[start : min(at, length)])
                 start = None
-
-    def _write_all(self, offset: int, data: memoryview) -> None:
-        if self._reserves:
-            self._reserves = reserve(self._fd, offset, len(data))
-        while data:
-            count = os.pwrite(self._fd, data, offset)
-            offset, data = offset + count, data[count:]
 
 
 def _joined(ranges: NDArray[np.int64]) -> NDArray[np.int64]:

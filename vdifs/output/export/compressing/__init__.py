@@ -1,0 +1,1 @@
+"""A synthetic qcow2 into a file in which every cluster is packed."""
