@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 
 import vdifs
-from tests.conftest import require_tool
 from tests.mount import direct, images
 from tests.mount.mounting import Mounts
 from tests.mount.serving.served import require_local_disk
 from tests.support import oracle
 from tests.support.builder import make, make_raw
+from tests.support.seven_zip import by_7zip
 from tests.support.stamps import stamped
 from tests.support.units import GIB, KIB, MIB
 
 FOLDERS = ("vhd", "vhd-fixed")
-
-
-def by_7zip(path: Path) -> bytes:
-    command = [require_tool("7z"), "x", "-so", "-tvhd", path.name]
-    return subprocess.run(command, cwd=path.parent, capture_output=True, check=True, timeout=100).stdout
 
 
 def test_the_vhds_of_a_mount_are_the_disks_of_their_images(mounts: Mounts, source: Path, tmp_path: Path) -> None:
@@ -37,7 +32,7 @@ def test_the_vhds_of_a_mount_are_the_disks_of_their_images(mounts: Mounts, sourc
                 assert shown.read_bytes() == b"".join(opened.stream())
                 assert shown.stat().st_size == opened.size
                 assert os.getxattr(shown, "user.vdifs.etag").decode() == opened.etag
-            assert by_7zip(shown) == disk.ljust(oracle.virtual_size(shown, "vpc"), b"\0")
+            assert by_7zip(shown, "vhd") == disk.ljust(oracle.virtual_size(shown, "vpc"), b"\0")
             by_qemu = oracle.materialize(shown, tmp_path / "disk.raw", format="vpc").read_bytes()
             assert by_qemu.rstrip(b"\0") == disk.rstrip(b"\0")
             assert os.getxattr(shown, "user.vdifs.source") == image.encode()

@@ -19,6 +19,7 @@ from tests.support import oracle
 from tests.support.builder import make, make_raw
 from tests.support.chains import Shape, make_chain
 from tests.support.command_line import answer, export
+from tests.support.seven_zip import by_7zip
 from tests.support.units import GIB, KIB, MIB
 from vdifs.output.view import View
 
@@ -34,13 +35,6 @@ def disk_size(view: View, virtual_size: int) -> int:
 def by_qemu(path: Path, output: Path) -> bytes:
     oracle.qemu_img("convert", "-f", "vpc", "-O", "raw", path, output)
     return output.read_bytes()
-
-
-def by_7zip(path: Path) -> bytes:
-    words = [require_tool("7z"), "x", "-so", "-tvhd", path.name]
-    done = subprocess.run(words, cwd=path.parent, stdin=subprocess.DEVNULL, capture_output=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @contextmanager
@@ -72,7 +66,7 @@ def prove_all(view: View, path: Path, disk: bytes, scratch: Path) -> None:
     wanted = disk.ljust(disk_size(view, len(disk)), b"\0")
     assert oracle.virtual_size(path, "vpc") == len(wanted)
     assert by_qemu(path, scratch / "by-qemu.raw") == wanted
-    assert by_7zip(path) == wanted
+    assert by_7zip(path, "vhd") == wanted
     assert by_libvhdi(path) == wanted
     assert by_vdifs(path) == wanted
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tests.conftest import cannot_be_tried, require_tool
+from tests.conftest import cannot_be_tried
 from tests.support import qcow2
 from tests.support.image_file import Image
 
@@ -64,14 +64,6 @@ def packed_clusters(path: Path) -> Iterator[Packed]:
                 if entry & qcow2.COMPRESSED:
                     offset, length = qcow2.compressed_place(entry, bits)
                     yield Packed(cluster, offset, image.read(offset, length))
-
-
-def by_7zip(path: Path) -> bytes:
-    """Return the disk of an image without a backing file as 7-Zip reads it."""
-    words = [require_tool("7z"), "x", "-so", "-tqcow", path.name]
-    done = subprocess.run(words, cwd=path.parent, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return done.stdout
 
 
 _DISSECT = """

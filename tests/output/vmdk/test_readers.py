@@ -12,9 +12,10 @@ import vdifs
 from tests.support import oracle
 from tests.support.chains import Shape, make_chain
 from tests.support.copying import copy_in_pieces
+from tests.support.seven_zip import by_7zip
 from tests.support.stamps import stamped
 from tests.support.units import GIB, KIB, MIB, SECTOR
-from tests.support.vmdk_reading import by_7zip, by_libvmdk, chain_of, disk_of
+from tests.support.vmdk_reading import by_libvmdk, chain_of, disk_of
 
 TABLE = 32 * MIB
 """Bytes of disk that a grain table maps."""
@@ -58,7 +59,7 @@ def test_every_reader_sees_the_same_disk(tmp_path: Path, size: int, starts: list
     oracle.compare(file, disk, left_format="vmdk", right_format="raw")
     assert oracle.materialize(file, tmp_path / "b.raw", format="vmdk").read_bytes() == contents
     assert by_libvmdk(file) == contents
-    assert by_7zip(file) == contents
+    assert by_7zip(file, "vmdk") == contents
     assert disk_of(file) == contents
 
 
@@ -68,7 +69,7 @@ def test_a_disk_of_nothing_is_one_of_a_sector(tmp_path: Path) -> None:
     file = export(disk, tmp_path / "b.vmdk", Random(0))
     assert oracle.virtual_size(file, "vmdk") == SECTOR
     oracle.qemu_img("compare", "-q", "-f", "vmdk", "-F", "raw", file, disk)
-    assert by_libvmdk(file) == by_7zip(file) == disk_of(file) == bytes(SECTOR)
+    assert by_libvmdk(file) == by_7zip(file, "vmdk") == disk_of(file) == bytes(SECTOR)
 
 
 LARGE = {"2 GiB": 2 * GIB, "127 GiB": 127 * GIB + 5 * SECTOR}
@@ -126,7 +127,7 @@ def test_random_chains(tmp_path: Path, seed: int, rng: Random) -> None:
         contents = contents or bytes(SECTOR)
         assert oracle.virtual_size(file, "vmdk") == len(contents)
         assert by_libvmdk(file) == contents
-        assert by_7zip(file) == contents
+        assert by_7zip(file, "vmdk") == contents
         assert disk_of(file) == contents
 
 
