@@ -24,6 +24,7 @@ from vdifs.formats.qcow2.header import Header
 from vdifs.formats.qcow2.inflate import Inflater
 from vdifs.formats.qcow2.packed_tables import PackedTable
 from vdifs.output.export.compressing.batches import Batch, batches_of
+from vdifs.output.export.compressing.carried import CarriedClusters
 from vdifs.output.export.compressing.compression import Compression
 from vdifs.output.export.compressing.compressors import compressor
 from vdifs.output.export.compressing.headers import packed_header, with_tables
@@ -79,7 +80,7 @@ class _PackedFile:
         self._l1 = np.zeros(self._read.l1_size, np.int64)
         self._writer = _InOrder(RangeWriter(fd))
         self._stopped = Event()
-        self._own = _ThreadsOwn(max(_BATCH, 2 * self._cluster_size), self._cluster_size, compression, self._stopped)
+        self._own = _ThreadsOwn(max(_BATCH, self._cluster_size), image, self._cluster_size, compression, self._stopped)
         self._zeros = bytes(self._cluster_size)
         self._done = 0
 
@@ -125,8 +126,7 @@ class _PackedFile:
         view = memoryview(buffer)[: batch.length]
         read = self._image.readinto_at(batch.offset, view)
         if batch.packed:
-            view = view[:read]
-            return [self._own.carried(view[at : at + most]) for at, most in zip(batch.at, batch.lengths, strict=True)]
+            return self._own.carried.packed(batch, view[:read])
         assert read == batch.length, "a plain cluster lies within the file"
         clusters: list[bytes] = []
         for at, packable in zip(batch.at, batch.packable, strict=True):
@@ -189,15 +189,10 @@ class _PackedFile:
 class _ThreadsOwn(local):
     """What each thread has for itself."""
 
-    def __init__(self, room: int, cluster_size: int, compression: Compression, stopped: Event) -> None:
+    def __init__(self, room: int, image: Image, cluster_size: int, compression: Compression, stopped: Event) -> None:
         self.buffer = bytearray(room)
         self.compress = compressor(compression, stopped)
-        self._inflater = Inflater(cluster_size, compression.type)
-
-    def carried(self, packed: memoryview) -> bytes:
-        """Return the packed cluster that `packed` begins with, without what follows it. Raises FormatError."""
-        whole = packed.tobytes()
-        return whole[: self._inflater.measure(whole)]
+        self.carried = CarriedClusters(image, Inflater(cluster_size, compression.type))
 
 
 class _InOrder:
