@@ -10,8 +10,8 @@ from vdifs.wording import size_with_bytes
 
 __all__ = ["check_holds"]
 
-_LARGEST: Final[Mapping[View, int]] = {"vhd": VHD_MAX_SIZE, "vhd-fixed": VHD_MAX_SIZE}
-"""Bytes; a view that is not here has no such bound."""
+_LARGEST: Final[Mapping[View, int]] = {"vhd": VHD_MAX_SIZE, "vhd-fixed": VHD_MAX_SIZE, "vmdk": 32 << 40}
+"""Bytes; a view that is not here has no such bound. A VMDK holds more: that are the tables that vdifs reads of one."""
 
 
 def check_holds(view: View, virtual_size: int, where: str | None = None) -> None:

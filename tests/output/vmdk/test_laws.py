@@ -16,6 +16,7 @@ from vdifs.errors import UsageError, WouldBlock
 from vdifs.extents import Kind
 from vdifs.formats.layer import UNLIMITED
 from vdifs.formats.load import Load
+from vdifs.formats.vmdk.grain_tables import MAX_DIRECTORY
 from vdifs.output import granularity
 from vdifs.output.frame import Frame
 from vdifs.output.image import Image
@@ -24,7 +25,7 @@ from vdifs.output.process_caches import window_cache
 from vdifs.output.protocol import Output, Region, ResolvedSpec
 from vdifs.output.vmdk.output import VmdkOutput
 
-GIB, TIB = 1 << 30, 1 << 40
+MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 
 
 @st.composite
@@ -197,7 +198,7 @@ def test_a_file_ends_below_2_tib() -> None:
 
 
 def test_more_data_than_that_are_refused_with_a_remedy() -> None:
-    with pytest.raises(UsageError, match=r"too much data for a VMDK: .* ends below 2199023255552: ask for a qcow2"):
+    with pytest.raises(UsageError, match=r"^stated: its disk has too much data for a vmdk, .* below 2.*TiB.*: take it"):
         output_of(full(2032 * GIB))
 
 
@@ -205,8 +206,9 @@ def test_a_disk_of_more_tables_than_vdifs_reads_is_refused_with_a_remedy() -> No
     def empty(size: int) -> StatedChain:
         return StatedChain((WideLayer(((size, Kind.UNALLOCATED, 0),)),))
 
+    assert MAX_DIRECTORY * 32 * MIB == 32 * TIB
     assert output_of(empty(32 * TIB)).size == size_of(32 * TIB // SECTOR, 0, 0)
-    with pytest.raises(UsageError, match=r"too large for a VMDK, which holds 35184372088832: ask for a qcow2"):
+    with pytest.raises(UsageError, match=r"^stated: a vmdk holds disks of 32,768 GiB at most, .*: take it as a qcow2"):
         output_of(empty(32 * TIB + SECTOR))
 
 

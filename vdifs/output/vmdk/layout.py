@@ -15,11 +15,11 @@ See docs/formats.md, Writing.
 from dataclasses import dataclass
 
 from vdifs.errors import UsageError
-from vdifs.formats.vmdk.grain_tables import MAX_DIRECTORY
 from vdifs.formats.vmdk.hosted_header import AT_END, FOOTER_SECTORS, NEWLINES, HostedFlag, HostedHeader
 from vdifs.formats.vmdk.sparse_headers import HOSTED_MAGIC
 from vdifs.output.vmdk.grain import GRAIN_BITS, GRAIN_SIZE, STORED_SIZE
 from vdifs.units import SECTOR, ceil_div, round_up
+from vdifs.wording import size_with_bytes
 
 __all__ = ["DESCRIPTOR_SECTORS", "ENTRY", "TABLE_BITS", "TABLE_ENTRIES", "TABLE_SIZE", "Layout", "size_if_full"]
 
@@ -34,7 +34,6 @@ TABLE_SIZE = SECTOR + TABLE_ENTRIES * ENTRY
 _GRAINS_AT = 128 * SECTOR
 _END = 1 << 41
 """Entries have 32 bits, so nothing lies beyond that."""
-_OTHER_FORMAT = "ask for a qcow2, or for raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +55,13 @@ class Layout:
         """Lay out a file of a disk of `virtual_size` bytes that stores so many grains and tables.
 
         There is no VMDK of a disk without a byte, as far as QEMU and libvmdk read it: such a disk is one of a sector.
-        Raises UsageError for a disk that is too large, and for more data than the format holds.
+        Raises UsageError for more data than the format holds.
         """
-        if ceil_div(virtual_size, 1 << TABLE_BITS) > MAX_DIRECTORY:
-            what = f"a disk of {virtual_size} bytes is too large for a VMDK, which holds {MAX_DIRECTORY << TABLE_BITS}"
-            raise UsageError(what, remedy=_OTHER_FORMAT)
         layout = cls._laid_out(virtual_size, grain_count, table_count)
         if layout.size >= _END:
-            what = f"the disk has too much data for a VMDK: it would have {layout.size} bytes, and ends below {_END}"
-            raise UsageError(what, remedy=_OTHER_FORMAT)
+            what = f"its disk has too much data for a vmdk, which ends below {size_with_bytes(_END)}"
+            what += f", and would have {size_with_bytes(layout.size)}"
+            raise UsageError(what, remedy="take it as a qcow2 or raw")
         return layout
 
     @classmethod

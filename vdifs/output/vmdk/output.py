@@ -4,12 +4,16 @@ import hashlib
 import os
 import posixpath
 from collections.abc import Hashable, Iterator, Mapping
+from typing import Final
 
 import numpy as np
 
+from vdifs.errors import UsageError
 from vdifs.output.allocation import Allocation
+from vdifs.output.largest import check_holds
 from vdifs.output.protocol import Region, ResolvedSpec
 from vdifs.output.summary import Summary
+from vdifs.output.view import View
 from vdifs.output.vmdk.grain import GRAIN_SIZE
 from vdifs.output.vmdk.grains import GRANULARITY, GrainArea, Grains
 from vdifs.output.vmdk.layout import TABLE_BITS, Layout, size_if_full
@@ -18,6 +22,8 @@ from vdifs.output.vmdk.text import cid_of, descriptor
 from vdifs.units import ceil_div
 
 __all__ = ["VmdkOutput"]
+
+_VIEW: Final[View] = "vmdk"
 
 
 class VmdkOutput:
@@ -28,9 +34,14 @@ class VmdkOutput:
 
         Raises UsageError for a disk that is too large, or holds too much, and what Allocation.summarize does.
         """
+        name = spec.chain.members[0].file.name
+        check_holds(_VIEW, spec.chain.virtual_size, name)
         allocation = Allocation(spec.chain, None, GRANULARITY)
         summary = allocation.summarize()
-        layout = Layout.plan(spec.chain.virtual_size, summary.stored.total, summary.tables.count)
+        try:
+            layout = Layout.plan(spec.chain.virtual_size, summary.stored.total, summary.tables.count)
+        except UsageError as error:
+            raise error.at(name) from error
         cid = cid_of(_identity(spec, summary))
         grains = Grains(allocation)
         self.size = self.stored = layout.size
