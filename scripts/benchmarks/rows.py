@@ -10,7 +10,7 @@ from benchmarks.sizes import GIB, KIB, MIB, Sizes
 __all__ = ["MEMORY", "all_rows"]
 
 _CHAINS = {"": "shallow", "-scattered": "scattered"}
-_FORMATS_OUT = {"vhd": "vpc"}
+_FORMATS_OUT = {"vhd": "vpc", "vmdk": "vmdk"}
 """The views in other formats that are read, and what QEMU calls them."""
 _STORAGE_DAEMON = "qemu-storage-daemon FUSE export"
 _FLAT = "the limit, flat"
