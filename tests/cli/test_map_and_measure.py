@@ -161,7 +161,7 @@ def test_a_base_that_is_no_ancestor_is_refused(
     assert line in err
 
 
-@pytest.mark.parametrize("kind", ["raw", "vhd", "vhd-fixed"])
+@pytest.mark.parametrize("kind", ["raw", "vhd", "vhd-fixed", "vmdk"])
 @pytest.mark.parametrize("words", [["--base", "base.qcow2"], ["--cluster-size", "4k"], ["--extended-l2"]], ids=" ".join)
 def test_nothing_is_measured_that_cannot_be_exported(kind: str, words: list[str], folder: Path, vdifs: Vdifs) -> None:
     image, output = folder / "top.qcow2", folder / "output"
@@ -180,6 +180,7 @@ MEASURED: list[tuple[str, ...]] = [
     ("top.qcow2", "--format", "raw"),
     ("top.qcow2", "--format", "vhd"),
     ("top.qcow2", "--format", "vhd-fixed"),
+    ("top.qcow2", "--format", "vmdk"),
     ("top.qcow2", "--cluster-size", "512"),
     ("top.qcow2", "--cluster-size", "2M", "--base", "base.qcow2"),
     ("top.qcow2", "--extended-l2"),

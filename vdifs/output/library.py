@@ -31,7 +31,7 @@ def open_path(
     """Open an image file as if it had been flattened, or as a delta against `base`, one of its ancestors or itself.
 
     path, base: file names, relative to the working directory; base may be `FILE@SNAPSHOT` too.
-    view: "qcow2", "raw" for the guest contents, or "vhd" or "vhd-fixed", which hold all of them and have no base.
+    view: "qcow2", "raw" for the guest contents, or "vhd", "vhd-fixed", "vmdk", which hold them and have no base.
     cluster_size: of a qcow2, 512 to 2 MiB. backing_name: what a delta records as its backing file. trusted:
     directories beneath which backing files may lie, besides the image's own folder. snapshot: the name of an
     internal snapshot of the image, to open that instead of the active state. extended_l2: write subclusters. live:

@@ -132,6 +132,22 @@ async def test_tables_are_published_as_bytes_and_what_follows_them_as_places(raw
             assert plane.only.bytes_at(each.start, each.stop - each.start) == whole[each.start : each.stop]
 
 
+async def test_guest_data_in_frames_are_published_as_places_and_what_is_around_them_as_bytes(raw: Path) -> None:
+    """The numbers and the sums too: what the plane would work out is what was read."""
+    async with published(raw.parent, views=["vmdk"]) as (mount, plane):
+        handle = await mount.open("vmdk/x.raw.vmdk")
+        whole = await mount.read(handle, 0, 2 * SIZE)
+        plane.only.ranges.clear()
+        for at in range(0, len(whole), 64 * KIB):
+            assert await mount.read(handle, at, 64 * KIB) == whole[at : at + 64 * KIB]
+        grains = 16 * 129 * 512
+        assert [each.start for each in plane.only.ranges if each.frame is not None] == [64 * KIB]
+        for each in plane.only.ranges:
+            assert plane.only.bytes_at(each.start, each.stop - each.start) == whole[each.start : each.stop]
+        assert sum(each.stop - each.start for each in plane.only.ranges if each.frame is not None) == grains
+        assert sum(each.stop - each.start for each in plane.only.ranges) == len(whole)
+
+
 async def test_tables_that_are_known_are_not_dropped_for_a_read_that_overlaps_them(raw: Path) -> None:
     """Else readers at random would never find what they want."""
     make(raw.with_name("disk.qcow2"), 8 * MIB)
