@@ -45,6 +45,23 @@ def test_windows_of_a_disk_of_nearly_nothing_take_no_memory() -> None:
     assert runs.blocks.tolist() == [[0, 1, 1], [1 << 26, 1, 1]]
 
 
+def test_a_cluster_that_begins_before_that_before_it_in_one_sector_is_read_in_any_pieces(tmp_path: Path) -> None:
+    """It states a sector more than it takes: that before it, which lies behind it, is not in its way."""
+    image = make(tmp_path / "image.qcow2", 8 * CLUSTER, "write -c -P 1 0 64k")
+    first, second = deflated(b"\1" * CLUSTER), deflated(b"\2" * CLUSTER)
+    at = image.append(bytes(2 * SECTOR))
+    put(image, first, at=at + 200, cluster=2)
+    put(image, second, at=at, sectors=2, cluster=3)
+    with vdifs.open(image.path) as opened:
+        start = opened.size - CLUSTER
+        whole = opened.read_at(start, CLUSTER)
+        assert second in whole
+        assert whole.index(first) < whole.index(second)
+        for size in (1, 50, 99):
+            pieces = [opened.read_at(start + at, size) for at in range(0, 4 * SECTOR, size)]
+            assert b"".join(pieces) == whole[: sum(map(len, pieces))]
+
+
 @pytest.mark.parametrize("before", range(28, 35))
 def test_what_is_known_of_clusters_that_overlap_in_the_source_is_what_is_read(before: int, tmp_path: Path) -> None:
     """One begins in the last sector of that before it, and ends there before it does: `before` others lie before both.

@@ -63,6 +63,7 @@ class PackedBlocks:
         stop = sector + self.sectors
         sector += 1
         joins = sector[1:] == stop[:-1]
+        joins &= self.host[1:] > self.host[:-1]  # so that they lie in guest order
         within_one = self.sectors[1:] == 1
         if within_one.any():
             joins &= ~within_one | (self.host[1:] >= self.host[:-1] + _LEAST_APART)
