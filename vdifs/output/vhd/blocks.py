@@ -1,6 +1,5 @@
-"""The blocks of a dynamic VHD, window by window: which of them are stored, and what they are made of."""
+"""The blocks of a dynamic VHD: which of them are stored, and, window by window, what they are made of."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,26 +15,12 @@ from vdifs.output.window import ONES, Pieces, State, stored_pieces, unit_states
 
 __all__ = ["GRANULARITY", "Blocks"]
 
-GRANULARITY: Final = Granularity(13, BLOCK_BITS)
-"""Units so small that a window has 512 MiB: to read a few bytes, no more than that is resolved."""
+GRANULARITY: Final = Granularity(13, BLOCK_BITS, BLOCK_BITS)
+"""Units so small that a window has 512 MiB: to read a few bytes, no more than that is resolved. What is held is known
+of each block, as if it were a table."""
 _WHOLE_BLOCKS: Final = Granularity(BLOCK_BITS, BLOCK_BITS)
 _ABSENT: Final = 0xFFFFFFFF
 _SECTOR_BITS: Final = 9
-
-_Ranks = NDArray[np.int64]
-"""Of each block of a window: how many of the window are stored before it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Window:
-    """stored: bool, of each block. pieces: of those that are, and of what is in front of each."""
-
-    stored: NDArray[np.bool_]
-    pieces: Pieces
-
-    @property
-    def nbytes(self) -> int:
-        return self.stored.nbytes + self.pieces.nbytes
 
 
 class Blocks:
@@ -43,55 +28,34 @@ class Blocks:
 
     def __init__(self, allocation: Allocation, summary: Summary) -> None:
         """Resolves nothing yet; summary: of `allocation`."""
-        self._allocation, self._summary = allocation, summary
-        self._kept: KeptWindows[_Window] = KeptWindows(allocation.chain)
+        self._allocation, self._stored = allocation, summary.tables
+        self._kept: KeptWindows[Pieces] = KeptWindows(allocation.chain)
 
     def pieces(self, window: int, wait: bool) -> Pieces:
         """Return what the stored blocks of a window are made of, one after the other, each of STRIDE bytes.
 
         wait=False: raises WouldBlock if the window has to be resolved first.
         """
-        return self._kept.get(window, self._resolve, wait=wait).pieces
+        return self._kept.get(window, self._resolve, wait=wait)
 
-    def entries(self, first: int, last: int, offset: int, wait: bool) -> NDArray[np.uint32]:
+    def entries(self, first: int, last: int, offset: int) -> NDArray[np.uint32]:
         """Return the entries [first, last) of the block allocation table, of blocks of the disk: uint32.
 
-        offset: of the first stored block in the output. wait: as for `pieces`, of windows that are neither empty nor
-        stored whole: of those no table need be read.
+        offset: of the first stored block in the output. Resolves nothing.
         """
-        found = np.full(last - first, _ABSENT, np.uint32)
-        windows, stored = self._summary.windows, self._summary.stored
-        at = first
-        while at < last:
-            window, start, end = windows.locate(at << BLOCK_BITS)
-            low, high = start >> BLOCK_BITS, -(-end >> BLOCK_BITS)
-            before, behind = stored.before(window), stored.before(window + 1)
-            stop = min(high, last)
-            if before < behind:
-                whole = behind - before == high - low
-                flags = np.ones(high - low, np.bool_) if whole else self._stored(window, wait)
-                place = offset + BITMAP_AT + (before + _ranks(flags)) * STRIDE
-                part = slice(at - low, stop - low)
-                found[at - first : stop - first][flags[part]] = place[part][flags[part]] >> _SECTOR_BITS
-            at = stop
-        return found
+        stored = self._stored.between(first, last)
+        rank = self._stored.rank(first) + np.cumsum(stored) - 1
+        bitmap = offset + BITMAP_AT + rank * STRIDE >> _SECTOR_BITS
+        return np.where(stored, bitmap, _ABSENT).astype(np.uint32)
 
-    def _stored(self, window: int, wait: bool) -> NDArray[np.bool_]:
-        return self._kept.get(window, self._resolve, wait=wait).stored
-
-    def _resolve(self, index: int) -> _Window:
+    def _resolve(self, index: int) -> Pieces:
         extents = self._allocation.extents(index)
         data = extents.kind >= Kind.DATA
         states = unit_states(extents, BLOCK_BITS, data, data)
         stored = states == State.DATA
-        starts = _ranks(stored) * STRIDE
+        starts = (np.cumsum(stored) - stored) * STRIDE
         pieces = stored_pieces(extents, states, _WHOLE_BLOCKS, starts + DATA_AT)
-        return _Window(stored, _with_bitmaps(pieces, starts[stored] + BITMAP_AT))
-
-
-def _ranks(stored: NDArray[np.bool_]) -> _Ranks:
-    ranks: _Ranks = np.cumsum(stored) - stored
-    return ranks
+        return _with_bitmaps(pieces, starts[stored] + BITMAP_AT)
 
 
 def _with_bitmaps(pieces: Pieces, places: NDArray[np.int64]) -> Pieces:

@@ -58,7 +58,7 @@ class DynamicVhdOutput:
         if low < high:
             self._area.readinto(low - layout.blocks, buffer[low - offset : high - offset], wait=wait)
         if offset < layout.blocks:
-            self._read_before_blocks(offset, buffer[: layout.blocks - offset], wait)
+            self._read_before_blocks(offset, buffer[: layout.blocks - offset])
         low = max(offset, layout.footer)
         if low < end:
             buffer[low - offset :] = self._footer[low - layout.footer : end - layout.footer]
@@ -86,18 +86,18 @@ class DynamicVhdOutput:
         """See Output. It is one piece of data: what is a hole on the disk has no place in the file."""
         return offset if whence == os.SEEK_DATA else self.size
 
-    def _read_before_blocks(self, offset: int, buffer: memoryview, wait: bool) -> None:
+    def _read_before_blocks(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with what lies there before the first block: the head, the table, and zeros."""
         end, table, table_end = offset + len(buffer), self._layout.table, self._layout.table_end
-        entries = self._entries(max(offset, table), min(end, table_end), wait)
+        entries = self._entries(max(offset, table), min(end, table_end))
         buffer[:] = (self._head[offset:end] + entries).ljust(len(buffer), b"\0")
 
-    def _entries(self, start: int, stop: int, wait: bool) -> bytes:
+    def _entries(self, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop) of the output, within the table; nothing where that is no range."""
         if start >= stop:
             return b""
         first, last = (start - self._layout.table) // _ENTRY, ceil_div(stop - self._layout.table, _ENTRY)
         of_disk = min(first, self._blocks_of_disk), min(last, self._blocks_of_disk)
-        known = self._blocks.entries(*of_disk, self._layout.blocks, wait)
+        known = self._blocks.entries(*of_disk, self._layout.blocks)
         skip = start - self._layout.table - first * _ENTRY
         return (known.astype(">u4").tobytes() + _ABSENT * (last - first - len(known)))[skip : skip + stop - start]
