@@ -165,7 +165,7 @@ def test_a_file_is_resolved_once_for_each_size_of_blocks_whatever_its_name_and_i
                 with open_image(catalog.policy, ImageRef(path), OutputSpec(view)) as image:
                     sizes.add((view, image.size))
         assert len(sizes) == len(OUTPUTS)
-        assert len(resolved) == 3, "its own clusters, those of a fixed VHD, and blocks of a dynamic one"
+        assert len(resolved) == 4, "its own clusters, those of a fixed VHD, blocks of a dynamic one, grains of a VMDK"
 
 
 def test_snapshots_with_one_l1_table_are_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
