@@ -141,7 +141,7 @@ OPTIONS = [
     Wrong(
         "measure images/top.qcow2 --cluster-size big", USAGE, "'big' is no size such as", "see 'vdifs measure --help'"
     ),
-    Wrong("measure images/top.qcow2 --format vmdk", USAGE, "'vmdk' is not one of", "see 'vdifs measure --help'"),
+    Wrong("measure images/top.qcow2 --format vhdx", USAGE, "'vhdx' is not one of", "see 'vdifs measure --help'"),
     Wrong("export images/top.qcow2", USAGE, "export: missing argument 'OUTPUT'", "see 'vdifs export --help'"),
     Wrong("export images/top.qcow2 out --backing-name x", USAGE, "--backing-name needs --base", "see 'vdifs export"),
     Wrong(

@@ -52,6 +52,19 @@ def test_a_read_is_a_slice_with_zeros_beyond_the_end(shared: HostFile, offset: i
     assert shared.read_at(offset, length) == CONTENTS[offset : offset + length].ljust(length, b"\0")
 
 
+@given(st.lists(OFFSETS, max_size=5), st.integers(1, 300))
+def test_many_reads_are_as_many_slices(shared: HostFile, offsets: list[int], length: int) -> None:
+    assert shared.read_each(offsets, length) == [shared.read_at(offset, length) for offset in offsets]
+
+
+def test_one_of_many_reads_that_fails_tells_where(file: HostFile) -> None:
+    with pytest.raises(StorageError):
+        file.read_each([0, -1], 10)
+    file.close()
+    with pytest.raises(UsageError, match="closed"):
+        file.read_each([0], 10)
+
+
 @given(OFFSETS, st.integers(1, 300))
 def test_a_buffer_gets_zeros_beyond_the_end(shared: HostFile, offset: int, length: int) -> None:
     buffer = bytearray(b"\xff") * length

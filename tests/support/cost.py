@@ -14,14 +14,19 @@ __all__ = ["counted_reads", "little_memory"]
 @contextmanager
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Collect the lengths that are read from files."""
-    lengths, read_at = list[int](), HostFile.read_at
+    lengths, read_at, read_each = list[int](), HostFile.read_at, HostFile.read_each
 
     def counting(self: HostFile, offset: int, length: int) -> bytes:
         lengths.append(length)
         return read_at(self, offset, length)
 
+    def counting_each(self: HostFile, offsets: list[int], length: int) -> list[bytes]:
+        lengths.extend([length] * len(offsets))
+        return read_each(self, offsets, length)
+
     with monkeypatch.context() as patch:
         patch.setattr(HostFile, "read_at", counting)
+        patch.setattr(HostFile, "read_each", counting_each)
         yield lengths
 
 

@@ -5,12 +5,14 @@ import tracemalloc
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.age import grow_old
 from tests.support.agreement import format_error
 from tests.support.cost import counted_reads
 from tests.support.hand_made_chain import chain_of
@@ -208,3 +210,45 @@ def test_however_few_are_compared_together_what_overlaps_is_refused(
         patch.setattr(vhd_blocks, "_BUCKET_BITS", bits)
         with nullcontext() if apart else format_error("overlap at|more entries in use"), chain_of(VHD, path):
             pass
+
+
+def mixed(folder: Path) -> Vhd:
+    """Return a disk in which blocks that are whole, in part and not in the file take turns in every way."""
+    made = Vhd(64 * 16 * KIB, 16 * KIB, parent=UUID(int=1), uuid=UUID(int=2))
+    for number, kind in enumerate(np.random.default_rng(5).integers(0, 3, 64).tolist()):
+        if kind:
+            made.put(number * 16 * KIB, bytes([number + 1]) * (16 * KIB if kind == 2 else SECTOR * (1 + number % 31)))
+    made.write(folder / "x.vhd")
+    return made
+
+
+@pytest.mark.parametrize("bits", [2, 4, 18])
+def test_blocks_of_every_kind_are_what_their_bitmaps_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    made = mixed(tmp_path)
+    monkeypatch.setattr(vhd_blocks, "_MOST_UNITS_BITS", bits)
+    with chain_of(VHD, tmp_path / "x.vhd") as chain:
+        found = chain.members[0].layer.extents(0, made.size)
+    is_data = np.zeros(made.size // SECTOR, np.bool_)
+    for start, stop, kind in zip(found.start.tolist(), found.stop.tolist(), found.kind.tolist(), strict=True):
+        is_data[start // SECTOR : stop // SECTOR] = kind == Kind.DATA
+    wanted = [sector in made.blocks.get(number, {}) for number in range(64) for sector in range(32)]
+    assert is_data.tolist() == wanted
+
+
+def test_the_bitmap_of_a_block_that_is_whole_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Vhd(4 * 128 * KIB, 128 * KIB)
+    for number in (0, 1, 3):
+        made.put(number * 128 * KIB, b"\1" * (SECTOR if number == 1 else 128 * KIB))
+    made.write(tmp_path / "x.vhd")
+    grow_old()
+    length = 128 * KIB // 4096
+    lengths_of_runs = [128 * KIB, SECTOR, 255 * KIB + SECTOR, 128 * KIB]
+    with counted_reads(monkeypatch) as lengths, chain_of(VHD, tmp_path / "x.vhd") as chain:
+        assert lengths.count(length) == 3
+        for _ in range(2):
+            assert chain.extents(0, made.size).length.tolist() == lengths_of_runs
+        assert lengths.count(length) == 3 + 2
+    with counted_reads(monkeypatch) as lengths, chain_of(VHD, tmp_path / "x.vhd"):
+        assert length not in lengths, "nor when it is opened again"

@@ -22,7 +22,7 @@ from vdifs.ranges import Ranges
 from vdifs.storage.host_file import HostFile
 from vdifs.units import SECTOR, ceil_div
 
-__all__ = ["Blocks", "FilePlaces", "Used"]
+__all__ = ["Blocks", "FilePlaces", "Used", "edges_of"]
 
 _ABSENT = 0xFFFFFFFF
 _ENTRY = 4
@@ -65,7 +65,10 @@ class Blocks:
         """
         self._file = file
         self._header = header
-        self._count = ceil_div(size, header.block_size)
+        self.count = ceil_div(size, header.block_size)
+        """Blocks of the disk."""
+        self.unit_bits = max(0, (self.count - 1).bit_length() - _MOST_UNITS_BITS)
+        """Of so many blocks, as a power of two, the ranges in `populated` are."""
         self._places = places
         self._written = written
         self._space = header.bitmap_space + header.block_size
@@ -107,15 +110,15 @@ class Blocks:
             )
 
     def _all(self) -> Iterator[Used]:
-        for first in range(0, self._count, _AT_ONCE):
-            give_way(heavy=self._count > _AT_ONCE)
-            yield self._read(first, min(first + _AT_ONCE, self._count))
+        for first in range(0, self.count, _AT_ONCE):
+            give_way(heavy=self.count > _AT_ONCE)
+            yield self._read(first, min(first + _AT_ONCE, self.count))
 
     def _look(self) -> Ranges:
         """Return `populated`. Refuses more blocks than fit into the file as it reads, and those that overlap."""
-        bits = max(0, (self._count - 1).bit_length() - _MOST_UNITS_BITS)
+        bits = self.unit_bits
         most, fill = self._places.end // self._space, 0
-        sectors = np.empty(min(self._count, most, _SORTED_AT_ONCE), np.uint32)
+        sectors = np.empty(min(self.count, most, _SORTED_AT_ONCE), np.uint32)
         buckets = np.zeros((min(self._places.end // SECTOR, _ABSENT) >> _BUCKET_BITS) + 1, np.int64)
         units = [np.empty(0, np.int64)]
         for found in self._all():
@@ -130,12 +133,12 @@ class Blocks:
                 sectors[fill - len(own) : fill] = own
             buckets += np.bincount(own >> _BUCKET_BITS, minlength=len(buckets))
             kept = ~self._written.is_apart_from(found.place, found.place + self._header.bitmap_length)
-            units.append(_edges(found.number[kept] >> bits))
+            units.append(edges_of(found.number[kept] >> bits))
         if fill <= len(sectors):
             self._check_apart(sectors[:fill], None)
         else:
             self._check_all_apart(buckets, sectors)
-        return Ranges.union(np.concatenate(units).reshape(-1, 2)).finer(bits).clip(0, self._count)
+        return Ranges.union(np.concatenate(units).reshape(-1, 2)).finer(bits).clip(0, self.count)
 
     def _check_all_apart(self, buckets: NDArray[np.int64], memory: NDArray[np.uint32]) -> None:
         """Refuse blocks that overlap, where not all of them fit into `memory`: those of some buckets at a time.
@@ -193,7 +196,7 @@ class Blocks:
                 raise FormatError(what, where=self._file.name, remedy=RESTORE)
 
 
-def _edges(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def edges_of(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return where runs of sorted numbers start and stop, in turns: int64. Numbers may come more than once."""
     if not len(numbers):
         return numbers

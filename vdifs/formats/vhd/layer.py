@@ -1,4 +1,4 @@
-"""One dynamic or differencing VHD of a chain: its block allocation table and its sector bitmaps, read when asked.
+"""One dynamic or differencing VHD of a chain: its block allocation table, and the sector bitmaps that matter.
 
 docs/formats.md, VHD: a sector whose bit is clear, and a block that is not in the file, is ZERO, in a differencing
 image UNALLOCATED.
@@ -16,6 +16,7 @@ from vdifs.formats.load import Load
 from vdifs.formats.vhd.bitmaps import bitmap_runs
 from vdifs.formats.vhd.blocks import Blocks, FilePlaces, Used
 from vdifs.formats.vhd.header import Header
+from vdifs.formats.vhd.whole_blocks import whole_blocks
 from vdifs.pace import give_way
 from vdifs.storage.host_file import HostFile
 from vdifs.storage.known_holes import data_of
@@ -42,7 +43,7 @@ class VhdLayer:
     compressed = None
 
     def __init__(self, file: HostFile, header: Header, places: FilePlaces, size: int, *, has_backing: bool) -> None:
-        """Look at the block allocation table, as far as a disk of `size` bytes needs it.
+        """Look at the block allocation table, as far as a disk of `size` bytes needs it, and at all sector bitmaps.
 
         Raises FormatError where it breaks a rule, StorageError where it cannot be read.
         """
@@ -54,11 +55,13 @@ class VhdLayer:
         self._data = data_of(file)
         self.identity = identity_of([file], [self._data], self.state)
         self.blocks = Blocks(file, header, size, places, self._data)
-        self.load = Load(self.populated(), SECTOR)
-        self.nbytes = self.blocks.populated.nbytes + self.load.nbytes + self._data.nbytes
+        self._whole = whole_blocks(self.identity, file, self.blocks, header.bitmap_length)
+        self.load = self._load()
+        tables = self.blocks.populated.nbytes + self._whole.nbytes
+        self.nbytes = tables + self.load.nbytes + self._data.nbytes
 
     def extents(self, start: int, end: int) -> Extents:
-        """Return the merged runs of [start, end); see Layer. Reads the sector bitmaps of the range."""
+        """Return the merged runs of [start, end); see Layer. Reads the table, and the bitmaps of blocks not whole."""
         return self._extents(start, end, detailed=False)
 
     def details(self, start: int, end: int) -> Extents:
@@ -68,6 +71,16 @@ class VhdLayer:
     def populated(self) -> NDArray[np.int64]:
         """Return where blocks are in the file, neighbours joined; see Layer."""
         return np.minimum(self.blocks.populated.rows * self.header.block_size, self.virtual_size)
+
+    def _load(self) -> Load:
+        """Return the load: a block that is whole is one unit, of the others each sector is."""
+        size, others = self.header.block_size, self._whole.others
+        whole = self.blocks.populated.minus(others).rows
+        rows = np.concatenate([whole, others.rows])
+        grain = np.full(len(rows), SECTOR, np.float64)
+        grain[: len(whole)] = size
+        order = rows[:, 0].argsort()
+        return Load(np.minimum(rows[order] * size, self.virtual_size), grain[order])
 
     def _extents(self, start: int, end: int, *, detailed: bool) -> Extents:
         parts: list[Extents] = []
@@ -91,9 +104,10 @@ class VhdLayer:
         step = max(1, _SECTORS_AT_ONCE * SECTOR // size)
         for low, high in self.blocks.populated.clip(start // size, ceil_div(end, size)).rows.tolist():
             for first in range(low, high, _ENTRIES_AT_ONCE):
-                index, place = self.blocks.within(first, min(first + _ENTRIES_AT_ONCE, high))
-                for at in range(0, len(index), step):
-                    yield Used(index[at : at + step], place[at : at + step])
+                number, place = self.blocks.within(first, min(first + _ENTRIES_AT_ONCE, high))
+                count = len(number) if self._whole.are_whole(number).all() else step
+                for at in range(0, len(number), count or 1):
+                    yield Used(number[at : at + count], place[at : at + count])
 
     def _nothing(self, start: int, end: int) -> Extents:
         if self.has_backing:
@@ -105,9 +119,7 @@ class VhdLayer:
         header = self.header
         size = header.block_size
         index, place = used
-        at, present = bitmap_runs(self._bitmaps(place))
-        at *= SECTOR
-        row, within = at // size, at % size
+        row, within, present = self._runs(used)
         start, host = index[row] * size + within, place[row] + header.bitmap_space + within
         nothing = Kind.UNALLOCATED if self.has_backing else Kind.ZERO
         clear: Kind | MapKind = nothing
@@ -126,12 +138,25 @@ class VhdLayer:
         file = np.where(kind == Kind.UNALLOCATED, np.int16(NO_FILE), np.int16(0))
         return Extents(start, kind, file, host, (int(index[-1]) + 1) * size).merged()
 
+    def _runs(self, used: Used) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Return of each run of sectors in which of `used` it is, where in this, in bytes, and whether it is there."""
+        whole = self._whole.are_whole(used.number)
+        row = np.flatnonzero(whole)
+        within, present = np.zeros(len(row), np.int64), np.ones(len(row), np.bool_)
+        if whole.all():
+            return row, within, present
+        others = np.flatnonzero(~whole)
+        at, is_set = bitmap_runs(self._bitmaps(used.place[others]))
+        at *= SECTOR
+        row = np.concatenate([row, others[at // self.header.block_size]])
+        order = row.argsort(kind="stable")  # those of a block are in order
+        within = np.concatenate([within, at % self.header.block_size])[order]
+        return row[order], within, np.concatenate([present, is_set])[order]
+
     def _bitmaps(self, place: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the sector bitmaps at these host offsets: uint8, one row for each."""
-        length = self.header.bitmap_length
-        found = bytearray()
-        for count, offset in enumerate(place.tolist(), 1):
-            found += self.file.read_at(offset, length)
-            if not count % _BITMAPS_BETWEEN_PAUSES:
-                give_way()
-        return np.frombuffer(found, np.uint8).reshape(len(place), length)
+        found: list[bytes] = []
+        for at in range(0, len(place), _BITMAPS_BETWEEN_PAUSES):
+            give_way()
+            found += self.file.read_each(place[at : at + _BITMAPS_BETWEEN_PAUSES].tolist(), self.header.bitmap_length)
+        return np.frombuffer(b"".join(found), np.uint8).reshape(len(place), self.header.bitmap_length)
