@@ -43,6 +43,48 @@ def assert_well_formed(extents: Extents, start: int, end: int) -> None:
     assert (extents.length > 0).all()
 
 
+RESOLVED = st.sampled_from([Kind.UNALLOCATED, Kind.ZERO, Kind.DATA, Kind.COMPRESSED])
+
+
+@st.composite
+def resolved(draw: st.DrawFn, files: int) -> Extents:
+    """Draw what a whole chain says of [0, 40)."""
+    starts = sorted({0, *draw(st.lists(st.integers(0, 39), max_size=8))})
+    kinds = [draw(RESOLVED) for _ in starts]
+    file = [NO_FILE if kind == Kind.UNALLOCATED else draw(st.integers(0, files - 1)) for kind in kinds]
+    host = [
+        draw(st.integers(0, 3)) * 8 + (at if kind == Kind.DATA else 0) for at, kind in zip(starts, kinds, strict=True)
+    ]
+    host = [place if kind >= Kind.DATA else 0 for place, kind in zip(host, kinds, strict=True)]
+    return Extents(
+        np.array(starts, np.int64), np.array(kinds, np.uint8), np.array(file, np.int16), np.array(host, np.int64), 40
+    )
+
+
+@given(resolved(3), resolved(2))
+def test_what_one_state_holds_that_another_does_not_reads_on_it_as_the_state(image: Extents, base: Extents) -> None:
+    """Files 1 and 2 of the image are files 0 and 1 of the base. Held is what is in a file of the image."""
+    shared, first = np.array([NO_FILE, 0, 1], np.int16), 3
+    found = bytes_of(image.unlike(base, shared, first))
+    for own, other, byte in zip(bytes_of(image), bytes_of(base), found, strict=True):
+        nothing = own[0] < Kind.DATA and other[0] < Kind.DATA
+        same_place = own[0] >= Kind.DATA and other == (own[0], int(shared[own[1]]), own[2])
+        if nothing:
+            assert byte[:2] == (MapKind.UNALLOCATED, NO_FILE)
+        elif same_place:
+            assert byte == (own[0], other[1] + first, own[2]), "it is there, in the base"
+        elif own[0] < Kind.DATA:
+            assert byte == (MapKind.ZERO, 0, 0)
+        else:
+            assert byte == own
+
+
+@given(resolved(3))
+def test_a_state_holds_nothing_that_it_does_not(image: Extents) -> None:
+    found = image.unlike(image, np.arange(3, dtype=np.int16), 3)
+    assert ((found.file == NO_FILE) | (found.file >= 3)).all()
+
+
 @st.composite
 def disks(draw: st.DrawFn, start: int, length: int, layer: int) -> Extents:
     """Draw what one layer says of [start, start + length)."""

@@ -142,6 +142,31 @@ class Extents:
             self.end,
         ).merged()
 
+    def unlike(self, base: "Extents", shared: NDArray[np.int16], first_file: int) -> "Extents":
+        """Return what this range holds that reads otherwise in `base`, which covers the same range.
+
+        Both are resolved: what is UNALLOCATED reads as zeros, and is held as ZERO, by file 0, where the base has data.
+        shared: int16, for each file of this range its index among those of the base, NO_FILE for none. Where both show
+        the same place of one file, or both nothing, the result has the run of the base, its files from `first_file` on.
+
+            self     |==A 0==|00000000|==A 8==|--------|
+            base     |==A 0==|==B 4===|==A 9==|00000000|
+            result   |++A 0++|00000000|==A 8==|--------|      +: in a file from `first_file` on
+        """
+        starts = _merged_offsets(self.start, base.start)
+        mine, theirs = self._starting_at(starts), base._starting_at(starts)
+        no_data = mine.kind < Kind.DATA
+        nothing = no_data & (theirs.kind < Kind.DATA)
+        same = ~no_data & (mine.kind == theirs.kind) & (mine.host == theirs.host)
+        same &= shared[mine.file] == theirs.file
+        kind = np.where(no_data, np.uint8(Kind.ZERO), mine.kind)
+        kind[nothing] = Kind.UNALLOCATED
+        file = np.where(no_data, np.int16(0), mine.file)
+        file[nothing] = NO_FILE
+        file[same] = theirs.file[same] + np.int16(first_file)
+        host = np.where(no_data, 0, mine.host)
+        return Extents(starts, kind, file, host, self.end).merged()
+
     @staticmethod
     def stacked(layers: "Iterator[Extents]") -> "Extents":
         """Return layers of one range, top first, at least one, each `over` the next. Takes no more than are needed."""

@@ -64,9 +64,6 @@ PATHS = [
     Wrong("info around", FAILED, "around: Too many levels of symbolic links", "name the file itself"),
     Wrong("info images/top.qcow2@", FAILED, "top.qcow2: it has no snapshot ''", "choose one of its snapshots (none)"),
     Wrong("info images/*.qcow2", FAILED, "images/*.qcow2: No such file", "correct the name"),
-    Wrong(
-        "map images/base.qcow2 --base images/top.qcow2", FAILED, "top.qcow2 is not in its chain", "ancestors as base"
-    ),
     Wrong("map unsupported.qcow2", FAILED, "unsupported.qcow2: qcow2 version 9", "convert it with 'qemu-img convert'"),
     Wrong("map orphan.qcow2", FAILED, "orphan.qcow2: its backing file cannot be opened", "correct the name"),
     Wrong("map away.qcow2", FAILED, "away.qcow2: it names '/elsewhere/base.qcow2'", "allow it with --trust /elsewhere"),
@@ -77,7 +74,7 @@ PATHS = [
         "text: not a qcow2, VHD, VHDX, VMDK or VDI image",
         "name a qcow2, VHD, VHDX, VMDK or VDI image",
     ),
-    Wrong("map images/top.qcow2 --base images/snap.qcow2", FAILED, "snap.qcow2 is not in its chain", "give one of its"),
+    Wrong("map images/top.qcow2 --base images/snap.qcow2", FAILED, "it shares no file with", "give one of its"),
     Wrong("map images/top.qcow2 --base gone", FAILED, "gone: No such file", "name an ancestor of the image"),
     Wrong("map images/top.qcow2 --trust gone", FAILED, "gone: No such file", "name an existing directory"),
     Wrong("measure gone", FAILED, "gone: No such file", "correct the name"),
@@ -114,7 +111,7 @@ PATHS = [
     Wrong(
         "export images/top.qcow2 images/base.qcow2 --force", USAGE, "it is a file of the chain", "choose another name"
     ),
-    Wrong("export images/top.qcow2 out --base images/snap.qcow2", FAILED, "is not in its chain", "give one of its"),
+    Wrong("export images/top.qcow2 out --base images/snap.qcow2", FAILED, "it shares no file with", "give one of its"),
 ]
 OPTIONS = [
     Wrong("frobnicate", USAGE, "no such command 'frobnicate'", "see 'vdifs --help'"),

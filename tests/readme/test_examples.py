@@ -65,7 +65,7 @@ def same(left: Path, right: Path) -> None:
 
 def test_every_block_of_every_page_is_run() -> None:
     recipes = "install remove nightly restore restic small look offset debugfs migrate cloud serve python"
-    assert set(examples()) == {*recipes.split(), "export", "snapshot", *FOREIGN}
+    assert set(examples()) == {*recipes.split(), "export", "snapshot", "snapshots", *FOREIGN}
     assert fenced_blocks() == len(examples()) + len(SAID_ELSEWHERE), "a block that no test runs"
 
 
@@ -235,6 +235,27 @@ def test_export(folder: Path) -> None:
     subprocess.run(["zstd", "-dq", folder / "tuesday.raw.zst"], check=True)
     same(folder / "tuesday.raw", folder / "images/tuesday.qcow2")
     assert oracle.info(folder / "tuesday-only.qcow2")["backing-filename"] == "monday.qcow2"
+
+
+def test_snapshots(folder: Path) -> None:
+    """The copies stand alone: also without the disk, and without a day in between."""
+    disk, backup = folder / "images/disk.qcow2", folder / "backup"
+    oracle.qemu_io(disk, ["write -P 7 8M 300k", "write -z 20M 1M"])
+    run("snapshots", folder)
+    oracle.qemu_io(disk, ["write -P 8 9M 100k"])
+    vdifs("export", disk, backup / "disk.qcow2", "--base", f"{disk}@monday", "--backing-name", "disk.qcow2@monday")
+    like = oracle.materialize(disk, folder / "like.raw")
+    oracle.qemu_img("snapshot", "-a", "monday", disk)
+    same(folder / "restored.qcow2", disk)
+    disk.unlink()
+    assert (backup / "disk.qcow2@monday").stat().st_size < MIB
+    oracle.qemu_img("rebase", "-b", "disk.qcow2@before-update", "-F", "qcow2", "disk.qcow2", cwd=backup)
+    (backup / "disk.qcow2@monday").unlink()
+    same(backup / "disk.qcow2", like)
+
+
+def vdifs(*words: str | Path) -> None:
+    subprocess.run([Path(sys.executable).with_name("vdifs"), *words], check=True, stderr=subprocess.PIPE)
 
 
 def test_snapshot(folder: Path) -> None:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
-__all__ = ["Access", "Permission", "folders_above", "intersection", "to_folder"]
+__all__ = ["Access", "Permission", "both", "folders_above", "intersection", "to_folder"]
 
 
 class Permission(NamedTuple):
@@ -69,6 +69,13 @@ def intersection(items: Iterable[Permission], uid: int, gid: int) -> Access:
         group &= (mine or u) and (g if ours else g and o)
         other &= (mine or u) and (ours or g) and o
     return Access(0o400 * user | 0o040 * group | 0o004 * other, uid, gid)
+
+
+def both(one: Access, other: Access) -> Access:
+    """Return what two synthetic files grant together, to one that belongs to who has `one`, and has its write bits."""
+    items = [Permission(each.mode >> 2 & 0o111, each.uid, each.gid) for each in (one, other)]
+    granted = intersection(items, one.uid, one.gid)
+    return granted._replace(mode=granted.mode | one.mode & 0o222)
 
 
 def to_folder(behind: Sequence[Sequence[Permission]]) -> Access:

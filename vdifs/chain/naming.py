@@ -1,11 +1,10 @@
 """How users name images: a file, or a file, `@` and an internal snapshot of it."""
 
-import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from vdifs.chain.policy import Live, Policy
-from vdifs.errors import ChainError, StorageError, UsageError
+from vdifs.errors import StorageError
 
 if TYPE_CHECKING:
     from vdifs.chain.members import Member
@@ -40,28 +39,20 @@ def open_chain(image: ImageName, trusted: tuple[str, ...], live: Live = "refuse"
         return Chain.open(policy, name, image.snapshot)
 
 
-def base_index(chain: "Chain", base: ImageName) -> int:
-    """Return the index in `chain` of the image that the user calls `base`, however it is spelled.
+def base_index(chain: "Chain", base: ImageName) -> int | None:
+    """Return the index in `chain` of the image that the user calls `base`, however it is spelled; None for another one.
 
-    Raises StorageError if there is no such file, ChainError if it has no such snapshot or is not in the chain, which
-    another state of a backing file is not either, UsageError for another state of the image's own file.
+    Another state of a file of the chain is another one too. Raises StorageError if there is no such file,
+    ChainError if it has no such snapshot.
     """
     try:
         st = os.stat(base.path)
     except OSError as error:
-        raise StorageError.from_os(base.path, error, "name an ancestor of the image") from error
+        raise StorageError.from_os(base.path, error, "name an ancestor of the image, or a relative") from error
     for index, member in enumerate(chain.members):
         if (st.st_dev, st.st_ino) == member.file.fingerprint[:2]:
-            if _label(member, base.snapshot) == member.snapshot:
-                return index
-            wrong = ChainError(
-                "the snapshots and the active state of a file are not each other's ancestors",
-                where=base.path,
-                remedy="give one of the backing files as base",
-                errno=errno.EINVAL,
-            )
-            raise wrong if index else wrong.told_as(UsageError)  # of its own file it is wrong whatever the chain is
-    return chain.index_of(base.path)
+            return index if _label(member, base.snapshot) == member.snapshot else None
+    return None
 
 
 def _label(member: "Member", snapshot: str | None) -> str | None:

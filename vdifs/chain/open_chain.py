@@ -34,11 +34,16 @@ _MOST_FILES = (1 << 15) - 1
 class Chain:
     """An open chain. A context manager; safe to use from several threads."""
 
+    paired = False
+    """Whether the members are those of two chains: see PairedChain."""
+
     def __init__(self, members: tuple[Member, ...], at_once: int = AT_ONCE) -> None:
         """Take over `members`, top first; at_once: how much of their tables is looked at together."""
         self.members = members
         self._at_once = at_once
         self.virtual_size = members[0].layer.virtual_size
+        self.depth = len(members)
+        """Images in the chain."""
 
         self.files = tuple(dict.fromkeys(file for member in members for file in (member.file, *member.data)))
         """Every file of the chain, data files included, each once."""

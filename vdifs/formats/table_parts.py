@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vdifs.arrays import between, led_by, then
+from vdifs.arrays import between, columns, led_by, then
 from vdifs.extents import NO_FILE, Extents, Kind
 from vdifs.ranges import Ranges
 
@@ -82,6 +82,10 @@ class TableParts:
     def clusters(self) -> int:
         """How many clusters they map together."""
         return int((self.last - self.first).sum())
+
+    def rows(self) -> NDArray[np.int64]:
+        """Return first, last and host of each: int64, shape (n, 3)."""
+        return columns(self.first, self.last, self.host)
 
     def guest_ranges(self) -> NDArray[np.int64]:
         """Return which clusters they map, neighbours joined: int64, shape (n, 2)."""

@@ -92,7 +92,7 @@ class Allocation:
         """Return what determines the summary, but for its tables."""
         layers = tuple(member.layer.identity for member in self.chain.members)
         delta = self._base, self._delta, self._stored_from
-        return layers, delta, self.granularity[:2], self.windows.size, self.windows.end
+        return self.chain.paired, layers, delta, self.granularity[:2], self.windows.size, self.windows.end
 
     def _known(self, key: Hashable) -> Summary | None:
         known = summary_cache.get(key)

@@ -37,7 +37,7 @@ class Image:
         """Bytes of the file that are there, and no hole."""
         self.size_if_full = output.size_if_full
         """Length in bytes of the same file if every cluster of the disk held data."""
-        self.depth = len(chain.members)
+        self.depth = chain.depth
         """Images in the chain."""
         self.tables = {**output.tables, **{each.layer.identity: each.layer.nbytes for each in chain.members}}
         """Bytes of memory that follow the size of its tables, by what they are: images that share some have one key."""

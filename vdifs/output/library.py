@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import get_args
 
 from vdifs.chain.links import ImageRef
-from vdifs.chain.naming import ImageName
+from vdifs.chain.naming import ImageName, open_chain
+from vdifs.chain.open_chain import Chain
 from vdifs.chain.policy import Live, Policy
 from vdifs.output.arguments import FileName, choice, file_name, file_names, name
 from vdifs.output.image import Image
@@ -54,6 +55,12 @@ def open_named(image: ImageName, spec: OutputSpec, *, trusted: Iterable[str] = (
 
     Raises what open_image does.
     """
-    policy, inside = Policy.for_image(image.path, tuple(trusted), live=live)
+    also, below = tuple(trusted), spec.base
+
+    def open_base() -> Chain:
+        assert isinstance(below, ImageName), "that is how users name it"
+        return open_chain(below, also, live)
+
+    policy, inside = Policy.for_image(image.path, also, live=live)
     with policy:
-        return open_image(policy, ImageRef(inside, image.snapshot), spec)
+        return open_image(policy, ImageRef(inside, image.snapshot), spec, open_base)

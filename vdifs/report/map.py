@@ -12,7 +12,7 @@ import numpy as np
 
 from vdifs.chain.flattening import Flattening, Source
 from vdifs.chain.open_chain import Chain
-from vdifs.extents import Extents, MapKind
+from vdifs.extents import NO_FILE, Extents, MapKind
 from vdifs.formats.qcow2.geometry import MAX_CLUSTER_BITS
 from vdifs.wording import json_name
 
@@ -88,6 +88,9 @@ def run_json(run: MapRun) -> dict[str, Any]:
 
 def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:
     """Yield what a map shows of the whole disk, in parts of no more than some runs."""
+    if chain.paired and down_to is not None:
+        yield from _paired_parts(chain, chain.first_file[down_to])
+        return
     sizes = [*(member.layer.virtual_size for member in chain.members), 0]
     sources = [
         Source(chain.members[index].layer.load, partial(_details_of, chain, index), min(sizes[index : index + 2]))
@@ -97,6 +100,15 @@ def _parts(chain: Chain, down_to: int | None) -> Iterator[Extents]:
         if down_to is not None:
             found.file[found.kind == MapKind.UNALLOCATED] = chain.first_file[down_to]
         yield found
+
+
+def _paired_parts(chain: Chain, first_file: int) -> Iterator[Extents]:
+    """Yield what a pair holds; first_file: the index of the base's first file, where it holds nothing."""
+    for found in chain.flattening(step=_STEP, grid=_STEP).parts(0, chain.virtual_size):
+        alike = (found.file == NO_FILE) | (found.file >= first_file)
+        kind = np.where(alike, np.uint8(MapKind.UNALLOCATED), found.kind)
+        file = np.where(alike, np.int16(first_file), found.file)
+        yield Extents(found.start, kind, file, np.where(alike, 0, found.host), found.end).merged()
 
 
 def _details_of(chain: Chain, index: int, start: int, end: int) -> Extents:

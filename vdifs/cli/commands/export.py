@@ -47,7 +47,7 @@ _HEAD = 4096  # more than a header, its extensions and a backing file name of 10
     "--base",
     type=PathName(),
     metavar="B",
-    help="Write only what IMAGE holds that B, an ancestor or IMAGE itself, does not.",
+    help="Write only what IMAGE holds that B does not: an ancestor, or an image that shares a file.",
 )
 @format_option
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")

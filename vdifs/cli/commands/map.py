@@ -11,6 +11,7 @@ import click
 
 from vdifs.chain.naming import ImageName, base_index, open_chain
 from vdifs.chain.open_chain import Chain
+from vdifs.chain.paired_chain import PairedChain
 from vdifs.chain.policy import Live
 from vdifs.cli.arguments import PathName, live_option, trust_option
 from vdifs.cli.render.strip import Strip
@@ -23,7 +24,10 @@ __all__ = ["show_map"]
 @click.command("map", short_help="Show which part of the disk comes from which file.")
 @click.argument("image", type=PathName())
 @click.option(
-    "--base", type=PathName(), metavar="B", help="Show only what the layers above B, an ancestor or IMAGE itself, hold."
+    "--base",
+    type=PathName(),
+    metavar="B",
+    help="Show only what IMAGE holds that B does not: an ancestor, or an image that shares a file.",
 )
 @trust_option
 @live_option
@@ -45,8 +49,14 @@ def show_map(
     name = ImageName.parse(image)
     with ExitStack() as stack:
         with waiting(f"opening {image}"):
-            chain = stack.enter_context(open_chain(name, trusted, live))
-        down_to = None if base is None else base_index(chain, ImageName.parse(base))
+            chain: Chain = stack.enter_context(open_chain(name, trusted, live))
+            down_to = None
+            if base is not None:
+                below = ImageName.parse(base)
+                down_to = base_index(chain, below)
+                if down_to is None:
+                    chain = pair = PairedChain(chain, stack.enter_context(open_chain(below, trusted, live)))
+                    down_to = pair.base
         if output == "svg":
             from vdifs.cli.render.strip_svg import CELLS, svg
 

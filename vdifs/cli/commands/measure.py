@@ -26,7 +26,12 @@ __all__ = ["measure"]
 
 @click.command(short_help="Show the exact size of a synthetic file.")
 @click.argument("image", type=PathName())
-@click.option("--base", type=PathName(), metavar="B", help="Measure the delta against B, an ancestor or IMAGE itself.")
+@click.option(
+    "--base",
+    type=PathName(),
+    metavar="B",
+    help="Measure the delta against B, an ancestor or an image that shares a file.",
+)
 @format_option
 @click.option("--cluster-size", type=Size(), help="Of the output; by default the image's own.")
 @click.option("--extended-l2", is_flag=True, help="Measure a file with extended L2 entries.")

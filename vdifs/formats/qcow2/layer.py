@@ -83,6 +83,21 @@ class Qcow2Layer:
         np.minimum(ranges, self.virtual_size, out=ranges)
         return ranges
 
+    def is_state_of_same_file(self, other: "Qcow2Layer") -> bool:
+        """Tell whether both are states of one file, whose tables and data lie in the same files."""
+        mine, theirs = ((each.file.fingerprint, each.data.fingerprint) for each in (self, other))
+        return mine == theirs
+
+    def tables_unlike(self, other: "Qcow2Layer") -> NDArray[np.int64]:
+        """Return the ranges that the parts of tables map which only one of two states of a file has: int64, (n, 2)."""
+        own, others = self._parts, other._parts
+        rows = np.concatenate([own.rows(), others.rows()])
+        rows = rows[np.lexsort(rows.T)]
+        twice = np.zeros(len(rows), np.bool_)
+        twice[1:] = (rows[1:] == rows[:-1]).all(1)
+        twice[:-1] |= twice[1:]
+        return rows[~twice, :2] << self.geometry.cluster_bits
+
     def _load_table(self, written: Ranges) -> Tables:
         g = self.geometry
         used = self._load_l1(self.state.offset, min(self.state.entries, g.l1_size), written)

@@ -9,6 +9,7 @@ true of them too, and no program may have the earlier state open: else the file 
 """
 
 from collections.abc import Awaitable, Callable
+from itertools import islice
 
 from vdifs.chain.policy import MAX_DEPTH
 from vdifs.errors import VdifsError
@@ -18,10 +19,10 @@ from vdifs.mount.serving.images.sizes_ahead import Wanted
 from vdifs.mount.view.attributes import FileSize
 from vdifs.mount.view.inodes import InodeTable, KnownInode, StaleInodeError
 from vdifs.mount.view.nodes import ImageFile, Node
+from vdifs.mount.view.pairs import members_of
 from vdifs.mount.view.recent_inodes import Fingerprints, RecentInodes
-from vdifs.mount.view.sources import CatalogView, Source
+from vdifs.mount.view.sources import CatalogView, Source, described_files
 from vdifs.mount.view.tree import Tree
-from vdifs.storage.fingerprint import Fingerprint
 
 __all__ = ["CurrentInodes"]
 
@@ -43,7 +44,7 @@ class CurrentInodes:
         inode = self.tree.inode(node)
         if inode is None or not isinstance(node, ImageFile):
             return inode
-        source, opened = self.tree.source(node.path), self._images.of(node)
+        source, opened = self.tree.source_of(node), self._images.of(node)
         if source is None or source.problem is not None:
             return inode
         if opened is not None and opened.inode != inode:
@@ -58,18 +59,14 @@ class CurrentInodes:
 
         That of an image that cannot be served is not kept: it is the number of its problem.
         """
-        source = self.tree.source(node.path) if isinstance(node, ImageFile) else None
+        source = self.tree.source_of(node) if isinstance(node, ImageFile) else None
         if isinstance(node, ImageFile) and source is not None and source.problem is None:
             self._recent.tell(node, inode, lambda: self._files(node))
 
     def _files(self, file: ImageFile) -> Fingerprints:
         """Return the files of a chain as the tree shows them: not as they may be since."""
-        found: list[Fingerprint] = []
-        path: str | None = file.path
-        while path is not None and (entry := self.tree.entries.get(path)) is not None and len(found) < _MOST_FILES:
-            found += entry.fingerprints
-            path = entry.backing_path
-        return tuple(found)
+        members = members_of(self.tree.entries, file)
+        return tuple(islice((each for entry in members for each in entry.fingerprints), _MOST_FILES))
 
     def state_of(self, file: ImageFile, opened: OpenImage) -> int:
         """Return the number of the state in which an image was opened: another than it was opened by if that was kept.
@@ -163,7 +160,7 @@ class CurrentInodes:
             return False
         try:
             opened.image.check_unchanged()
-            described = tuple(each for entry in self._catalog.chain(opened.file.path) for each in entry.fingerprints)
+            described = described_files(self._catalog, opened.file)
         except VdifsError:
             return False
         return opened.image.chain.was(described, settled=False)

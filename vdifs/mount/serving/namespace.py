@@ -270,7 +270,7 @@ class Namespace:
 
     def _wanted(self, inode: int, file: ImageFile) -> Wanted | None:
         """Return what to open to know the size of a file before a program asks for it."""
-        known, source = self.inodes.get(inode), self.tree.source(file.path)
+        known, source = self.inodes.get(inode), self.tree.source_of(file)
         if known is None or known.file_size is not None or source is None or source.problem is not None:
             return None
         if self.tree.inode(file) != inode or self.failures.standing(inode) is not None:
@@ -296,7 +296,7 @@ class Namespace:
         node = self.node(inode)
         if not isinstance(node, ImageFile):
             raise VdifsError("no image", where=str(node), remedy="open an image in it", errno=errno.EISDIR)
-        source = self.tree.source(node.path)
+        source = self.tree.source_of(node)
         if source is None or self.current_inodes.of(node) != inode:
             raise StaleInodeError("has changed, or was removed", where=node.path)
         return node, source

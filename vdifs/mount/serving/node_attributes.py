@@ -43,7 +43,7 @@ class NodeAttributes:
     def of_file(self, inode: int, file: ImageFile, size: FileSize | None) -> Attributes:
         """Return those of a file of `size`, or for want of that a placeholder of size 0; without rights if broken."""
         tree = self._current_inodes.tree
-        source, links = tree.source(file.path), tree.links(file)
+        source, links = tree.source_of(file), tree.links(file)
         assert source is not None, "the file has a number, so its image is there"
         failed = self._failures.standing(inode) is not None
         broken = source.problem is not None or failed

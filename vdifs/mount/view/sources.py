@@ -1,15 +1,19 @@
 """What a mount asks of the catalog, and what it keeps of the answers: one value per image."""
 
+import hashlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from vdifs.catalog.catalog import Entry
 from vdifs.catalog.described import Described
 from vdifs.catalog.left_out import LeftOut
-from vdifs.chain.access import Access
+from vdifs.chain.access import Access, both
 from vdifs.errors import VdifsError
+from vdifs.mount.view.nodes import ImageFile
+from vdifs.mount.view.pairs import is_pair
+from vdifs.storage.fingerprint import Fingerprint
 
-__all__ = ["CatalogView", "Source", "source_of"]
+__all__ = ["CatalogView", "Source", "described_files", "generation_of", "paired_source", "source_of"]
 
 
 class CatalogView(Protocol):
@@ -86,3 +90,40 @@ def source_of(catalog: CatalogView, entry: Entry, shared: dict[Hashable, Any] | 
         max([each.ctime_ns for each in files]),
         entry.uid,
     )
+
+
+def paired_source(image: Source, base: Source) -> Source:
+    """Return what there is to know of a delta of `image` against `base`, which is no ancestor of it."""
+    return Source(
+        _generation([image.generation, base.generation]),
+        max(image.mtime_ns, base.mtime_ns),
+        image.devices | base.devices,
+        both(image.access, base.access),
+        image.problem or base.problem,
+        max(image.ctime_ns, base.ctime_ns),
+        image.owner,
+    )
+
+
+def described_files(catalog: CatalogView, file: ImageFile) -> tuple[Fingerprint, ...]:
+    """Return the files of the chain of an image, and of its base's if it is another, as the catalog describes them.
+
+    Raises VdifsError where either cannot be opened.
+    """
+    return tuple(
+        each for path in _chains(catalog, file) for entry in catalog.chain(path) for each in entry.fingerprints
+    )
+
+
+def generation_of(catalog: CatalogView, file: ImageFile) -> bytes:
+    """Return what identifies the present state of all that a file is made of."""
+    return _generation([catalog.generation(path) for path in _chains(catalog, file)])
+
+
+def _chains(catalog: CatalogView, file: ImageFile) -> list[str]:
+    """Return the PATHs of the images whose chains a file is made of: one, or two of a pair."""
+    return [file.path] if file.base is None or not is_pair(catalog.entries, file) else [file.path, file.base]
+
+
+def _generation(each: Sequence[bytes]) -> bytes:
+    return each[0] if len(each) == 1 else hashlib.sha256(b"".join(each)).digest()

@@ -21,7 +21,8 @@ from vdifs.errors import VdifsError
 from vdifs.mount.view import names
 from vdifs.mount.view.inodes import ROOT, inode_number
 from vdifs.mount.view.nodes import Folder, ImageFile, Node, Sidecar, StatusFile
-from vdifs.mount.view.sources import CatalogView, Source, source_of
+from vdifs.mount.view.pairs import Relatives, is_pair
+from vdifs.mount.view.sources import CatalogView, Source, paired_source, source_of
 from vdifs.mount.view.subtree import Subtree
 
 __all__ = ["Tree"]
@@ -58,6 +59,7 @@ class Tree:
         self._sections: dict[str, Subtree] = {}
         self._related = False
         self._bases: LRUCache[str, Subtree] = LRUCache(_BASES_KEPT)
+        self._relatives = Relatives(self._entries)
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -92,7 +94,16 @@ class Tree:
             folders: dict[str, Node] = {kind: Folder(path) for path, kind in sorted(self._sidecars.items())}
             return {**folders, names.STATUS: StatusFile()}
         subtree = self._section(self._section_of(folder.path)) if folder.base is None else self._base(folder.base)
-        return None if subtree is None else subtree.folders.get(folder.path)
+        if subtree is None:
+            return None
+        found = subtree.folders.get(folder.path)
+        return {} if found is None and self._relative_below(folder) is not None else found
+
+    def _relative_below(self, folder: Folder) -> str | None:
+        """Return the PATH of an image of which a delta that is not listed stands in a folder; None if none does."""
+        if folder.base is None or folder.base not in self._entries:
+            return None
+        return self._relatives.below(folder.base, folder.path.removeprefix(f"{names.DELTA}/{folder.base}/"))
 
     def trouble(self, folder: Folder) -> VdifsError | None:
         """Return why it cannot be told what a folder holds, as one of the source that it stands for is in trouble."""
@@ -123,7 +134,12 @@ class Tree:
     def child(self, folder: Folder, name: str) -> Node | None:
         """Return the node called `name` in a folder."""
         children = self.children(folder)
-        return None if children is None else children.get(name)
+        found = None if children is None else children.get(name)
+        if found is not None or folder.base is None or folder.base not in self._entries:
+            return found
+        unlisted = Folder(f"{folder.path}/{name}", folder.base)
+        path = unlisted.path.removeprefix(f"{names.DELTA}/{folder.base}/")
+        return self._relatives.called(folder.base, path) or (unlisted if self._relative_below(unlisted) else None)
 
     def at(self, path: str) -> Node | None:
         """Return the node at a path of the mount, "" for its root."""
@@ -138,6 +154,14 @@ class Tree:
         if known is None and (entry := self._entries.get(path)) is not None:
             known = self._sources[path] = source_of(self._catalog, entry, self._shared)
         return known
+
+    def source_of(self, file: ImageFile) -> Source | None:
+        """Return what is known of what a file is made of: of its image's chain, and of its base's if it is another."""
+        own = self.source(file.path)
+        if own is None or file.base is None or not is_pair(self._entries, file):
+            return own
+        base = self.source(file.base)
+        return None if base is None else paired_source(own, base)
 
     def access(self, node: Folder | StatusFile) -> Access:
         """Return the access to a folder, or to the status: that to the folders of the source behind it."""
@@ -159,7 +183,9 @@ class Tree:
             if node is not folder and node.base is not None and folder.base is None:
                 return node.base
             node = next(iter((self.children(node) or {}).values()), None)
-        return node.path if isinstance(node, ImageFile | Sidecar) else ""
+        if isinstance(node, ImageFile | Sidecar):
+            return node.path
+        return self._relative_below(folder) or ""
 
     def inode(self, node: Node) -> int | None:
         """Return the node's number, None if it is an image that is not there."""
@@ -174,7 +200,7 @@ class Tree:
                 source = self.source(node.path)
                 return inode_number("sidecar", node.kind, node.path, source.generation) if source else None
             case ImageFile():
-                source = self.source(node.path)
+                source = self.source_of(node)
                 return None if source is None else self.inode_in(node, source.generation)
 
     def inode_in(self, file: ImageFile, generation: bytes) -> int:
@@ -257,6 +283,7 @@ class Tree:
     def _build_base(self, base: str) -> Subtree:
         overlays = self._catalog.overlays(base)
         shut = self._shut if len(self._shut) <= _FEW else ()  # images are many, and each has such a folder
+        overlays = *overlays, *self._relatives.later(base)
         subtree = Subtree(Folder(f"{names.DELTA}/{base}", base), [base, *overlays], shut)
         called = _in_delta(self._entries[base])
         subtree.put(called, _base_entry(self._entries[base]))

@@ -4,12 +4,13 @@ from contextlib import ExitStack
 
 from vdifs.catalog.catalog import Catalog, Entry
 from vdifs.chain.links import ImageRef
+from vdifs.chain.open_chain import Chain
 from vdifs.errors import SourceChangedError
 from vdifs.mount.serving.images.open_images import Opener
 from vdifs.mount.view import names
 from vdifs.mount.view.nodes import ImageFile
 from vdifs.mount.view.options import MountOptions
-from vdifs.mount.view.sources import Source
+from vdifs.mount.view.sources import Source, described_files, generation_of
 from vdifs.output.image import Image
 from vdifs.output.opening import open_image
 from vdifs.output.spec import OutputSpec
@@ -33,7 +34,15 @@ def opener_for(catalog: Catalog, options: MountOptions) -> Opener:
             backing_format=backing_format,
             packed=options.packed,
         )
-        image = open_image(catalog.policy, ImageRef(entry.file_path, entry.snapshot, entry.format), spec)
+
+        def open_base() -> Chain:
+            base = catalog.entries.get(file.base or "")
+            if base is None:
+                where = file.base or file.path
+                raise SourceChangedError("removed since its folder was searched", where=where, remedy="look again")
+            return Chain.open(catalog.policy, base.file_path, base.snapshot, stated=base.format)
+
+        image = open_image(catalog.policy, ImageRef(entry.file_path, entry.snapshot, entry.format), spec, open_base)
         with ExitStack() as unless_in_state:
             unless_in_state.callback(image.close)
             if not _is_in_state(catalog, file, source, image):
@@ -56,5 +65,5 @@ def _recorded(catalog: Catalog, file: ImageFile, entry: Entry) -> tuple[str | No
 
 def _is_in_state(catalog: Catalog, file: ImageFile, source: Source, image: Image) -> bool:
     """Tell whether the open image is what the catalog described: the same files in the same state."""
-    described = tuple(each for entry in catalog.chain(file.path) for each in entry.fingerprints)
-    return image.chain.was(described, settled=True) and catalog.generation(file.path) == source.generation
+    described = described_files(catalog, file)
+    return image.chain.was(described, settled=True) and generation_of(catalog, file) == source.generation
