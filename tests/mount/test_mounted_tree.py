@@ -141,8 +141,10 @@ def test_extended_attributes(mounts: Mounts, source: Path) -> None:
         "user.vdifs.source": b"tuesday.qcow2",
         "user.vdifs.base": b"base.qcow2",
         "user.vdifs.virtual_size": b"%d" % images.SIZE,
+        "user.vdifs.packed": b"0",
         "user.vdifs.depth": b"3",
     }
+    assert "user.vdifs.packed" not in os.listxattr(mounted / "raw/tuesday.qcow2.raw")
     assert "user.vdifs.base" not in os.listxattr(mounted / "full/tuesday.qcow2")
     assert os.listxattr(mounted / "full") == []
     for path, name in (

@@ -8,12 +8,13 @@ from vdifs.output.image import Image
 __all__ = ["xattr_names", "xattr_value"]
 
 _PREFIX = b"user.vdifs."
-_ALWAYS = (b"source", b"virtual_size", b"allocated", b"packed", b"depth", b"etag")
+_ALWAYS = (b"source", b"virtual_size", b"allocated", b"depth", b"etag")
 
 
 def xattr_names(file: ImageFile) -> list[bytes]:
     """Return the names of a file's attributes. Opens nothing."""
-    return [_PREFIX + name for name in (*_ALWAYS, *([b"base"] if file.base is not None else []))]
+    names = [*_ALWAYS, *([b"packed"] if file.view == "qcow2" else []), *([b"base"] if file.base is not None else [])]
+    return [_PREFIX + name for name in names]
 
 
 def xattr_value(file: ImageFile, image: Image, name: bytes) -> bytes:
