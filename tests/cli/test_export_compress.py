@@ -44,6 +44,7 @@ def test_it_says_nothing_and_the_file_is_there(words: list[str], image: Path, tm
         (["--compress", "deflate", "--level", "0"], "deflate has no level 0: give one from 1 to 9"),
         (["--compress", "deflate", "--level", "best"], "'best' is not a valid integer"),
         (["--compress", "zstd", "--format", "raw"], "it does not go with --format raw"),
+        (["--compress", "zstd", "--format", "vhd"], "it does not go with --format vhd"),
     ],
 )
 def test_what_cannot_be_asked_for_is_wrong_usage(
