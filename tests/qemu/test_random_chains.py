@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -84,8 +84,7 @@ class Tree:
                 if packed == "expand" and not self.packs(opened, source.path):
                     continue
                 file = copy_in_pieces(opened, self.full(image), self.rng)
-            self.prove_qcow2(file, image, None, packed=opened.packed)
-            assert "backing-filename" not in oracle.info(file)
+            assert "backing-filename" not in self.prove_qcow2(file, image, None, packed=opened.packed)
 
     def packs(self, expanded: vdifs.Image, path: Path, base: Path | None = None) -> bool:
         """Tell whether some clusters may stay packed: then the file is another, else the same."""
@@ -128,13 +127,14 @@ class Tree:
                 copy_in_pieces(opened, file, self.rng)
                 if image == base:
                     assert opened.allocated == 0
-            self.prove_qcow2(file, image, base, packed=opened.packed)
-        stated = oracle.info(file)
-        assert stated["backing-filename"] == (f"./{name}" if ":" in name.partition("/")[0] else name)
-        assert stated["backing-filename-format"] == below.format
+            stated = self.prove_qcow2(file, image, base, packed=opened.packed)
+            assert stated["backing-filename"] == (f"./{name}" if ":" in name.partition("/")[0] else name)
+            assert stated["backing-filename-format"] == below.format
 
-    def prove_qcow2(self, file: Path, image: int, base: int | None, *, packed: int) -> None:
+    def prove_qcow2(self, file: Path, image: int, base: int | None, *, packed: int) -> dict[str, Any]:
         """Prove a synthetic qcow2: valid, the same contents, data where they belong (docs/specification.md 2.2).
+
+        Return what QEMU says of it.
 
         packed: bytes that packed clusters take in it, of which QEMU's map tells no place.
         """
@@ -144,17 +144,21 @@ class Tree:
         assert report["image-end-offset"] == file.stat().st_size
         assert bool(report.get("compressed-clusters")) == (packed > 0)
         oracle.compare(file, source.path, right_format=source.format)
-        prove_plain_header(file, cluster_size, zstd=packed > 0)
+        stated = oracle.info(file)
+        prove_plain_header(file, stated, cluster_size, zstd=packed > 0)
         extents = oracle.map_of(file)
         held = held_clusters(extents, source.virtual_size, cluster_size)
         problem = unlike(held, self.source_allocation.wanted(image, base, cluster_size))
         assert problem is None, f"{file.relative_to(self.root)}: {problem}"
         assert packed or data_is_in_guest_order(extents, held, cluster_size, file.stat().st_size)
+        return stated
 
 
-def prove_plain_header(file: Path, cluster_size: int, *, zstd: bool) -> None:
-    """Version 3, 16-bit refcounts, the expected cluster size, no incompatible feature; zstd: but for that one."""
-    stated = oracle.info(file)
+def prove_plain_header(file: Path, stated: dict[str, Any], cluster_size: int, *, zstd: bool) -> None:
+    """Version 3, 16-bit refcounts, the expected cluster size, no incompatible feature; zstd: but for that one.
+
+    stated: what QEMU says of the file.
+    """
     assert stated["cluster-size"] == cluster_size
     details = stated["format-specific"]["data"]
     assert (details["compat"], details["refcount-bits"]) == ("1.1", 16)
