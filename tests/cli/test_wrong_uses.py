@@ -74,7 +74,7 @@ PATHS = [
         "text: not a qcow2, VHD, VHDX, VMDK or VDI image",
         "name a qcow2, VHD, VHDX, VMDK or VDI image",
     ),
-    Wrong("map images/top.qcow2 --base images/snap.qcow2", FAILED, "it shares no file with", "give one of its"),
+    Wrong("map images/top.qcow2 --base images/snap.qcow2", FAILED, "snap.qcow2 is not in its chain", "give one of its"),
     Wrong("map images/top.qcow2 --base gone", FAILED, "gone: No such file", "name an ancestor of the image"),
     Wrong("map images/top.qcow2 --trust gone", FAILED, "gone: No such file", "name an existing directory"),
     Wrong("measure gone", FAILED, "gone: No such file", "correct the name"),
@@ -111,7 +111,12 @@ PATHS = [
     Wrong(
         "export images/top.qcow2 images/base.qcow2 --force", USAGE, "it is a file of the chain", "choose another name"
     ),
-    Wrong("export images/top.qcow2 out --base images/snap.qcow2", FAILED, "it shares no file with", "give one of its"),
+    Wrong(
+        "export images/top.qcow2 out --base images/snap.qcow2",
+        FAILED,
+        "snap.qcow2 is not in its chain",
+        "give one of its",
+    ),
 ]
 OPTIONS = [
     Wrong("frobnicate", USAGE, "no such command 'frobnicate'", "see 'vdifs --help'"),

@@ -258,13 +258,12 @@ def test_what_shares_nothing_is_refused_by_name(tmp_path: Path) -> None:
         make(tmp_path / f"{name}.qcow2", MIB, "write -P 1 0 64k")
     ended = run_vdifs("export", tmp_path / "a.qcow2", tmp_path / "out", "--base", tmp_path / "b.qcow2")
     assert ended.status == 1
-    assert "a.qcow2: it shares no file with" in ended.err
-    assert "b.qcow2" in ended.err
+    assert "b.qcow2 is not in its chain, and shares no file with it: give one of its ancestors" in ended.err
     assert not os.path.lexists(tmp_path / "out")
 
 
 def test_a_copy_of_a_file_shares_nothing_with_it(snapshots: Path, tmp_path: Path) -> None:
     """At two times it holds other bytes in the same places."""
     other = Path(shutil.copy(snapshots, tmp_path / "copy.qcow2"))
-    with pytest.raises(vdifs.ChainError, match="shares no file"):
+    with pytest.raises(vdifs.ChainError, match="shares no file with it"):
         vdifs.open(snapshots, base=other)

@@ -128,9 +128,9 @@ def _check_shared(image: Chain, base: Chain) -> None:
     shared = [(file, states[file.fingerprint[:2]]) for file in image.files if file.fingerprint[:2] in states]
     if not shared:
         raise ChainError(
-            f"it shares no file with {base.members[0].file.name}, so no table tells what differs between them",
+            f"{base.members[0].file.name} is not in its chain, and shares no file with it",
             where=image.members[0].file.name,
-            remedy="give one of its ancestors as base, or another image over one of these",
+            remedy="give one of its ancestors as base, or another image over one of them",
             errno=errno.EINVAL,
         )
     for file, again in shared:
