@@ -344,9 +344,9 @@ def test_a_raw_image_that_is_an_extent_is_no_image_of_its_own(source: Path) -> N
         catalog.scan()
         assert [entry.path for entry in catalog.chain("top.qcow2")] == ["top.qcow2", "one.raw"]
         assert "vms/two.img" not in catalog.entries
-        (source / "a.vmdk").unlink()
+        (source / "a.vmdk").write_bytes(vmdk.descriptor('RW 1 FLAT "top.qcow2"'))
         catalog.scan()
-        assert set(catalog.entries) == {"top.qcow2", "one.raw", "vms/two.img", "other.raw"}
+        assert set(catalog.entries) == {"a.vmdk", "top.qcow2", "one.raw", "vms/two.img", "other.raw"}
 
 
 def test_no_user_makes_another_one_s_image_vanish_by_naming_it_as_an_extent(source: Path) -> None:
