@@ -27,6 +27,10 @@ def is_pair(entries: Mapping[str, Entry], file: ImageFile) -> bool:
     return file.base is not None and all(entry.path != file.base for entry in _line(entries, file.path))
 
 
+_MOST_LISTED = 1024
+"""So many snapshots a file has whose later ones are all listed."""
+
+
 class Relatives:
     """The images of one state of a catalog, and which of them share files."""
 
@@ -36,7 +40,10 @@ class Relatives:
         self._states: dict[str, list[str]] | None = None
 
     def later(self, path: str) -> list[str]:
-        """Return the later snapshots of the file whose snapshot `path` is, and the file; nothing of another image."""
+        """Return the later snapshots of the file whose snapshot `path` is, and the file; nothing of another image.
+
+        Of a file that has very many only the next one: each of them would be in the folders of all before.
+        """
         entry = self._entries[path]
         if entry.snapshot is None:
             return []
@@ -47,7 +54,8 @@ class Relatives:
                     self._states.setdefault(each.file_path, []).append(each.path)
         snapshots = self._states[entry.file_path]
         active = [entry.file_path] if entry.file_path in self._entries else []
-        return [*islice(dropwhile(lambda each: each != path, snapshots), 1, None), *active]
+        most = len(snapshots) if len(snapshots) <= _MOST_LISTED else 1
+        return [*islice(dropwhile(lambda each: each != path, snapshots), 1, 1 + most), *active]
 
     def called(self, base: str, name: str) -> ImageFile | None:
         """Return the delta that is called `name` beneath `delta/BASE`, if BASE shares a file and is no ancestor."""

@@ -230,7 +230,7 @@ class Tree:
         for section in (*self._views, *self._sidecars):
             yield from self._section(section).problems
         for base in self._entries if names.DELTA in self._views else ():
-            yield from self._build_base(base).problems
+            yield from self._build_base(base, ()).problems
 
     def _needed(self, folder: Folder) -> str | None:
         """Return the section whose images are looked at with a folder, None if none are."""
@@ -277,13 +277,13 @@ class Tree:
     def _base(self, base: str) -> Subtree | None:
         subtree: Subtree | None = self._bases.get(base)
         if subtree is None and base in self._entries:
-            subtree = self._bases[base] = self._build_base(base)
+            subtree = self._bases[base] = self._build_base(base, self._relatives.later(base))
         return subtree
 
-    def _build_base(self, base: str) -> Subtree:
-        overlays = self._catalog.overlays(base)
+    def _build_base(self, base: str, later: Iterable[str]) -> Subtree:
+        """Return what stands in `delta/BASE`. later: the later states of its file, of which there may be very many."""
         shut = self._shut if len(self._shut) <= _FEW else ()  # images are many, and each has such a folder
-        overlays = *overlays, *self._relatives.later(base)
+        overlays = *self._catalog.overlays(base), *later
         subtree = Subtree(Folder(f"{names.DELTA}/{base}", base), [base, *overlays], shut)
         called = _in_delta(self._entries[base])
         subtree.put(called, _base_entry(self._entries[base]))
