@@ -92,6 +92,10 @@ class Lane:
         with suppress(OSError):
             (self.mounted / "full/nothing").stat()
         yield
+        for name in ("more.qcow2", "nothing", "nothing/more"):  # a delta that is not listed, and what is none
+            with suppress(OSError):
+                (self.mounted / "delta/top.qcow2" / name).read_bytes()
+        yield
         with suppress(OSError), self.view.open("rb", buffering=0) as file:
             for whence in (os.SEEK_DATA, os.SEEK_HOLE):
                 with suppress(OSError):

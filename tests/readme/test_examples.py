@@ -118,7 +118,7 @@ def test_restore(folder: Path) -> None:
 
 def test_small(folder: Path) -> None:
     assert "identical" in run("small", folder)
-    backup, images = folder / "backup", folder / "images"
+    backup, images = folder / "backup/small", folder / "images"
     sizes = [sum(path.stat().st_size for path in each.glob("*day.qcow2")) for each in (backup, images)]
     assert (backup / "base.qcow2").stat().st_size < (images / "base.qcow2").stat().st_size / 2
     assert sizes[0] <= sizes[1]
@@ -246,7 +246,7 @@ def test_snapshots(folder: Path) -> None:
     vdifs("export", disk, backup / "disk.qcow2", "--base", f"{disk}@monday", "--backing-name", "disk.qcow2@monday")
     like = oracle.materialize(disk, folder / "like.raw")
     oracle.qemu_img("snapshot", "-a", "monday", disk)
-    same(folder / "restored.qcow2", disk)
+    same(folder / "disk-monday.qcow2", disk)
     disk.unlink()
     assert (backup / "disk.qcow2@monday").stat().st_size < MIB
     oracle.qemu_img("rebase", "-b", "disk.qcow2@before-update", "-F", "qcow2", "disk.qcow2", cwd=backup)

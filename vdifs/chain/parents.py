@@ -55,7 +55,7 @@ def fits(parent: Parent, identities: frozenset[str]) -> bool:
     if not is_known_by_identity(parent) or not parent.identities.isdisjoint(identities):
         return True
     if parent.near_miss is not None and (why := parent.near_miss(parent.identities, identities)) is not None:
-        raise ChainError(why)
+        raise ChainError(why, remedy="restore the parent that the image names")
     return False
 
 
