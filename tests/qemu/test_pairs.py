@@ -3,10 +3,11 @@
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from uuid import UUID
 
 import pytest
 
@@ -17,6 +18,8 @@ from tests.support.command_line import answer, export, run_vdifs
 from tests.support.copying import copy_in_pieces
 from tests.support.stamps import stamped
 from tests.support.units import KIB, MIB, SECTOR
+from tests.support.vhd import Vhd
+from tests.support.written_disks import writes, written
 
 STEPS = 20
 MOST_IMAGES, MOST_SNAPSHOTS = 5, 4
@@ -267,3 +270,55 @@ def test_a_copy_of_a_file_shares_nothing_with_it(snapshots: Path, tmp_path: Path
     other = Path(shutil.copy(snapshots, tmp_path / "copy.qcow2"))
     with pytest.raises(vdifs.ChainError, match="shares no file with it"):
         vdifs.open(snapshots, base=other)
+
+
+@pytest.mark.seeds(3, long=100)
+def test_siblings_of_vmdk_differ_like_those_of_qcow2(tmp_path: Path, seed: int, rng: Random) -> None:
+    """QEMU writes these itself; a delta is on the full image of the sibling."""
+    size = 4 * MIB
+    oracle.qemu_img("create", "-q", "-f", "vmdk", tmp_path / "base.vmdk", str(size))
+    oracle.qemu_io(tmp_path / "base.vmdk", [f"write -P 1 0 {2 * MIB}"], format="vmdk")
+    for name in ("a", "b"):
+        oracle.qemu_img(*("create", "-q", "-f", "vmdk", "-b", "base.vmdk", "-F", "vmdk", f"{name}.vmdk"), cwd=tmp_path)
+        writes = [f"write -P {rng.randrange(2, 9)} {rng.randrange(60) * CLUSTER} {CLUSTER}" for _ in range(6)]
+        oracle.qemu_io(tmp_path / f"{name}.vmdk", writes, format="vmdk")
+    disks = {name: disk_of_vmdk(tmp_path / name) for name in ("a.vmdk", "b.vmdk")}
+    prove_siblings(tmp_path, "a.vmdk", "b.vmdk", disks, most=12 * CLUSTER)
+
+
+def disk_of_vmdk(path: Path) -> bytes:
+    return oracle.materialize(path, path.with_suffix(".raw"), format="vmdk").read_bytes()
+
+
+@pytest.mark.seeds(3, long=100)
+def test_siblings_of_vhd_differ_sector_by_sector(tmp_path: Path, seed: int, rng: Random) -> None:
+    """The disks are arrays that got the same writes, as QEMU reads no differencing VHD right."""
+    size, disks = 2 * MIB, dict[str, bytes]()
+    base = Vhd(size, 512 * KIB, None, UUID(int=1))
+    wrote = writes(rng, size, most=12)
+    for each in wrote:
+        base.put(each.offset, each.data)
+    base.write(tmp_path / "base.vhd")
+    below = written(b"", size, wrote)
+    for number, name in enumerate(("a.vhd", "b.vhd"), 2):
+        child = Vhd(size, 512 * KIB, UUID(int=1), UUID(int=number))
+        child.locators, child.name = [(b"W2ru", ".\\base.vhd".encode("utf-16-le"))], "C:\\base.vhd"
+        wrote = writes(rng, size, most=12)
+        for each in wrote:
+            child.put(each.offset, each.data)
+        child.write(tmp_path / name)
+        disks[name] = written(below, size, wrote)
+    prove_siblings(tmp_path, "a.vhd", "b.vhd", disks, most=size)
+
+
+def prove_siblings(folder: Path, one: str, other: str, disks: Mapping[str, bytes], most: int) -> None:
+    """Prove the deltas of two images against each other; disks: what each holds. most: bytes that a delta has."""
+    for image, base in ((one, other), (other, one)):
+        full = export(folder / base, folder / f"{base}.full")
+        delta, like = folder / f"{image}.delta", folder / f"{image}.like"
+        like.write_bytes(disks[image])
+        with vdifs.open(folder / image, base=folder / base, backing_name=full.name) as opened:
+            assert 0 < opened.allocated <= most
+            delta.write_bytes(opened.read_at(0, opened.size))
+        oracle.check(delta)
+        oracle.compare(delta, like, right_format="raw")
