@@ -151,7 +151,7 @@ class History:
                 yield image, base
 
 
-@pytest.mark.seeds(12, long=300)
+@pytest.mark.seeds(40, long=300)
 @pytest.mark.timeout(900)
 def test_the_delta_between_any_two_states_that_share_a_file_reads_as_its_image(
     tmp_path: Path, seed: int, rng: Random
