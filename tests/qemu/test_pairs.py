@@ -243,6 +243,26 @@ def test_a_state_is_no_other_of_itself(snapshots: Path) -> None:
         assert opened.allocated == 0
 
 
+def test_a_snapshot_of_a_disk_that_was_shrunk_since_is_a_base_in_its_own_size(snapshots: Path, tmp_path: Path) -> None:
+    overlay = make(tmp_path / "overlay.qcow2", 64 * MIB, backing=("disk.qcow2", "qcow2"))
+    oracle.qemu_img("snapshot", "-c", "large", overlay.path)
+    oracle.qemu_img("resize", "-q", "--shrink", "-f", "qcow2", overlay.path, "1M")
+    full = export(f"{overlay.path}@large", tmp_path / "large.qcow2")
+    delta = tmp_path / "delta.qcow2"
+    with vdifs.open(snapshots, base=f"{overlay.path}@large", backing_name=full.name) as opened:
+        assert opened.allocated == 0
+        delta.write_bytes(opened.read_at(0, opened.size))
+    oracle.compare(delta, snapshots)
+    with vdifs.open(overlay.path, snapshot="large", base=f"{overlay.path}@large") as opened:
+        assert opened.allocated == 0
+    for image, base in ((f"{overlay.path}@large", overlay.path), (str(overlay.path), f"{overlay.path}@large")):
+        like, below = export(image, tmp_path / "like"), export(base, tmp_path / "below")
+        exported = export(image, tmp_path / "exported", "--base", base, "--backing-name", "below")
+        oracle.compare(exported, like)
+        for file in (like, below, exported):
+            file.unlink()
+
+
 def test_siblings_differ_where_one_of_them_was_written(tmp_path: Path) -> None:
     make(tmp_path / "base.qcow2", 8 * MIB, "write -P 1 0 8M")
     for name, command in (("a", "write -P 2 1M 64k"), ("b", "write -P 3 2M 64k")):

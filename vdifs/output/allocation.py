@@ -162,7 +162,9 @@ def _stored_from(chain: Chain, base: int | None, unit_bits: int) -> int:
 
     It does where its base, on its own, is a disk of another size than the images above it see.
     """
-    if base is not None:
+    if (
+        base is not None and not chain.paired and chain.members[base].snapshot is None
+    ):  # those are bases as they are seen
         alone, seen = chain.members[base].metadata.size_alone, chain.members[base].layer.virtual_size
         if alone != seen:
             return min(chain.virtual_size, min(alone, seen) >> unit_bits << unit_bits)
