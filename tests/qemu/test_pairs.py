@@ -342,3 +342,26 @@ def prove_siblings(folder: Path, one: str, other: str, disks: Mapping[str, bytes
             delta.write_bytes(opened.read_at(0, opened.size))
         oracle.check(delta)
         oracle.compare(delta, like, right_format="raw")
+
+
+def test_images_that_place_one_packed_extent_otherwise_share_no_grain_of_it(tmp_path: Path) -> None:
+    """A grain is known by its offset on the disk, which means another one in the other image."""
+    grains, half = 64, MIB
+    data = tmp_path / "data.raw"
+    data.write_bytes(b"".join(bytes([index + 1]) * CLUSTER for index in range(grains // 2)))
+    oracle.qemu_img(
+        *("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized"), data, tmp_path / "extent.vmdk"
+    )
+    sectors = data.stat().st_size // SECTOR
+    packed, zeros = f'RW {sectors} SPARSE "extent.vmdk"', f"RW {half // SECTOR} ZERO"
+    for name, extents in (("a.vmdk", (packed, zeros)), ("b.vmdk", (zeros, packed))):
+        lines = [
+            *("# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff"),
+            *('createType="streamOptimized"', *extents, 'ddb.adapterType = "ide"', ""),
+        ]
+        (tmp_path / name).write_text("\n".join(lines))
+    disks = {"a.vmdk": data.read_bytes() + bytes(half), "b.vmdk": bytes(half) + data.read_bytes()}
+    for name, disk in disks.items():
+        with vdifs.open(tmp_path / name, view="raw") as opened:
+            assert opened.read_at(0, opened.size) == disk
+    prove_siblings(tmp_path, "a.vmdk", "b.vmdk", disks, most=len(disks["a.vmdk"]))

@@ -139,9 +139,16 @@ def _check_shared(image: Chain, base: Chain) -> None:
 
 
 def _shared_files(image: Chain, base: Chain) -> NDArray[np.int16]:
-    """Return for each data file of the image its index among those of the base, -1 if it is none of them: int16."""
-    index = {file.fingerprint: at for at, file in reversed(list(enumerate(base.data_files)))}
-    return np.array([index.get(file.fingerprint, NO_FILE) for file in image.data_files], np.int16)
+    """Return for each data file of the image its index among those of the base, -1 if it is none of them: int16.
+
+    It must be of the same image file too: what a token of packed data stands for, that image says.
+    """
+    states = [
+        [(each.file.fingerprint, file.fingerprint) for each in chain.members for file in each.data]
+        for chain in (image, base)
+    ]
+    index = {state: at for at, state in reversed(list(enumerate(states[1])))}
+    return np.array([index.get(state, NO_FILE) for state in states[0]], np.int16)
 
 
 def _unlike(image: Chain, base: Chain) -> Ranges:
